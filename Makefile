@@ -1,0 +1,53 @@
+# Two commands do all: `make demo` runs a real sweep, `make test` passes the tests.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: help demo test fast check format docs bench clean
+help:
+	@echo 'make demo     a real sweep on this machine, start to end'
+	@echo 'make test     all tests; those that need what is not installed skip and say so'
+	@echo 'make fast     the tests that take less than two minutes'
+	@echo 'make check    ruff and mypy'
+	@echo 'make format   let ruff put the code in shape'
+	@echo 'make docs     make docs/api.md anew from the message types'
+	@echo 'make bench    every figure that the README claims'
+	@echo 'make clean    remove what the others made'
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo 'riseml needs Python 3.11 or newer; say which: make PYTHON=python3.12 ...' >&2; exit 1; }
+	@$(PYTHON) -m venv .venv || \
+	  { rm -rf .venv; echo 'on Debian and Ubuntu: apt install python3-venv' >&2; exit 1; }
+
+.venv/dev: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[dev,examples]'
+	@touch $@
+
+.venv/demo: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[examples]'
+	@touch $@
+
+demo: .venv/demo
+	@scripts/demo
+
+test: .venv/dev
+	$(BIN)/python -m pytest
+
+fast: .venv/dev
+	$(BIN)/python -m pytest -m 'not slow'
+
+check: .venv/dev
+	scripts/check
+
+format: .venv/dev
+	$(BIN)/ruff check -q --fix .
+	$(BIN)/ruff format -q .
+
+docs: .venv/dev
+	$(BIN)/python scripts/api_reference.py > docs/api.md
+
+bench: .venv/dev
+	$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf .venv .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,190 @@
+"""riseml.yml: what may stand in it, and what it means.
+
+Everything that is wrong with it is one `ConfigError` that names file, line, path and remedy, and is
+found before anything is sent. What a person wrote is kept as text beside what it means, so that it
+can be written back.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+
+import msgspec
+
+from riseml_proto import placeholders, quantities, sections
+from riseml_proto.errors import ConfigError
+from riseml_proto.folding import fold
+from riseml_proto.grid import Grid
+from riseml_proto.value import Data, Value
+from riseml_proto.yamltext import compose, lines
+
+_REPEATED = ("resources", "env", "time_limit", "retries", "framework", "tensorflow", "tensorboard")
+_NO_EFFECT = {
+    "install": "it installs nothing on top of the image",
+    "framework": "it sets up no framework",
+    "tensorflow": "it sets up no framework",
+    "tensorboard": "it starts no TensorBoard",
+}
+_LISTED = 10
+
+
+class Written(msgspec.Struct, frozen=True):
+    """A text of riseml.yml and its style: `>`, `|`, a quote, or empty for a plain one."""
+
+    text: str
+    style: str
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True):
+    """A valid riseml.yml."""
+
+    file: str
+    """What messages call it."""
+    project: str
+    run: tuple[str, ...]
+    """The commands, to be run one after the other, with their placeholders."""
+    run_written: tuple[Written, ...]
+    """The same before folding."""
+    run_is_list: bool
+    image: str | None
+    install: tuple[str, ...]
+    grid: Grid | None
+    """None without `parameters`: an experiment that is no set."""
+    concurrency: int
+    cpus: float
+    mem: int
+    """MiB."""
+    gpus: int
+    env: dict[str, str]
+    time_limit: float | None
+    """Seconds."""
+    retries: int
+    framework: str | None
+    tensorboard: bool
+    written: dict[str, Data]
+    """The sections that riseml-configuration.yml repeats as they were written, as texts."""
+    placeholder_lines: dict[str, int]
+    """Every name that `run` has a placeholder for → the line where it stands first."""
+    without_effect: dict[str, int]
+    """Path → line of what this version accepts but does not act on."""
+
+    @property
+    def count(self) -> int:
+        """Sub-experiments; 0 for an experiment without parameters."""
+        return self.grid.count if self.grid else 0
+
+    @property
+    def resources_written(self) -> Mapping[str, Data]:
+        """The resources as texts, as far as they were written."""
+        resources = self.written.get("resources", {})
+        assert isinstance(resources, dict)
+        return resources
+
+
+def parse_config(text: str, file: str = "riseml.yml") -> Config:
+    """Read and check a riseml.yml, which errors call `file`. Raises `ConfigError`."""
+    root = compose(text, file)
+    if not isinstance(root.content, dict):
+        raise root.error("must begin with project: and train:; riseml init writes a first one")
+    root.fields(("project", "train"))
+    project = sections.project(
+        sections.required(root, "project", "name it, such as project: toaster")
+    )
+    train = sections.required(root, "train", "say under it what to run")
+    written = train.fields(sections.TRAIN_KEYS)
+    run = sections.required(train, "run", "it is the command, such as run: python train.py")
+    run_written = tuple(Written(item.text(), item.style) for item in sections.commands(run))
+    commands = tuple(fold(item.text) if item.style == ">" else item.text for item in run_written)
+    grid = sections.grid(written["parameters"]) if "parameters" in written else None
+    cpus, mem, gpus = (
+        sections.resources(written["resources"]) if "resources" in written else (0.0, 0, 0)
+    )
+    image, install = sections.image(written)
+    return Config(
+        file=file,
+        project=project,
+        run=commands,
+        run_written=run_written,
+        run_is_list=isinstance(run.content, list),
+        image=image,
+        install=install,
+        grid=grid,
+        concurrency=sections.read(written, "concurrency", quantities.at_least_one, 1),
+        cpus=cpus,
+        mem=mem,
+        gpus=gpus,
+        env=sections.env(written["env"], grid) if "env" in written else {},
+        time_limit=sections.read(written, "time_limit", quantities.duration, None),
+        retries=sections.read(written, "retries", quantities.whole, 0),
+        tensorboard=sections.tensorboard(written),
+        framework=written["framework"].text() if "framework" in written else None,
+        written={key: written[key].data() for key in _REPEATED if key in written},
+        placeholder_lines=_placeholder_lines(commands, lines(text), run.line),
+        without_effect=_without_effect(written),
+    )
+
+
+def check_placeholders(config: Config) -> list[ConfigError]:
+    """One error for each placeholder in `run` that no parameter defines.
+
+    They are for the caller to raise (`--strict`) or to show: such a placeholder stays in the
+    command as it is.
+    """
+    known = config.grid.names if config.grid else ()
+    return [
+        ConfigError(
+            f"{{{{{name}}}}} is not a parameter and stays as it is ({_hint(name, known)})",
+            file=config.file,
+            line=line,
+        )
+        for name, line in config.placeholder_lines.items()
+        if name not in known
+    ]
+
+
+def warnings(config: Config) -> list[str]:
+    """What a person should know before a valid riseml.yml runs, a line each."""
+    found = [str(error) for error in check_placeholders(config)]
+    for path, line in config.without_effect.items():
+        effect = _NO_EFFECT[path.rpartition(".")[2]]
+        text = f"is accepted, but this version does not act on it: {effect}"
+        found.append(str(ConfigError(text, file=config.file, line=line, path=path)))
+    return found
+
+
+def _placeholder_lines(commands: Sequence[str], source: list[str], first: int) -> dict[str, int]:
+    """The first line, from `first` on, where each placeholder of the commands stands."""
+    missing = {name: first for command in commands for name in placeholders.names(command)}
+    found: dict[str, int] = {}
+    for number, line in enumerate(source[first - 1 :], first):
+        if len(found) == len(missing):
+            break
+        for name in placeholders.names(line):
+            if name in missing:
+                found.setdefault(name, number)
+    return missing | found
+
+
+def _without_effect(train: Mapping[str, Value]) -> dict[str, int]:
+    found = [train[key] for key in _NO_EFFECT if key in train]
+    image = train.get("image")
+    if image is not None and isinstance(image.content, dict) and "install" in image.content:
+        found.append(image.content["install"])
+    wanted = [value for value in found if value.content != "false"]
+    return {value.path: value.line for value in sorted(wanted, key=lambda value: value.line)}
+
+
+def _hint(name: str, known: Sequence[str]) -> str:
+    if not known:
+        return "there are no parameters"
+    meant = [other for other in known if _initials(name) == other or _initials(other) == name]
+    meant += get_close_matches(name, known, n=1)
+    if meant:
+        return f"did you mean {{{{{meant[0]}}}}}?"
+    more = ", …" if len(known) > _LISTED else ""
+    return f"the parameters are {', '.join(known[:_LISTED])}{more}"
+
+
+def _initials(name: str) -> str:
+    """`learning-rate` → `lr`."""
+    return "".join(word[:1] for word in re.split(r"[-_.]", name))

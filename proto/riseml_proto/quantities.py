@@ -1,0 +1,62 @@
+"""How riseml.yml writes amounts: whole numbers, CPUs, memory and durations.
+
+Each function raises `ValueError` with a text that `, not …` can follow.
+"""
+
+import math
+import re
+
+_WHOLE = re.compile(r"0|-?[1-9][0-9]{0,8}")  # 010 would be eight to YAML and ten to people
+_NUMBER = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,9})?")
+_MEMORY = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?) ?(?:([MGT])(?:i|iB)?)?", re.IGNORECASE)
+_DURATION = re.compile(
+    r"(?:([0-9]{1,9})d)?(?:([0-9]{1,9})h)?(?:([0-9]{1,9})m)?(?:([0-9]{1,9}(?:\.[0-9]{1,9})?)s?)?",
+    re.ASCII,
+)
+_MEBIBYTES = {"": 1, "M": 1, "G": 1024, "T": 1024**2}
+_SECONDS = (86400, 3600, 60, 1)
+
+
+def whole(text: str) -> int:
+    """A whole number from 0 to 999,999,999."""
+    return _whole(text, 0)
+
+
+def at_least_one(text: str) -> int:
+    """A whole number from 1 to 999,999,999."""
+    return _whole(text, 1)
+
+
+def cpus(text: str) -> float:
+    """A number of CPUs, fractions included: `2`, `0.5`."""
+    if _NUMBER.fullmatch(text):
+        return float(text)
+    raise ValueError("must be a number, 0 or more, such as 2 or 0.5")
+
+
+def memory(text: str) -> int:
+    """Memory in MiB, rounded up: `4096` (MiB), `512MiB`, `16GiB`, `1TiB`; `M`, `G`, `T` too."""
+    if match := _MEMORY.fullmatch(text):
+        return math.ceil(float(match[1]) * _MEBIBYTES[(match[2] or "").upper()])
+    raise ValueError("must be a number of MiB, such as 4096, or have a unit, such as 16GiB")
+
+
+def duration(text: str) -> float:
+    """A time in seconds, more than 0: `90` (seconds), `45s`, `30m`, `1h30m`, `2h`, `1d`."""
+    match = _DURATION.fullmatch(text)
+    seconds = (
+        sum(float(part or 0) * unit for part, unit in zip(match.groups(), _SECONDS, strict=True))
+        if match
+        else 0
+    )
+    if seconds > 0:
+        return seconds
+    raise ValueError("must be a time, more than 0, such as 2h, 30m, 1h30m or 90 (seconds)")
+
+
+def _whole(text: str, least: int) -> int:
+    if not _WHOLE.fullmatch(text):
+        raise ValueError("must be a whole number")
+    if int(text) < least:
+        raise ValueError(f"must be {least} or more")
+    return int(text)

@@ -1,0 +1,246 @@
+"""The sections of riseml.yml, a reader each: from a value as written to what it means.
+
+A reader raises `ConfigError` for what is wrong.
+"""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
+
+from riseml_proto import quantities
+from riseml_proto.errors import ConfigError
+from riseml_proto.grid import DecimalRange, Grid, decimal
+from riseml_proto.placeholders import variable
+from riseml_proto.value import Value, shown
+
+_T = TypeVar("_T")
+
+TRAIN_KEYS = (
+    *("run", "parameters", "concurrency", "resources", "image", "install", "env"),
+    *("time_limit", "retries", "framework", "tensorflow", "tensorboard"),
+)
+RESOURCE_KEYS = ("cpus", "gpus", "mem")
+_TENSORFLOW_KEYS = ("version", "tensorboard", "distributed", "horovod")
+_PROCESS_TYPES = ("master", "worker", "ps")
+
+_PROJECT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")  # it becomes a directory
+_IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,499}")
+_PARAMETER = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,99}")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,99}")
+_CONTROL = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f]")
+
+_DAEMONS = frozenset(
+    {"OUTPUT_DIR", "DATA_DIR", "EXPERIMENT_ID", "CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER"}
+    | {"RISEML_JOB"}  # by which a job's processes are found when it is killed
+)
+# They decide which programs start and where these find their files, so a parameter called `path`
+# or `home` would break its own command. Under `env` they are allowed: there they are meant.
+_SYSTEMS = frozenset(
+    {"PATH", "HOME", "USER", "LOGNAME", "SHELL", "PWD", "IFS", "ENV", "BASH_ENV", "TMPDIR"}
+    | {"LD_PRELOAD", "LD_LIBRARY_PATH", "LD_AUDIT", "VIRTUAL_ENV", "CONDA_PREFIX"}
+    | {"PYTHONPATH", "PYTHONHOME", "PYTHONUNBUFFERED"}
+)
+RESERVED = _DAEMONS | _SYSTEMS
+"""The variables that no parameter may be."""
+
+
+def required(value: Value, key: str, remedy: str) -> Value:
+    """Member `key` of the map `value`."""
+    if (member := value.entries().get(key)) is None:
+        path = f"{value.path}.{key}" if value.path else key
+        raise ConfigError(f"is missing; {remedy}", file=value.file, line=value.line, path=path)
+    return member
+
+
+def read(section: Mapping[str, Value], key: str, quantity: Callable[[str], _T], default: _T) -> _T:
+    """What `quantity` makes of the text of member `key`; `default` where it is not there."""
+    return amount(section[key], quantity) if key in section else default
+
+
+def amount(value: Value, quantity: Callable[[str], _T]) -> _T:
+    """What `quantity` makes of the value's text. Its `ValueError` becomes the user's error."""
+    text = value.text()
+    try:
+        return quantity(text)
+    except ValueError as error:
+        raise value.error(f"{error}, not {shown(text)}") from None
+
+
+def project(value: Value) -> str:
+    """The project's name."""
+    rule = (
+        "must be letters, digits, '.', '_' and '-', at most 100 and not beginning with '.' or '-'"
+    )
+    return _matching(value, _PROJECT, rule)
+
+
+def grid(value: Value) -> Grid:
+    """`parameters`: each a list of values or a range."""
+    values: dict[str, Sequence[str]] = {}
+    names: dict[str, str] = {}
+    for name, written in value.entries().items():
+        if not _PARAMETER.fullmatch(name):
+            rule = "is letters, digits, '_', '-' and '.' and begins with a letter or '_'"
+            raise written.error(f"a parameter's name {rule}")
+        own = variable(name)
+        if own in names:
+            raise written.error(
+                f"would be the variable {own}, as {names[own]} is; rename one of them"
+            )
+        if own in RESERVED:
+            raise written.error(
+                f"would replace the variable {own} that jobs need; call it my-{name}"
+            )
+        names[own] = name
+        values[name] = _values(written)
+    return _valid(value, lambda: Grid(values))
+
+
+def env(value: Value, parameters: Grid | None) -> dict[str, str]:
+    """`env`: name → text."""
+    taken = {variable(name): name for name in parameters.names} if parameters else {}
+    found = {}
+    for name, written in value.entries().items():
+        if not _VARIABLE.fullmatch(name):
+            raise written.error(
+                "a variable's name is letters, digits and '_' and begins with no digit"
+            )
+        if name in _DAEMONS:
+            raise written.error("is set for each job by rised; remove it")
+        if name in taken:
+            raise written.error(
+                f"is already the variable of the parameter {taken[name]}; remove one"
+            )
+        found[name] = written.text()
+    return found
+
+
+def image(train: Mapping[str, Value]) -> tuple[str | None, tuple[str, ...]]:
+    """The image's name, and the commands of `install`, which stands in `train` or in `image`."""
+    written, install = train.get("image"), train.get("install")
+    name = written
+    if written is not None and isinstance(written.content, dict):
+        fields = written.fields(("name", "install"))
+        name = required(written, "name", "it is the image, such as name: python:3.11")
+        if install is not None and "install" in fields:
+            raise fields["install"].error("is there twice, also as train.install; remove one")
+        install = fields.get("install", install)
+    steps = install.items("commands") if install is not None else []
+    rule = "must be an image's name, such as python:3.11"
+    return _matching(name, _IMAGE, rule) if name else None, tuple(_command(step) for step in steps)
+
+
+def tensorboard(train: Mapping[str, Value]) -> bool:
+    """Whether a TensorBoard is wanted. Also checks the sections around it."""
+    wanted = read(train, "tensorboard", _boolean, False)
+    framework = read(train, "framework", _framework, "")
+    if "tensorflow" not in train:
+        return wanted
+    if not framework:
+        raise train["tensorflow"].error("needs framework: tensorflow beside it")
+    fields = train["tensorflow"].fields(_TENSORFLOW_KEYS)
+    if "version" in fields:
+        fields["version"].text()
+    if "distributed" in fields:
+        for processes in fields["distributed"].fields(_PROCESS_TYPES).values():
+            _processes(processes)
+    if "horovod" in fields:
+        _horovod(fields["horovod"])
+    return read(fields, "tensorboard", _boolean, False) or wanted
+
+
+def resources(value: Value) -> tuple[float, int, int]:
+    """CPUs, MiB of memory and GPUs."""
+    fields = value.fields(RESOURCE_KEYS)
+    return (
+        read(fields, "cpus", quantities.cpus, 0.0),
+        read(fields, "mem", quantities.memory, 0),
+        read(fields, "gpus", quantities.whole, 0),
+    )
+
+
+def commands(value: Value) -> list[Value]:
+    """`run` or the like as single commands, none of them empty."""
+    found = value.items("commands") if isinstance(value.content, list) else [value]
+    for command in found:
+        _command(command)
+    return found
+
+
+def _values(written: Value) -> Sequence[str]:
+    if isinstance(written.content, dict):
+        return _range(written.fields(("range",))["range"])
+    if isinstance(written.content, str) and not written.absent:
+        raise written.error(
+            f"must be a list of values or a range; write [{shown(written.content)}]"
+        )
+    return tuple(_value(item) for item in written.items("values or a range"))
+
+
+def _value(item: Value) -> str:
+    text = item.text()
+    if bad := _CONTROL.search(text):
+        raise item.error(f"holds the control character {bad[0]!r}; a value is plain text")
+    return text
+
+
+def _range(written: Value) -> DecimalRange:
+    fields = written.fields(("min", "max", "step"))
+    for name in ("min", "max", "step"):
+        amount(required(written, name, "a range has min, max and step"), decimal)
+    texts = (fields[name].text() for name in ("min", "max", "step"))
+    return _valid(written, lambda: DecimalRange(*texts))
+
+
+def _processes(written: Value) -> None:
+    if not isinstance(written.content, dict):
+        amount(written, quantities.whole)
+        return
+    fields = written.fields(("count", "resources"))
+    amount(required(written, "count", "say how many"), quantities.whole)
+    if "resources" in fields:
+        resources(fields["resources"])
+
+
+def _horovod(written: Value) -> None:
+    """Carried as it is, as long as it is a single value or a map of such."""
+    if not isinstance(written.content, dict):
+        written.text()
+        return
+    for name, value in written.entries().items():
+        if not _PARAMETER.fullmatch(name):
+            raise value.error("unknown key; remove it")
+        _ = resources(value) if name == "resources" else value.text()
+
+
+def _command(written: Value) -> str:
+    text = written.text()
+    if not text.strip():
+        raise written.error("is an empty command; write what to run")
+    return text
+
+
+def _matching(value: Value, pattern: re.Pattern[str], rule: str) -> str:
+    text = value.text()
+    if not pattern.fullmatch(text):
+        raise value.error(f"{rule}, not {shown(text)}")
+    return text
+
+
+def _valid(value: Value, make: Callable[[], _T]) -> _T:
+    try:
+        return make()
+    except ValueError as error:
+        raise value.error(str(error)) from None
+
+
+def _boolean(text: str) -> bool:
+    if text not in ("true", "false"):
+        raise ValueError("must be true or false")
+    return text == "true"
+
+
+def _framework(text: str) -> str:
+    if text != "tensorflow":
+        raise ValueError("must be tensorflow, the only framework with sections of its own")
+    return text

@@ -1,0 +1,99 @@
+"""A value of a YAML document as it was written, with the place where it stands."""
+
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+from riseml_proto.errors import ConfigError
+
+Data = str | list["Data"] | dict[str, "Data"]
+"""Values as texts, in lists and maps."""
+
+_SHOWN = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """One value and where it stands. The readers raise `ConfigError` naming that place."""
+
+    file: str
+    line: int
+    """1-based; of the key for a value in a map."""
+    path: str
+    content: "str | list[Value] | dict[str, Value]"
+    style: str = ""
+    """A scalar's: empty for a plain one, else `'`, `"`, `|` or `>`."""
+
+    def error(self, text: str) -> ConfigError:
+        """The error that says `text` about this value."""
+        return ConfigError(text, file=self.file, line=self.line, path=self.path)
+
+    @property
+    def absent(self) -> bool:
+        """Whether nothing is written after the key or the dash."""
+        return self.content == "" and not self.style
+
+    def text(self) -> str:
+        """The scalar's text; one that is absent or that no program can be handed is an error."""
+        if not isinstance(self.content, str):
+            raise self.error(f"must be a single value, not {self._kind()}")
+        if self.absent:
+            raise self.error("has no value; write one, or '' for an empty text")
+        if "\0" in self.content or not _encodable(self.content):
+            raise self.error(
+                "holds a character that no command can be given (NUL or half a character)"
+            )
+        return self.content
+
+    def items(self, what: str = "values") -> "list[Value]":
+        """The list's members, at least one."""
+        if not isinstance(self.content, list):
+            raise self.error(f"must be a list of {what}, not {self._kind()}")
+        if not self.content:
+            raise self.error("is an empty list; write at least one value")
+        return self.content
+
+    def entries(self) -> "dict[str, Value]":
+        """The map's members, at least one."""
+        if not isinstance(self.content, dict):
+            raise self.error(f"must be a map (name: value), not {self._kind()}")
+        if not self.content:
+            raise self.error("is empty; fill it or remove it")
+        return self.content
+
+    def fields(self, known: tuple[str, ...]) -> "dict[str, Value]":
+        """The same where only the `known` keys may stand; the error suggests the nearest."""
+        entries = self.entries()
+        for key, value in entries.items():
+            if key not in known:
+                near = get_close_matches(key, known, n=1)
+                hint = f"did you mean {near[0]}?" if near else f"known here: {', '.join(known)}"
+                raise value.error(f"unknown key; {hint}")
+        return entries
+
+    def data(self) -> Data:
+        """The value as plain data, for sections that are only carried."""
+        if isinstance(self.content, str):
+            return self.text()
+        if isinstance(self.content, list):
+            return [item.data() for item in self.items()]
+        return {key: value.data() for key, value in self.entries().items()}
+
+    def _kind(self) -> str:
+        if isinstance(self.content, str):
+            return "nothing" if self.absent else shown(self.content)
+        return "a list" if isinstance(self.content, list) else "a map"
+
+
+def shown(text: str) -> str:
+    """`text` as an error shows it: on one line and not too long."""
+    short = text if len(text) <= _SHOWN else text[:_SHOWN] + "…"
+    return short if short.isprintable() and short.strip() else repr(short)
+
+
+def _encodable(text: str) -> bool:
+    """False for half a surrogate pair, which an escape in quotes can make."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,0 +1,1 @@
+"""What the daemon answers to: one file per group of requests, joined in `routes.py`."""

@@ -1,0 +1,143 @@
+"""Starting, listing, looking at and killing experiments."""
+
+import os
+
+import trio
+
+from rised.api.context import Context
+from rised.clock import now_ms
+from rised.crashpoints import crash_point
+from rised.experiment import Experiment
+from rised.log import log
+from rised.resources import Request as Resources
+from rised.resources import shortage
+from rised.scheduler import check_member
+from rised.web.request import Answer, Request
+from riseml_proto import config as riseml_yml
+from riseml_proto.config import Config
+from riseml_proto.errors import InvalidInput, NotFound, StorageFull, Unsatisfiable
+from riseml_proto.messages import Kill, Killed, Submission, Submitted
+from riseml_proto.states import State
+
+_ENV = frozenset({"PATH", "VIRTUAL_ENV", "CONDA_PREFIX"})
+
+
+async def submit(context: Context, request: Request) -> Answer:
+    """Start an experiment (`Submission`, answered by `Submitted` when it is on disk)."""
+    asked = await request.message(Submission, limit=4 << 20)
+    config = await trio.to_thread.run_sync(riseml_yml.parse_config, asked.config, asked.config_file)
+    unknown = riseml_yml.check_placeholders(config)
+    if asked.strict and unknown:
+        raise unknown[0]
+    _check(context, config, asked)
+    user = request.peer.user
+    if not await context.revisions.exists(user, config.project, asked.revision):
+        raise NotFound(f"project {config.project} has no revision {asked.revision}; sync it first")
+    store = context.store
+    with store.transaction():
+        number = store.add_experiment(
+            user=user,
+            uid=request.peer.uid,
+            project=config.project,
+            revision=asked.revision,
+            config=asked.config,
+            config_file=asked.config_file,
+            env=asked.env,
+            members=config.count,
+            created_ms=now_ms(),
+        )
+    await store.sync()
+    crash_point("before-acknowledge")
+    row = context.views.row(number)
+    first = 1 if config.count else 0
+    experiment = Experiment(row, config, frontier=first)
+    experiment.active[first] = State.PENDING
+    context.scheduler.add(experiment)
+    log.info("experiment submitted", id=number, user=user, project=row.project, count=row.members)
+    return Answer(
+        Submitted(
+            id=str(number),
+            count=config.count,
+            revision=asked.revision,
+            output_dir=context.views.output_dir(row),
+            warnings=[*riseml_yml.warnings(config), *_ignored_image(context, config)],
+        )
+    )
+
+
+def _check(context: Context, config: Config, asked: Submission) -> None:
+    """Raise for what can never run here, or not now."""
+    if config.image and context.settings.runner == "auto":
+        raise Unsatisfiable(
+            f"{config.file}: train.image: {config.image} needs a container engine, and this daemon has none;"
+            " leave image out, or start rised with --runner process, which ignores it"
+        )
+    wanted = Resources(config.cpus, config.mem, config.gpus)
+    if lacks := shortage(wanted, context.scheduler.inventory.total, "there are"):
+        raise Unsatisfiable(f"{config.file}: train.resources: asks for {lacks} on this machine")
+    if odd := set(asked.env) - _ENV:
+        raise InvalidInput(
+            f"env: {min(odd)} is not taken from the submitter; put it under env: in riseml.yml"
+        )
+    if any("\0" in value for value in asked.env.values()):
+        raise InvalidInput("env: a value holds a NUL byte")
+    for directory in (context.settings.state_dir, context.settings.output_dir):
+        found = os.statvfs(directory)
+        free = found.f_bavail * found.f_frsize >> 20
+        if free < context.settings.min_free:
+            raise StorageFull(
+                f"only {free} MiB are free on the disk of {directory}, and new experiments need"
+                f" {context.settings.min_free}; free some"
+            )
+
+
+def _ignored_image(context: Context, config: Config) -> list[str]:
+    if not config.image:
+        return []
+    return [f"{config.file}: train.image: {config.image} is ignored: this daemon runs processes"]
+
+
+async def index(context: Context, request: Request) -> Answer:
+    """List the unfinished ones as `Summary`; with `?all=true` the ended ones, too."""
+    rows = context.store.unfinished()
+    if request.flag("all"):
+        rows = sorted(rows + context.store.ended())
+    return Answer([context.views.summary(row) for row in rows])
+
+
+async def show(context: Context, request: Request, target: str) -> Answer:
+    """Show one as `Detail`, with all members, or with `?limit=100` around the first unfinished."""
+    found, row = context.target(request.peer, target)
+    check_member(row.members, row.id, found.member)
+    if found.member is not None:
+        return Answer(context.views.detail_of(row, found.member))
+    limit = request.number("limit")
+    return Answer(context.views.detail(row, limit))
+
+
+async def kill(context: Context, request: Request) -> Answer:
+    """End experiments or members (`Kill`, answered by `Killed` when nothing is left of them).
+
+    All IDs are understood before anything is killed.
+    """
+    asked = await request.message(Kill)
+    texts = asked.ids or [str(context.last(request.peer, asked.project))]
+    targets = []
+    for text in texts:
+        found, row = context.target(request.peer, text)
+        check_member(row.members, row.id, found.member)
+        targets.append((text, row.id, found.member))
+    killed: dict[str, bool] = {}
+
+    async def kill_one(text: str, number: int, member: int | None) -> None:
+        killed[text] = await context.scheduler.kill(number, member, force=asked.force)
+
+    async with trio.open_nursery() as nursery:
+        for target in targets:
+            nursery.start_soon(kill_one, *target)
+    return Answer(
+        Killed(
+            killed=[text for text in texts if killed[text]],
+            ended=[text for text in texts if not killed[text]],
+        )
+    )

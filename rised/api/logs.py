@@ -1,0 +1,74 @@
+"""States and output, as they are and as they come."""
+
+import msgspec
+
+from rised.api.context import Context
+from rised.job import TRAIN
+from rised.logs.read import raw
+from rised.logs.stream import stream
+from rised.scheduler import check_member
+from rised.web.request import Request, Send, Streamed
+from riseml_proto.errors import InvalidInput, NotFound
+from riseml_proto.ids import CanonicalId, experiment_id
+from riseml_proto.messages import Entry, LogRequest
+
+
+async def post(context: Context, request: Request) -> Streamed:
+    """Stream states and output (`LogRequest`, answered by entries)."""
+    return _answer(context, request, await request.message(LogRequest, limit=8 << 20))
+
+
+async def get(context: Context, request: Request, target: str) -> Streamed:
+    """The same for people with `curl`: `?follow=true`, `?tail=10`, `?since=TIME`, `?raw=true`."""
+    asked = LogRequest(
+        id=target,
+        follow=request.flag("follow"),
+        tail=request.number("tail"),
+        since=request.moment("since"),
+        raw=request.flag("raw"),
+    )
+    return _answer(context, request, asked)
+
+
+def _answer(context: Context, request: Request, asked: LogRequest) -> Streamed:
+    text = asked.id or str(context.last(request.peer, asked.project))
+    target, row = context.target(request.peer, text)
+    check_member(row.members, row.id, target.member)
+    if target.job not in (None, TRAIN):
+        raise NotFound(f"{row.id} has no {target.job} job")
+    if asked.raw:
+        return _raw(context, asked, target, row.members)
+
+    async def write(send: Send) -> None:
+        encoder = msgspec.json.Encoder()
+
+        async def send_entries(entries: list[Entry]) -> None:
+            await send(encoder.encode_lines(entries))
+
+        with context.bells.listen(row.id) as bell:
+            await stream(asked, target, context.journal, bell, send_entries)
+
+    return Streamed(write)
+
+
+def _raw(context: Context, asked: LogRequest, target: CanonicalId, count: int) -> Streamed:
+    assert target.experiment is not None
+    number, member = target.experiment, target.member or 0
+    if count and not member:
+        raise InvalidInput(
+            f"the bytes of a log are one job's; say which, such as {experiment_id(number, 1)}"
+        )
+
+    async def write(send: Send) -> None:
+        with context.bells.listen(number) as bell:
+            attempt = max(1, context.views.attempt(number, member))
+            path = context.views.log(number, member, attempt)
+            await raw(
+                path,
+                follow=asked.follow,
+                ended=lambda: context.views.attempt_ended(number, member, attempt),
+                bell=bell,
+                send_bytes=send,
+            )
+
+    return Streamed(write, "application/octet-stream")

@@ -1,0 +1,49 @@
+"""Which request goes to which handler."""
+
+import re
+from collections.abc import Awaitable, Callable
+
+from rised.api import experiments, logs, sync, system
+from rised.api.context import Context
+from rised.web.request import Answer, Handler, Request, Streamed
+from riseml_proto.errors import InvalidInput, NotFound
+
+_Handler = Callable[..., Awaitable[Answer | Streamed]]
+
+ROUTES: tuple[tuple[str, str, _Handler], ...] = (
+    ("GET", r"/v1/system", system.system),
+    ("GET", r"/v1/whoami", system.whoami),
+    ("POST", r"/v1/revisions", sync.revisions),
+    ("POST", r"/v1/objects", sync.objects),
+    ("GET", r"/v1/experiments", experiments.index),
+    ("POST", r"/v1/experiments", experiments.submit),
+    ("GET", r"/v1/experiments/([^/]+)", experiments.show),
+    ("GET", r"/v1/experiments/([^/]+)/logs", logs.get),
+    ("POST", r"/v1/logs", logs.post),
+    ("POST", r"/v1/kill", experiments.kill),
+)
+
+
+class NotAllowed(InvalidInput):
+    """The path is right, the method is not."""
+
+    status = 405
+
+
+def handler(context: Context) -> Handler:
+    """One function that answers every request."""
+
+    async def handle(request: Request) -> Answer | Streamed:
+        context.check_peer(request.peer)
+        methods = []
+        for method, pattern, route in ROUTES:
+            match = re.fullmatch(pattern, request.path)
+            if match and method == request.method:
+                return await route(context, request, *match.groups())
+            if match:
+                methods.append(method)
+        if methods:
+            raise NotAllowed(f"{request.path} takes {' or '.join(methods)}, not {request.method}")
+        raise NotFound(f"there is no {request.path} here; docs/api.md lists what there is")
+
+    return handle

@@ -1,0 +1,24 @@
+"""Taking in a project's files."""
+
+from rised.api.context import Context
+from rised.web.request import Answer, Request
+from riseml_proto.errors import InvalidInput
+from riseml_proto.messages import Manifest, Received
+
+_MANIFEST_LIMIT = 128 << 20
+"""Bytes; a hundred thousand files with long names take some thirty million."""
+
+
+async def revisions(context: Context, request: Request) -> Answer:
+    """Make a revision of files (`Manifest`, answered by `Revision`)."""
+    manifest = await request.message(Manifest, limit=_MANIFEST_LIMIT)
+    return Answer(await context.revisions.commit(request.peer.user, manifest))
+
+
+async def objects(context: Context, request: Request) -> Answer:
+    """Take in the blobs that a revision lacks, for `?project=NAME` (answered by `Received`)."""
+    project = request.query.get("project")
+    if not project:
+        raise InvalidInput("/v1/objects needs ?project=NAME")
+    received = await context.revisions.receive(request.peer.user, project, request.body())
+    return Answer(Received(received=received))

@@ -1,0 +1,46 @@
+"""The machine, and who asks."""
+
+import os
+import socket
+from dataclasses import asdict
+
+from rised.api.context import Context
+from rised.web.request import Answer, Request
+from riseml_proto import API_VERSION, VERSION
+from riseml_proto.ids import experiment_id
+from riseml_proto.messages import Amount, Gpu, System, Whoami
+
+
+async def system(context: Context, request: Request) -> Answer:
+    """Tell of the machine and what is handed out (`System`)."""
+    inventory, settings = context.scheduler.inventory, context.settings
+    total, free = inventory.total, inventory.free
+    users = {
+        gpu: experiment_id(*holder)  # type: ignore[misc]  # holders are (experiment, member)
+        for holder, grant in inventory.holders()
+        for gpu in grant.gpus
+    }
+    return Answer(
+        System(
+            hostname=socket.gethostname(),
+            version=VERSION,
+            api_version=API_VERSION,
+            pid=os.getpid(),
+            runner="process",
+            isolation=context.runner.isolation,
+            cpus=Amount(total=total.cpus, used=round(total.cpus - free.cpus, 3)),
+            memory=Amount(total=total.mem, used=total.mem - free.mem),
+            gpus=[Gpu(**asdict(gpu), used_by=users.get(gpu.index)) for gpu in context.gpus],
+            state_dir=settings.state_dir,
+            output_dir=settings.output_dir,
+            data_dir=settings.data_dir,
+            max_files=settings.max_files,
+            max_bytes=settings.max_bytes,
+        )
+    )
+
+
+async def whoami(context: Context, request: Request) -> Answer:
+    """Tell who the caller is, as the kernel says (`Whoami`)."""
+    peer = request.peer
+    return Answer(Whoami(user=peer.user, uid=peer.uid, host=socket.gethostname()))

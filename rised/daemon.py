@@ -1,0 +1,148 @@
+"""The daemon as a whole: what is opened, in which order, and what runs beside what.
+
+locks        one daemon per state directory and per socket
+store        the database, brought up to date
+children     reaps processes      ┐
+watcher      stamps logs          │ one nursery; whatever fails ends all, and a restart takes up everything
+scheduler    starts and watches   │
+socket       serves requests      ┘
+SIGTERM      closes them in the opposite order; jobs run on
+"""
+
+import contextlib
+import os
+import resource
+import signal
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import trio
+
+from rised import gpus
+from rised.api.context import Context
+from rised.api.routes import handler
+from rised.bells import Bells
+from rised.journal import StoreJournal
+from rised.layout import Layout
+from rised.ledger import Ledger
+from rised.lifecycle import Workshop
+from rised.log import log
+from rised.logs.watch import LogWatcher
+from rised.resources import Inventory
+from rised.revisions import Revisions
+from rised.runners.children import Children
+from rised.runners.process import ProcessRunner
+from rised.scheduler import Scheduler
+from rised.settings import Settings
+from rised.store.store import Store
+from rised.views import Views
+from rised.web import socket
+from riseml_proto import VERSION
+from riseml_proto.errors import DaemonError
+from riseml_proto.ids import job_id
+
+
+async def run(settings: Settings, ready: Callable[[], None]) -> None:
+    """Run until SIGTERM or SIGINT; `ready` is called when requests are served. Raises `DaemonError`."""
+    with _places(settings), contextlib.closing(Store(settings.state_dir)) as store:
+        open_files = _raise_open_files()
+        children, bells, watcher = Children(), Bells(), LogWatcher()
+        found = gpus.find(settings.gpus)
+        layout = Layout(settings.state_dir, settings.output_dir)
+        revisions = Revisions(
+            settings.state_dir, max_files=settings.max_files, max_bytes=settings.max_bytes
+        )
+        runner = ProcessRunner(settings.state_dir, store.instance, children, open_files)
+        ledger = Ledger(store, bells)
+        shop = Workshop(
+            store,
+            ledger,
+            runner,
+            revisions,
+            watcher,
+            layout,
+            bells,
+            data_dir=settings.data_dir,
+            kill_grace=settings.kill_grace,
+            gpu_uuids={gpu.index: gpu.uuid for gpu in found},
+            runs_images=False,
+        )
+        inventory = Inventory(
+            cpus=_cpus() if settings.cpus is None else settings.cpus,
+            mem=_memory() if settings.mem is None else settings.mem,
+            gpus=tuple(gpu.index for gpu in found),
+        )
+        scheduler = Scheduler(store, ledger, shop, inventory)
+        views = Views(store, scheduler.experiments, layout)
+        journal = StoreJournal(store, views, layout)
+        context = Context(
+            settings, store, ledger, scheduler, revisions, runner, views, journal, bells, found
+        )
+        runner.sweep(_kept(store))
+        with contextlib.closing(runner):
+            async with trio.open_nursery() as nursery:
+                await nursery.start(children.run)
+                await nursery.start(watcher.run)
+                await nursery.start(scheduler.run)
+                with socket.listening(settings.socket) as listener:
+                    nursery.start_soon(socket.serve, listener, handler(context))
+                    log.info("ready", version=VERSION, pid=os.getpid(), socket=settings.socket)
+                    ready()
+                    await _until_told_to_stop()
+                nursery.cancel_scope.cancel()
+        log.info("stopped; jobs run on", running=sum(1 for _ in inventory.holders()))
+
+
+@contextlib.contextmanager
+def _places(settings: Settings) -> Iterator[None]:
+    """Make the directories and hold the locks."""
+    try:
+        for directory in (settings.state_dir, settings.output_dir, settings.data_dir):
+            os.makedirs(directory, mode=0o700, exist_ok=True)
+        socket.check_directory(settings.socket)
+    except OSError as error:
+        raise DaemonError(f"{error.filename}: {error.strerror}; name another directory") from None
+    state_lock = os.path.join(settings.state_dir, "lock")
+    with (
+        socket.locked(settings.socket + ".lock", settings.socket),
+        socket.locked(state_lock, settings.state_dir),
+    ):
+        yield
+
+
+def _kept(store: Store) -> set[str]:
+    """The keys of jobs whose files a restart must not touch."""
+    return {
+        f"{job_id(row.id, member.member, 'train')}.{member.attempt}"
+        for row in store.unfinished()
+        for member in store.unended_members(row.id)
+        if member.handle
+    }
+
+
+async def _until_told_to_stop() -> None:
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async for number in signals:
+            log.info("stopping", signal=signal.Signals(number).name)
+            return
+
+
+def _raise_open_files() -> int:
+    """Allow as many open files as the system lets us; return what jobs are to get."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return soft
+
+
+def _cpus() -> int:
+    return len(os.sched_getaffinity(0))
+
+
+def _memory() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 20
+
+
+def main(settings: Settings, ready: Callable[[], None]) -> None:
+    """`run`, from the outside."""
+    trio.run(partial(run, settings, ready), strict_exception_groups=True)

@@ -1,0 +1,138 @@
+"""An unfinished experiment as the scheduler holds it in memory: how far it is, never what it has already done."""
+
+import heapq
+import json
+from functools import cached_property
+from typing import Protocol
+
+import trio
+
+from rised.configuration import ConfigurationFile
+from rised.queue import Waiting
+from rised.resources import Request
+from rised.store.records import ExperimentRow
+from riseml_proto.config import Config, parse_config
+from riseml_proto.states import State
+
+
+class Run(Protocol):
+    """A member that runs."""
+
+    def kill(self, force: bool) -> None:
+        """Make it end."""
+        ...
+
+
+class Experiment:
+    """One unfinished experiment or set."""
+
+    def __init__(self, row: ExperimentRow, config: Config, *, frontier: int) -> None:
+        """`frontier` is the first member that nothing has happened to and nothing comes after (0 or 1 at first)."""
+        self.row = row
+        self.config = config
+        self.state = row.state
+        self.limiter = trio.CapacityLimiter(min(config.concurrency, row.members or 1))
+        self.request = Request(config.cpus, config.mem, config.gpus)
+        self.running: dict[int, Run] = {}
+        self.active: dict[int, State] = {}
+        """The members that something has happened to and that have not ended."""
+        self.ended = {
+            State.FINISHED: row.finished,
+            State.FAILED: row.failed,
+            State.KILLED: row.killed,
+        }
+        self.why: str | None = None
+        """What its next member waits for."""
+        self.noted: int | None = None
+        """The member that was last written down as waiting."""
+        self.done = trio.Event()
+        self.member_done: dict[int, trio.Event] = {}
+        self._next = frontier
+        self._again: list[int] = []
+        self._skip: set[int] = set()
+
+    @classmethod
+    def load(cls, row: ExperimentRow, *, frontier: int) -> "Experiment":
+        """The same from its row alone."""
+        return cls(row, parse_config(row.config, row.config_file), frontier=frontier)
+
+    @property
+    def number(self) -> int:
+        """Its number."""
+        return self.row.id
+
+    @property
+    def is_set(self) -> bool:
+        """Whether it has sub-experiments."""
+        return self.row.members > 0
+
+    @cached_property
+    def configuration(self) -> ConfigurationFile:
+        """What its members' `riseml-configuration.yml` say."""
+        return ConfigurationFile(self.config, self.row.revision)
+
+    @cached_property
+    def env(self) -> dict[str, str]:
+        """The submitter's environment, as far as jobs get it."""
+        return dict(json.loads(self.row.env))
+
+    def params(self, member: int) -> dict[str, str]:
+        """Parameter → value of one member, as written."""
+        return self.config.grid.combination(member) if self.config.grid else {}
+
+    @property
+    def last(self) -> int:
+        """The last member's number; 0 where there are no sub-experiments."""
+        return self.row.members
+
+    @property
+    def remaining(self) -> int:
+        """How many members have still to be started."""
+        return max(0, self.last + 1 - self._next) - len(self._skip) + len(self._again)
+
+    @property
+    def head(self) -> int | None:
+        """The member that starts next."""
+        if self._again:
+            return self._again[0]
+        while self._next in self._skip:
+            self._skip.remove(self._next)
+            self._next += 1
+        return self._next if self._next <= self.last else None
+
+    def pop(self) -> int:
+        """Take the head: it starts now."""
+        head = self.head
+        assert head is not None
+        if self._again:
+            heapq.heappop(self._again)
+        else:
+            self._next += 1
+        return head
+
+    def push(self, member: int) -> None:
+        """Start `member` again, before all that have not started."""
+        heapq.heappush(self._again, member)
+
+    def not_started(self, member: int) -> bool:
+        """Whether `member` has still to be started."""
+        return member in self._again or (member >= self._next and member not in self._skip)
+
+    def skip(self, member: int) -> None:
+        """Never start `member`."""
+        if member in self._again:
+            self._again.remove(member)
+            heapq.heapify(self._again)
+        else:
+            self._skip.add(member)
+
+    def skip_all(self) -> None:
+        """Start no more."""
+        self._next = self.last + 1
+        self._again.clear()
+        self._skip.clear()
+
+    def waiting(self) -> Waiting:
+        """How it stands in the queue."""
+        slots = min(int(self.limiter.available_tokens), self.remaining)
+        return Waiting(self.number, self.request, slots)

@@ -1,0 +1,56 @@
+"""What a sub-experiment's job is given: commands, environment, files. Pure but for the user database."""
+
+import functools
+import os
+import pwd
+from collections.abc import Mapping
+
+from rised.experiment import Experiment
+from rised.resources import Grant
+from riseml_proto import ids, placeholders
+
+TRAIN = "train"
+
+
+def commands(experiment: Experiment, member: int) -> list[str]:
+    """The commands with this member's parameters in place of the placeholders."""
+    params = experiment.params(member)
+    return [placeholders.render(command, params) for command in experiment.config.run]
+
+
+def environment(
+    experiment: Experiment, member: int, grant: Grant, *, output_dir: str, data_dir: str
+) -> dict[str, str]:
+    """The whole environment of a job; what comes later in it wins, and the daemon's own names come last."""
+    return {
+        **_login(experiment.row.uid),
+        "PYTHONUNBUFFERED": "1",
+        **experiment.env,
+        **placeholders.environment(experiment.params(member)),
+        **experiment.config.env,
+        "EXPERIMENT_ID": ids.experiment_id(experiment.number, member),
+        "OUTPUT_DIR": output_dir,
+        "DATA_DIR": data_dir,
+        # An empty text hides every GPU; without the variable all would be seen.
+        "CUDA_VISIBLE_DEVICES": ",".join(map(str, grant.gpus)),
+        "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
+    }
+
+
+@functools.cache
+def _login(uid: int) -> Mapping[str, str]:
+    facts = {
+        "PATH": "/usr/local/bin:/usr/bin:/bin",
+        "LANG": os.environ.get("LANG", "C.UTF-8"),
+    }
+    try:
+        user = pwd.getpwuid(uid)
+    except KeyError:  # a uid without an entry, as containers have
+        return facts
+    return {
+        **facts,
+        "HOME": user.pw_dir,
+        "USER": user.pw_name,
+        "LOGNAME": user.pw_name,
+        "SHELL": user.pw_shell or "/bin/sh",
+    }

@@ -1,0 +1,177 @@
+"""The records as the log streams read them (`rised.logs.journal.Journal`), from events and members."""
+
+from rised.clock import to_datetime
+from rised.job import TRAIN
+from rised.layout import Layout
+from rised.logs.journal import Attempt, Event
+from rised.store.records import EventRow, ExperimentRow
+from rised.store.store import Store
+from rised.views import Views
+from riseml_proto import ids
+from riseml_proto.ids import CanonicalId
+from riseml_proto.messages import ElidedEntry, EndEntry, HeadEntry, StateEntry
+from riseml_proto.states import State
+
+_OPENING_LIMIT = 1000
+"""Sub-experiments whose first states are told one by one."""
+
+
+class StoreJournal:
+    """The journal of one daemon."""
+
+    def __init__(self, store: Store, views: Views, layout: Layout) -> None:
+        """All of one daemon."""
+        self._store = store
+        self._views = views
+        self._layout = layout
+
+    def head(self, target: CanonicalId) -> HeadEntry:
+        """What a stream about `target` begins with."""
+        row = self._row(target)
+        return HeadEntry(id=ids.experiment_id(row.id, target.member or 0), count=row.members)
+
+    def opening(self, target: CanonicalId) -> list[StateEntry | ElidedEntry]:
+        """The states at submission: the set and its first member wait, the others are there."""
+        row = self._row(target)
+        first = 1 if row.members else 0
+        told = [] if target.member else [_initial(row, 0, State.PENDING)]
+        last = min(row.members, _OPENING_LIMIT)
+        members = range(target.member, target.member + 1) if target.member else range(1, last + 1)
+        for member in members:
+            state = State.PENDING if member == first else State.CREATED
+            told.append(_initial(row, member, state))
+        if not target.member and row.members > last:
+            return [*told, _elided(row, State.CREATED, row.members - last)]
+        return [*told]
+
+    def known(self, target: CanonicalId, limit: int) -> list[StateEntry | ElidedEntry]:
+        """The states now."""
+        row = self._row(target)
+        if target.member or not row.members:
+            member = target.member or 0
+            last = self._store.last_event(row.id, member)
+            return [_entry(last) if last else self._first_state(row, member)]
+        events = self._store.last_events(row, limit)
+        told = [_entry(event) for event in events]
+        members = {event.member for event in events}
+        first = [self._first_state(row, member) for member in (0, 1) if member not in members]
+        left = self._views.counts(row)
+        for entry in (*first, *told):
+            if entry.id != str(row.id):
+                left[entry.state] -= 1
+        elided = [_elided(row, State(s), n) for s, n in left.items() if n and s != State.CREATED]
+        return [*first, *self._untouched(row, left.get(State.CREATED, 0), limit), *elided, *told]
+
+    def _first_state(self, row: ExperimentRow, member: int) -> StateEntry:
+        """The state of a member, or of the set, that no event tells."""
+        if not member:
+            return _initial(row, 0, row.state)
+        found = self._store.member(row.id, member)
+        return _initial(row, member, found.state if found else _rowless(row))
+
+    def _untouched(
+        self, row: ExperimentRow, count: int, limit: int
+    ) -> list[StateEntry | ElidedEntry]:
+        if not count:
+            return []
+        if count > limit:
+            return [_elided(row, State.CREATED, count)]
+        frontier = self._store.frontier(row.id, 1)
+        touched = {found.member for found in self._store.members(row.id, frontier, row.members)}
+        return [
+            _initial(row, member, State.CREATED)
+            for member in range(frontier, row.members + 1)
+            if member not in touched
+        ]
+
+    def events(self, target: CanonicalId, after: int, limit: int) -> list[Event]:
+        """The first `limit` events with a higher `seq` than `after`, without those of the opening."""
+        row = self._row(target)
+        member = self._only_member(row, target)
+        found = self._store.events(row, after, limit, member)
+        return [self._event(event) for event in found]
+
+    def attempts(self, target: CanonicalId, after: int, limit: int) -> list[Attempt]:
+        """The first `limit` attempts that began at a higher `seq` than `after`."""
+        row = self._row(target)
+        found = self._store.begun(row, after, limit, self._only_member(row, target))
+        return [self._attempt(began, ended) for began, ended in found]
+
+    def standing(self, target: CanonicalId) -> EndEntry:
+        """State of `target` and counts of its members."""
+        row = self._row(target)
+        if not target.member:
+            return EndEntry(state=row.state, counts=self._views.counts(row))
+        found = self._store.member(row.id, target.member)
+        state = found.state if found else _rowless(row)
+        return EndEntry(state=state, counts={str(state): 1})
+
+    def _row(self, target: CanonicalId) -> ExperimentRow:
+        assert target.experiment is not None
+        return self._views.row(target.experiment)
+
+    @staticmethod
+    def _only_member(row: ExperimentRow, target: CanonicalId) -> int | None:
+        return target.member if row.members else None
+
+    def _event(self, event: EventRow) -> Event:
+        attempt = None
+        if event.attempt and event.state is not State.STARTING:
+            attempt = self._attempt_of(event)
+        return Event(
+            event.seq,
+            ids.experiment_id(event.experiment, event.member),
+            event.state,
+            event.time_ms,
+            event.reason,
+            event.message,
+            event.exit_code,
+            attempt,
+        )
+
+    def _attempt_of(self, event: EventRow) -> Attempt | None:
+        found = self._store.beginning(event)
+        return self._attempt(*found) if found else None
+
+    def _attempt(self, began: EventRow, ended: EventRow | None) -> Attempt:
+        return Attempt(
+            began.experiment,
+            began.member,
+            TRAIN,
+            began.attempt,
+            self._layout.log(began.experiment, began.member, TRAIN, began.attempt),
+            began.seq,
+            began.time_ms,
+            ended.seq if ended else None,
+            ended.time_ms if ended else None,
+        )
+
+
+def _rowless(row: ExperimentRow) -> State:
+    """The state of a member to which nothing has happened."""
+    return State.KILLED if row.kill else State.CREATED
+
+
+def _initial(row: ExperimentRow, member: int, state: State) -> StateEntry:
+    return StateEntry(
+        id=ids.experiment_id(row.id, member),
+        time=to_datetime(row.created_ms),
+        state=state,
+        seq=0,
+    )
+
+
+def _elided(row: ExperimentRow, state: State, count: int) -> ElidedEntry:
+    return ElidedEntry(id=str(row.id), time=to_datetime(row.created_ms), state=state, count=count)
+
+
+def _entry(event: EventRow) -> StateEntry:
+    return StateEntry(
+        id=ids.experiment_id(event.experiment, event.member),
+        time=to_datetime(event.time_ms),
+        state=event.state,
+        seq=event.seq,
+        reason=event.reason,
+        message=event.message,
+        exit_code=event.exit_code,
+    )

@@ -1,0 +1,35 @@
+"""Where the daemon keeps what people may want to read: logs in its state directory, outputs in the output directory."""
+
+import os
+
+from rised.store.records import ExperimentRow
+
+
+class Layout:
+    """Paths, and the making of the directories above them."""
+
+    def __init__(self, state_dir: str, output_dir: str) -> None:
+        """Both absolute."""
+        self._logs = os.path.join(state_dir, "logs")
+        self._output_dir = output_dir
+
+    def log(self, experiment: int, member: int, job: str, attempt: int) -> str:
+        """`logs/144/2.train.1.log`: the output of one attempt of a job."""
+        name = f"{member}.{job}.{attempt}.log" if member else f"{job}.{attempt}.log"
+        return os.path.join(self._logs, str(experiment), name)
+
+    def output(self, row: ExperimentRow, member: int) -> str:
+        """`<user>/<project>/144/2`, or `<user>/<project>/144` for member 0 and for a whole set."""
+        parts = [self._output_dir, row.user, row.project, str(row.id)]
+        return os.path.join(*parts, str(member)) if member else os.path.join(*parts)
+
+
+def make_directory(path: str) -> None:
+    """Make a directory and those above it, where they are not there."""
+    try:
+        os.mkdir(path, 0o700)
+    except FileExistsError:
+        if not os.path.isdir(path):
+            raise
+    except FileNotFoundError:
+        os.makedirs(path, mode=0o700, exist_ok=True)

@@ -1,0 +1,129 @@
+"""When which bytes of a log appeared: the side index `<log>.times`.
+
+It consists of 16-byte records, little-endian: the log's size when growth was seen, and the time
+then in milliseconds since the epoch. The record (120, t) after (100, s) says that bytes 100 to 119
+appeared at t. So the last record tells how much of the log has been stamped, also to a daemon that
+was killed and comes back.
+
+Sizes and times rise from record to record; a log that its job cut short starts its index anew. An
+index that is missing, torn in its last record or behind its log costs precision, never a line:
+bytes that no record covers have the log file's own time of change.
+"""
+
+import os
+import struct
+from array import array
+from bisect import bisect_left, bisect_right
+from typing import NamedTuple
+
+SUFFIX = ".times"
+RECORD = struct.Struct("<QQ")
+_BLOCK = 4096
+"""Records held in memory at once: 64 KiB, whatever the size of the index."""
+
+
+class Stamp(NamedTuple):
+    """The log's bytes before `end` that no earlier stamp covers appeared at `time_ms`."""
+
+    end: int
+    time_ms: int
+
+
+def encode(stamp: Stamp) -> bytes:
+    """The record of `stamp`."""
+    return RECORD.pack(*stamp)
+
+
+def decode(data: bytes) -> list[Stamp]:
+    """The stamps in `data`; a torn record at its end is left out."""
+    whole = len(data) - len(data) % RECORD.size
+    return [Stamp(*fields) for fields in RECORD.iter_unpack(data[:whole])]
+
+
+def append(log: str, stamp: Stamp, *, anew: bool = False) -> None:
+    """Append `stamp` to the index of `log`, made if there is none; `anew` drops what it held.
+
+    Raises `OSError`, such as ENOSPC; then the index is as it was, or torn where even that could not
+    be mended, which the next `append` mends.
+    """
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | (os.O_TRUNC if anew else 0)
+    fd = os.open(log + SUFFIX, flags, 0o600)
+    try:
+        size = os.fstat(fd).st_size
+        if size % RECORD.size:
+            os.ftruncate(fd, size - size % RECORD.size)
+        os.write(fd, encode(stamp))
+    finally:
+        os.close(fd)
+
+
+def last(log: str) -> Stamp | None:
+    """The last stamp of `log`, if it has any."""
+    fd = _open(log)
+    if fd is None:
+        return None
+    try:
+        count = _count(fd)
+        return _record(fd, count - 1) if count else None
+    finally:
+        os.close(fd)
+
+
+def offset_since(log: str, time_ms: int) -> int:
+    """The offset from which on bytes appeared at or after `time_ms`, or have no stamp."""
+    fd = _open(log)
+    if fd is None:
+        return 0
+    try:
+        first = bisect_left(range(_count(fd)), time_ms, key=lambda i: _record(fd, i).time_ms)
+        return _record(fd, first - 1).end if first else 0
+    finally:
+        os.close(fd)
+
+
+class Times:
+    """Looks up times in the index of one log, best for offsets that rise. Keeps no file open."""
+
+    def __init__(self, log: str) -> None:
+        self._log = log
+        self._first = 0
+        self._ends = array("Q")
+        self._times = array("Q")
+
+    def at(self, offset: int) -> Stamp | None:
+        """The stamp that covers the byte at `offset`; None where none does (yet)."""
+        if not self._ends or not self._first <= offset < self._ends[-1]:
+            self._load(offset)
+        i = bisect_right(self._ends, offset)
+        return Stamp(self._ends[i], self._times[i]) if i < len(self._ends) else None
+
+    def _load(self, offset: int) -> None:
+        fd = _open(self._log)
+        if fd is None:
+            return
+        try:
+            first = bisect_right(range(_count(fd)), offset, key=lambda i: _record(fd, i).end)
+            data = os.pread(fd, _BLOCK * RECORD.size, first * RECORD.size)
+        finally:
+            os.close(fd)
+        stamps = decode(data)
+        self._first = offset
+        self._ends = array("Q", (stamp.end for stamp in stamps))
+        self._times = array("Q", (stamp.time_ms for stamp in stamps))
+
+
+def _open(log: str) -> int | None:
+    try:
+        return os.open(log + SUFFIX, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+
+
+def _count(fd: int) -> int:
+    return os.fstat(fd).st_size // RECORD.size
+
+
+def _record(fd: int, number: int) -> Stamp:
+    """The record at `number`; one past all others where the index was cut short meanwhile."""
+    data = os.pread(fd, RECORD.size, number * RECORD.size)
+    return Stamp(*RECORD.unpack(data)) if len(data) == RECORD.size else Stamp(2**64 - 1, 2**64 - 1)

@@ -1,0 +1,166 @@
+"""Sees every running job's log grow, and stamps the growth.
+
+The kernel tells (inotify); nothing here runs while nothing is written. Jobs that write without a
+pause are looked at a bounded number of times a second, and the watcher never takes more than about
+a tenth of a processor. Where the kernel has no watch to give (its limits are per user, and editors
+use many), such logs are looked at twice a second instead.
+"""
+
+import ctypes
+import os
+import struct
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+import trio
+
+from rised.logs import stamps
+from rised.logs.stamps import Stamp
+
+_PAUSE = 0.005
+"""Seconds between two looks at logs that keep growing; a first write is seen at once."""
+_SHARE = 9
+"""Rests at least so many times as long as the last look took."""
+_UNWATCHED_PAUSE = 0.5
+
+_IN_MODIFY = 0x2
+_IN_Q_OVERFLOW = 0x4000
+_EVENT = struct.Struct("iIII")
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class Watch:
+    """One log under watch. `size` is how much of it has been stamped, in bytes."""
+
+    def __init__(self, watcher: "LogWatcher", log: str, notify: Callable[[], None]) -> None:
+        self.size = 0
+        self._watcher = watcher
+        self._log = log
+        self._notify = notify
+        self._time_ms = 0
+        self._number = watcher._register(log, self)
+        # Bytes that are there already were written while no daemon watched.
+        found = self._stat()
+        if found is not None and found.st_size:
+            stamped = stamps.last(log)
+            if stamped is not None and stamped.end <= found.st_size:
+                self.size, self._time_ms = stamped
+            self._stamp(found.st_size, found.st_mtime_ns // 1_000_000)
+
+    def look(self) -> None:
+        """Stamp what has been written since the last look, and notify if there is anything."""
+        if self._look():
+            self._notify()
+
+    def close(self) -> None:
+        """Stamp what is left and stop watching. The job has ended: nothing writes any more."""
+        self._look()
+        self._watcher._forget(self._number, self)
+
+    def _look(self) -> bool:
+        found = self._stat()
+        return found is not None and self._stamp(found.st_size, time.time_ns() // 1_000_000)
+
+    def _stamp(self, size: int, time_ms: int) -> bool:
+        """Whether the log has changed to `size` since the last stamp."""
+        if size == self.size:
+            return False
+        if size < self.size:
+            # The job cut its own log short: what is there now is new.
+            self.size = 0
+        if size:
+            self._time_ms = max(self._time_ms, time_ms)
+            # Without room on the disk the next stamp covers this growth, too.
+            with suppress(OSError):
+                stamps.append(self._log, Stamp(size, self._time_ms), anew=self.size == 0)
+        self.size = size
+        return True
+
+    def _stat(self) -> os.stat_result | None:
+        try:
+            return os.stat(self._log)
+        except OSError:
+            return None
+
+
+class LogWatcher:
+    """Watches any number of logs while it `run`s in the daemon's nursery."""
+
+    def __init__(self) -> None:
+        self._fd = _libc.inotify_init1(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._watches: dict[int, Watch] = {}
+        self._unwatched: set[Watch] = set()
+        self._any_unwatched = trio.Event()
+
+    def add(self, log_path: str, notify: Callable[[], None]) -> Watch:
+        """Watch `log_path` and call `notify` each time it has grown, until `Watch.close`.
+
+        What it holds beyond its last stamp is stamped with the file's own time. A log may be
+        watched only once.
+        """
+        return Watch(self, log_path, notify)
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Watch until cancelled."""
+        task_status.started()
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._look_at_unwatched)
+                if self._fd >= 0:
+                    nursery.start_soon(self._follow_kernel)
+        finally:
+            if self._fd >= 0:
+                os.close(self._fd)
+                self._fd = -1
+
+    async def _follow_kernel(self) -> None:
+        while True:
+            await trio.lowlevel.wait_readable(self._fd)
+            began = time.perf_counter()
+            for watch in self._changed():
+                watch.look()
+            await trio.sleep(max(_PAUSE, _SHARE * (time.perf_counter() - began)))
+
+    def _changed(self) -> list[Watch]:
+        try:
+            data = os.read(self._fd, 65536)
+        except BlockingIOError:
+            return []
+        numbers = set()
+        at = 0
+        while at < len(data):
+            number, mask, _, name_size = _EVENT.unpack_from(data, at)
+            at += _EVENT.size + name_size
+            if mask & _IN_Q_OVERFLOW:
+                return list(self._watches.values())
+            numbers.add(number)
+        # A number without a watch belongs to one closed since.
+        return [self._watches[number] for number in numbers if number in self._watches]
+
+    async def _look_at_unwatched(self) -> None:
+        while True:
+            await self._any_unwatched.wait()
+            for watch in list(self._unwatched):
+                watch.look()
+            await trio.sleep(_UNWATCHED_PAUSE)
+
+    def _register(self, log: str, watch: Watch) -> int:
+        number: int = -1
+        if self._fd >= 0:
+            number = _libc.inotify_add_watch(self._fd, os.fsencode(log), _IN_MODIFY)
+        if number < 0:
+            self._unwatched.add(watch)
+            self._any_unwatched.set()
+        elif number in self._watches:
+            raise ValueError(f"{log} is watched already")
+        else:
+            self._watches[number] = watch
+        return number
+
+    def _forget(self, number: int, watch: Watch) -> None:
+        if self._watches.pop(number, None) is not None and self._fd >= 0:
+            _libc.inotify_rm_watch(self._fd, number)
+        self._unwatched.discard(watch)
+        if not self._unwatched and self._any_unwatched.is_set():
+            self._any_unwatched = trio.Event()

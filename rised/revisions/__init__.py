@@ -1,0 +1,127 @@
+"""Revisions: the files of a project as they were at one time, kept as commits in git.
+
+    commit(manifest) ──> missing blobs ──> receive(blobs) ──> commit(manifest) ──> revision
+    revision ──> checkout ──> a pristine tree ──> copy_tree ──> a job's working directory
+
+`Revisions` is the only door; what blocks runs in threads behind it.
+"""
+
+import os
+import weakref
+from collections.abc import AsyncIterator
+
+import trio
+
+from rised.revisions import checkout, places
+from rised.revisions.copies import copy_tree, remove_tree
+from rised.revisions.receive import receive
+from rised.revisions.repository import Repository
+from rised.revisions.trees import Limits, is_object_id, plan
+from riseml_proto.errors import NotFound
+from riseml_proto.messages import Manifest, Revision
+
+__all__ = ["Revisions", "copy_tree", "remove_tree"]
+
+
+class _Open(Repository):
+    """A repository in use: who writes to it, and who makes or removes which of its trees."""
+
+    def __init__(self, project: places.Project) -> None:
+        super().__init__(project)
+        self.writing = trio.Lock()
+        self._trees: weakref.WeakValueDictionary[str, trio.Lock] = weakref.WeakValueDictionary()
+
+    def tree_lock(self, revision: str) -> trio.Lock:
+        lock = self._trees.get(revision)
+        if lock is None:
+            lock = self._trees[revision] = trio.Lock()
+        return lock
+
+    def tree_path(self, revision: str) -> str:
+        if not is_object_id(revision):
+            raise NotFound(f"{revision!r} is not a revision, which has 40 hex digits")
+        return os.path.join(self.project.trees, revision)
+
+
+class Revisions:
+    """The revisions of everybody's projects, in a state directory that only this process uses."""
+
+    def __init__(self, state_dir: str, *, max_files: int, max_bytes: int) -> None:
+        """`max_files` and `max_bytes` are the most that a project, and one upload, may have."""
+        self._state_dir = os.path.abspath(state_dir)
+        self._limits = Limits(max_files, max_bytes)
+        self._open: dict[tuple[str, str], _Open] = {}
+        self._opening = trio.Lock()
+
+    async def commit(self, user: str, manifest: Manifest) -> Revision:
+        """The revision that consists of the manifest's files, or the blobs that are missing for it.
+
+        A revision is on disk when it is returned. Raises `SyncError` for what no revision can hold
+        or more than the limits allow, `InvalidInput` for impossible names, and `StorageFull`.
+        """
+        repository = await self._use(user, manifest.project, create=True)
+        wanted = await trio.to_thread.run_sync(plan, manifest.files, self._limits)
+        async with repository.writing:
+            return await trio.to_thread.run_sync(repository.commit, wanted, user)
+
+    async def receive(self, user: str, project: str, chunks: AsyncIterator[bytes]) -> int:
+        """Take in a body of blobs (see `rised.revisions.receive`); return how many it had."""
+        repository = await self._use(user, project, create=True)
+        return await receive(repository.objects, self._limits.bytes, chunks)
+
+    async def exists(self, user: str, project: str, revision: str) -> bool:
+        """Whether the project has this revision."""
+        try:
+            repository = await self._use(user, project, create=False)
+            await trio.to_thread.run_sync(repository.tree_of, revision)
+        except NotFound:
+            return False
+        return True
+
+    async def checkout(self, user: str, project: str, revision: str) -> str:
+        """The path of the revision's pristine tree, made if there is none. Nobody may write in it.
+
+        Raises `NotFound` for an unknown revision, and `StorageFull`.
+        """
+        repository = await self._use(user, project, create=False)
+        path = repository.tree_path(revision)
+        async with repository.tree_lock(revision):
+            if not os.path.isdir(path):  # noqa: ASYNC240 — a microsecond, on every job's way
+                await trio.to_thread.run_sync(_make_tree, repository, revision, path)
+        return path
+
+    async def discard(self, user: str, project: str, revision: str) -> None:
+        """Remove the revision's pristine tree, if there is one; a later checkout makes it again."""
+        try:
+            repository = await self._use(user, project, create=False)
+        except NotFound:
+            return
+        path = repository.tree_path(revision)
+        async with repository.tree_lock(revision):
+            old = checkout.set_aside(path)
+        if old is not None:
+            await trio.to_thread.run_sync(remove_tree, old, abandon_on_cancel=True)
+
+    async def _use(self, user: str, name: str, *, create: bool) -> _Open:
+        key = user, name
+        if key not in self._open:
+            async with self._opening:
+                if key not in self._open:
+                    project = places.project(self._state_dir, user, name)
+                    repository = _Open(project)
+                    if not await trio.to_thread.run_sync(_prepare, repository, create):
+                        raise NotFound(f"there is no project {name} of {user}; sync it first")
+                    self._open[key] = repository
+        return self._open[key]
+
+
+def _prepare(repository: Repository, create: bool) -> bool:
+    if not repository.prepare(create=create):
+        return False
+    checkout.prepare(repository.project.trees)
+    return True
+
+
+def _make_tree(repository: Repository, revision: str, path: str) -> None:
+    tree = repository.tree_of(revision)
+    checkout.make(repository.objects, tree, path, trio.from_thread.check_cancelled)

@@ -1,0 +1,105 @@
+"""Pristine trees: a revision's files on disk, made once and copied from for every job.
+
+A tree is made beside its place and then renamed, so that one that is there is complete. Its files
+are not brought to the disk one by one, which would hold up the first job of every revision; instead
+trees from before the machine started are not trusted and are made again from git's objects, which
+are safe.
+"""
+
+import os
+from collections.abc import Callable
+
+from rised.crashpoints import crash_point
+from rised.revisions.copies import remove_tree
+from rised.revisions.objects import Reader
+from rised.revisions.places import disk_may_be_full, make_private, write_all
+from rised.revisions.trees import DIRECTORY, LINK
+from riseml_proto import paths
+from riseml_proto.errors import SyncError
+
+_NEW, _OLD, _BOOT = ".new-", ".old-", ".boot"
+_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_BOOT_ID = "/proc/sys/kernel/random/boot_id"
+
+
+def prepare(trees: str) -> None:
+    """Remove what a dead daemon left half made in `trees`, and all after the machine restarted.
+
+    Only before its first use in a process.
+    """
+    with open(_BOOT_ID, encoding="ascii") as file:
+        boot = file.read()
+    mark = os.path.join(trees, _BOOT)
+    with disk_may_be_full(trees):
+        make_private(trees)
+        try:
+            with open(mark, encoding="ascii", errors="replace") as file:
+                same = file.read() == boot
+        except FileNotFoundError:
+            same = False
+        for name in os.listdir(trees):
+            if not same or name.startswith((_NEW, _OLD)):
+                remove_tree(os.path.join(trees, name))
+        if not same:
+            with open(mark, "w", encoding="ascii") as file:
+                file.write(boot)
+
+
+def make(objects: str, tree: str, path: str, check: Callable[[], object]) -> None:
+    """Make the pristine tree `path` of git's `tree`. `check` is called between files and may raise.
+
+    Raises `NotFound` or `RisemlError` where an object is gone or damaged, and `StorageFull`.
+    """
+    parent, name = os.path.split(path)
+    new = os.path.join(parent, _NEW + name)
+    try:
+        with disk_may_be_full(parent), Reader(objects) as reader:
+            _fill(reader, tree, os.fsencode(new), check)
+        crash_point("checkout-before-rename")
+        os.rename(new, path)
+    except BaseException:
+        remove_tree(new)
+        raise
+
+
+def set_aside(path: str) -> str | None:
+    """Take the tree `path` out of use; returns where it is now, to be removed, if there was one."""
+    parent, name = os.path.split(path)
+    old = os.path.join(parent, f"{_OLD}{name}-{os.urandom(4).hex()}")
+    try:
+        os.rename(path, old)
+    except FileNotFoundError:
+        return None
+    return old
+
+
+def _fill(reader: Reader, root: str, path: bytes, check: Callable[[], object]) -> None:
+    from dulwich.objects import parse_tree
+
+    left = [(root, path)]
+    while left:
+        tree, directory = left.pop()
+        os.mkdir(directory, 0o755)
+        for name, mode, blob in parse_tree(reader.read(tree, b"tree"), 20):
+            paths.check(name)
+            if b"/" in name:
+                raise SyncError(f"tree {tree} has a name that leads elsewhere; see git fsck")
+            to = directory + b"/" + name
+            if mode == DIRECTORY:
+                left.append((blob.decode(), to))
+                continue
+            check()
+            if mode == LINK:
+                os.symlink(reader.read(blob.decode(), b"blob"), to)
+            else:
+                _write_file(reader, blob.decode(), mode & 0o777, to)
+
+
+def _write_file(reader: Reader, blob: str, mode: int, path: bytes) -> None:
+    fd = os.open(path, _CREATE, mode)
+    try:
+        os.fchmod(fd, mode)  # whatever the umask
+        for piece in reader.chunks(blob, b"blob"):
+            write_all(fd, piece)
+    finally:
+        os.close(fd)

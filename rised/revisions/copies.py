@@ -1,0 +1,191 @@
+"""A job's private copy of a tree, and the removal of trees whatever a job did to them.
+
+Copies share blocks with the original where the file system can (a reflink), never the file itself:
+a job that writes into its copy changes nobody else's. Paths are bytes inside, as a file's name is.
+"""
+
+import errno
+import fcntl
+import os
+import stat
+
+from rised.revisions.places import disk_may_be_full, write_all
+
+_FICLONE = 0x40049409
+_SMALL = 1 << 16  # bytes; up to here a read and a write are the fastest
+_UNSUPPORTED = {
+    errno.EOPNOTSUPP,
+    errno.ENOTTY,
+    errno.EXDEV,
+    errno.EINVAL,
+    errno.ENOSYS,
+    errno.EPERM,  # a container's system call filter
+}
+
+_cannot_clone: set[int] = set()  # devices whose file system has said so
+
+
+def copy_tree(pristine: str, target: str) -> None:
+    """Make `target`, which must not exist, a copy of the tree `pristine`: files, modes and links.
+
+    Raises `StorageFull`. Where it fails or is cut off, the caller removes what there is of it.
+    """
+    with disk_may_be_full(target):
+        _copy_directory(os.fsencode(pristine), os.fsencode(target))
+
+
+def _copy_directory(source: bytes, target: bytes) -> None:
+    left = [(source, target)]
+    while left:
+        source, target = left.pop()
+        os.mkdir(target, 0o755)
+        with os.scandir(source) as entries:
+            for entry in entries:
+                to = target + b"/" + entry.name
+                if entry.is_symlink():
+                    os.symlink(os.readlink(entry.path), to)
+                elif entry.is_dir(follow_symlinks=False):
+                    left.append((entry.path, to))
+                else:
+                    _copy_file(entry.path, to)
+
+
+def _copy_file(source: bytes, target: bytes) -> None:
+    reading = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        status = os.fstat(reading)
+        mode = stat.S_IMODE(status.st_mode)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        writing = os.open(target, flags, mode)
+        try:
+            os.fchmod(writing, mode)  # whatever the umask
+            if status.st_size <= _SMALL:
+                write_all(writing, os.read(reading, _SMALL))
+            elif not _clone(reading, writing, status.st_dev):
+                _copy_content(reading, writing, status.st_size)
+        finally:
+            os.close(writing)
+    finally:
+        os.close(reading)
+
+
+def _clone(reading: int, writing: int, device: int) -> bool:
+    """Share the blocks; False where the file system cannot."""
+    if device in _cannot_clone:
+        return False
+    try:
+        fcntl.ioctl(writing, _FICLONE, reading)
+    except OSError as error:
+        if error.errno not in _UNSUPPORTED:
+            raise
+        if error.errno != errno.EXDEV:  # that one is about this pair, not about the source
+            _cannot_clone.add(device)
+        return False
+    return True
+
+
+def _copy_content(reading: int, writing: int, size: int) -> None:
+    left = size
+    try:
+        while left > 0 and (copied := os.copy_file_range(reading, writing, left)):
+            left -= copied
+    except OSError as error:
+        if error.errno not in _UNSUPPORTED:
+            raise
+    while data := os.read(reading, 1 << 20):  # the rest, or all of it
+        write_all(writing, data)
+
+
+def remove_tree(path: str) -> None:
+    """Remove whatever is at `path`: nothing, a file, a link (not what it leads to) or a whole tree.
+
+    Directories that the job has closed, even to itself, are opened first. A tree may be deeper than
+    any path may be long. Nothing may be writing in it any more. Raises `OSError` where a part
+    cannot be removed: another user's, or a mount point.
+    """
+    raw = os.fsencode(path).rstrip(b"/")
+    name = os.path.basename(raw)
+    try:
+        above = os.open(os.path.dirname(raw) or b".", os.O_RDONLY | os.O_DIRECTORY)
+    except FileNotFoundError:
+        return
+    try:
+        try:
+            os.unlink(name, dir_fd=above)
+            return
+        except FileNotFoundError:
+            return
+        except (IsADirectoryError, PermissionError):
+            if not stat.S_ISDIR(os.lstat(name, dir_fd=above).st_mode):
+                raise
+        _remove_directory(above, name)
+    finally:
+        os.close(above)
+
+
+def _remove_directory(above: int, name: bytes) -> None:
+    """Remove the directory `name` in `above`, with few open directories at any depth."""
+    here, parents = _open_directory(above, name), [(name, _identity(above))]
+    try:
+        pending = [_remove_files(here)]
+        while True:
+            if pending[-1]:
+                child = pending[-1].pop()
+                inside = _open_directory(here, child)
+                parents.append((child, _identity(here)))
+                os.close(here)
+                here = inside
+                pending.append(_remove_files(here))
+                continue
+            child, identity = parents.pop()
+            pending.pop()
+            if not parents:
+                break
+            outside = os.open(b"..", os.O_RDONLY | os.O_DIRECTORY, dir_fd=here)
+            os.close(here)
+            here = outside
+            if _identity(here) != identity:
+                raise OSError(errno.EBUSY, "moved while it was being removed", os.fsdecode(child))
+            os.rmdir(child, dir_fd=here)
+    finally:
+        os.close(here)
+    os.rmdir(name, dir_fd=above)
+
+
+def _open_directory(above: int, name: bytes) -> int:
+    """The directory `name`, made readable and writable for its owner."""
+    flags = os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        fd = os.open(name, os.O_RDONLY | flags, dir_fd=above)
+    except PermissionError:
+        handle = os.open(name, os.O_PATH | flags, dir_fd=above)
+        try:
+            # A handle takes no fchmod, but its name in /proc does, and can lead nowhere else.
+            os.chmod(f"/proc/self/fd/{handle}", 0o700)
+            return os.open(name, os.O_RDONLY | flags, dir_fd=above)
+        finally:
+            os.close(handle)
+    try:
+        if os.fstat(fd).st_mode & 0o700 != 0o700:
+            os.fchmod(fd, 0o700)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def _remove_files(directory: int) -> list[bytes]:
+    """Remove what is no directory; return the names of those that are."""
+    directories = []
+    with os.scandir(directory) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                directories.append(os.fsencode(entry.name))
+            else:
+                os.unlink(entry.name, dir_fd=directory)
+    return directories
+
+
+def _identity(directory: int) -> tuple[int, int]:
+    status = os.fstat(directory)
+    return status.st_dev, status.st_ino

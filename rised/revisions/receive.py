@@ -1,0 +1,123 @@
+"""Taking blobs in from the network: a body of frames becomes loose objects.
+
+A frame is `<id> <size>\\n`, where the id has 40 hex digits, and then `size` bytes. The network cuts
+the body wherever it likes. A frame that was received whole stays, whatever comes after it, so that
+a sync that was cut off goes on where it was; half a frame leaves nothing behind.
+"""
+
+import re
+from collections.abc import AsyncIterator
+from typing import Protocol
+
+import trio
+
+from rised.revisions.objects import Writer
+from riseml_proto.errors import SyncError
+
+_HEADER = re.compile(rb"([0-9a-f]{40}) (0|[1-9][0-9]{0,17})")
+_LONGEST_HEADER = 40 + 1 + 18 + 1
+_BATCH = 1 << 18  # bytes that are gathered before a thread is asked to take them
+
+
+class Sink(Protocol):
+    """Where the blobs of a body go, one after the other."""
+
+    def begin(self, oid: str, size: int) -> None:
+        """A blob of `size` bytes comes, and this is its id."""
+
+    def write(self, data: memoryview) -> None:
+        """The next of its bytes."""
+
+    def end(self) -> None:
+        """That was all of it."""
+
+
+class Frames:
+    """Cuts a body into blobs and tells `sink`. Raises `SyncError` for what is no body."""
+
+    def __init__(self, sink: Sink, limit: int) -> None:
+        """`limit` is the most bytes that the blobs of one body may have together."""
+        self.count = 0
+        self._sink = sink
+        self._limit = self._room = limit
+        self._header = b""
+        self._left: int | None = None  # bytes of the current blob; None between two blobs
+
+    def feed(self, data: bytes | bytearray) -> None:
+        """Take the next bytes of the body."""
+        view = memoryview(data)
+        while view:
+            if self._left is None:
+                view = view[self._take_header(view) :]
+            else:
+                piece, view = view[: self._left], view[self._left :]
+                self._sink.write(piece)
+                self._left -= len(piece)
+            if self._left == 0:
+                self._sink.end()
+                self._left = None
+                self.count += 1
+
+    def close(self) -> None:
+        """The body has ended. Raises `SyncError` where that is in the middle of a blob."""
+        if self._header or self._left is not None:
+            raise SyncError("the upload broke off in the middle of a file; sync again")
+
+    def _take_header(self, view: memoryview) -> int:
+        """Take what `view` has of a header, and say how many bytes that was."""
+        start = bytes(view[: _LONGEST_HEADER - len(self._header)])
+        line, end, _ = start.partition(b"\n")
+        self._header += line
+        if end:
+            self._begin()
+        elif len(self._header) == _LONGEST_HEADER:
+            self._refuse()
+        return len(line) + len(end)
+
+    def _begin(self) -> None:
+        match = _HEADER.fullmatch(self._header)
+        if match is None:
+            self._refuse()
+            return
+        size = int(match[2])
+        if size > self._room:
+            raise SyncError(
+                f"the upload has more than the {self._limit:,} bytes allowed; "
+                "name what does not belong to the project in .risemlignore"
+            )
+        self._room -= size
+        self._header = b""
+        self._left = size
+        self._sink.begin(match[1].decode(), size)
+
+    def _refuse(self) -> None:
+        raise SyncError(f"the upload has {self._header!r} where a blob's id and size should be")
+
+
+async def receive(objects: str, limit: int, chunks: AsyncIterator[bytes]) -> int:
+    """Write the blobs of a body to the directory `objects`; return how many. They are on disk then.
+
+    Raises `SyncError` for a body that is not as described, of more than `limit` bytes, or with a
+    blob whose content is another than its id says, and `StorageFull`.
+    """
+    writer = Writer(objects)
+    frames = Frames(writer, limit)
+    held = bytearray()
+    try:
+        async for chunk in chunks:
+            held += chunk
+            if len(held) >= _BATCH:
+                batch, held = held, bytearray()
+                await trio.to_thread.run_sync(frames.feed, batch)
+        batch, held = held, bytearray()
+        await trio.to_thread.run_sync(frames.feed, batch)
+        frames.close()
+    finally:
+        with trio.CancelScope(shield=True):  # short, and what came whole has to stay
+            await trio.to_thread.run_sync(_finish, writer, frames, held)
+    return frames.count
+
+
+def _finish(writer: Writer, frames: Frames, held: bytearray) -> None:
+    with writer:
+        frames.feed(held)

@@ -1,0 +1,221 @@
+"""One project's bare git repository: revisions are its commits.
+
+    refs/heads/main        the last revision that was new; its history is the project's
+    refs/trees/<tree id>   the revision that has this tree: a commit per tree, ever
+
+So unchanged files give the revision that they had, also when others came in between. A revision
+counts as made once its tree's ref is on disk; by then everything that it needs is. main follows,
+and is brought up when the same files come again, should the daemon have died in between.
+
+Everything here blocks and belongs in a thread; one writer at a time, any number of readers.
+"""
+
+import errno
+import os
+import re
+import time
+
+from rised.crashpoints import crash_point
+from rised.revisions import places
+from rised.revisions.copies import remove_tree
+from rised.revisions.objects import Reader, Writer
+from rised.revisions.places import Project, disk_may_be_full, sync_directory, write_all
+from rised.revisions.trees import Plan, is_object_id
+from riseml_proto.errors import NotFound, SyncError
+from riseml_proto.messages import Revision
+
+_MAIN = "refs/heads/main"
+_HALF_MADE = ".new-"
+_ROOM = 1 << 20  # bytes free on the disk before a repository is made
+
+
+class Repository:
+    """A project's repository; `prepare` comes first."""
+
+    def __init__(self, project: Project) -> None:
+        self.project = project
+        self.path = project.repository
+        self.objects = os.path.join(self.path, "objects")
+
+    def prepare(self, *, create: bool) -> bool:
+        """Remove what a daemon that died left behind, or make the repository; False if neither.
+
+        Only before its first use in a process: what is half made then is nobody's any more.
+        """
+        if os.path.isdir(self.path):
+            self._sweep()
+            return True
+        if create:
+            with disk_may_be_full(self.path):
+                self._create()
+        return create
+
+    def revision_of(self, tree: str) -> str | None:
+        """The revision that has this tree."""
+        return self._read_ref(_tree_ref(tree))
+
+    def tree_of(self, revision: str) -> str:
+        """The tree of a revision. Raises `NotFound` where it is none of this project's."""
+        unknown = NotFound(
+            f"project {self.project.name} has no revision {revision!r}; sync it again"
+        )
+        if not is_object_id(revision):
+            raise unknown
+        try:
+            with Reader(self.objects) as reader:
+                tree = _parse_commit(reader.read(revision, b"commit"))[0]
+        except NotFound:
+            raise unknown from None
+        if self.revision_of(tree) != revision:
+            raise unknown
+        return tree
+
+    def commit(self, plan: Plan, user: str) -> Revision:
+        """The revision of `plan`, or the blobs that are missing for it. On disk when it returns.
+
+        Raises `SyncError` for a link that leads nowhere possible, and `StorageFull`.
+        """
+        known = self.revision_of(plan.root)
+        with Reader(self.objects) as reader:
+            if known is not None:
+                self._bring_up_main(reader, known)
+                return Revision(revision=known)
+            if missing := reader.missing(plan.blobs):
+                return Revision(revision=None, missing=missing)
+            _check_links(reader, plan)
+            trees = reader.missing(plan.trees)
+        with disk_may_be_full(self.path):
+            return Revision(revision=self._record(plan, trees, user))
+
+    def _record(self, plan: Plan, trees: list[str], user: str) -> str:
+        from dulwich.objects import Commit, ObjectID
+
+        parent = self._read_ref(_MAIN)
+        commit = Commit()
+        commit.tree = ObjectID(plan.root.encode())
+        commit.parents = [ObjectID(parent.encode())] if parent else []
+        commit.author = commit.committer = f"{user} <{user}@{os.uname().nodename}>".encode()
+        commit.author_time = commit.commit_time = int(time.time())
+        commit.author_timezone = commit.commit_timezone = 0
+        commit.message = b"Sync of %d file%s\n" % (plan.files, b"" if plan.files == 1 else b"s")
+        revision = commit.id.decode()
+        with Writer(self.objects) as writer:
+            for tree in trees:
+                writer.add(b"tree", tree, plan.trees[tree])
+            writer.add(b"commit", revision, commit.as_raw_string())
+        # Also of what was there: who wrote it may have died before its name was on disk.
+        self._sync_names([revision, *plan.trees, *plan.blobs])
+        crash_point("revision-objects-written")
+        self._write_ref(_tree_ref(plan.root), revision)
+        crash_point("revision-tree-ref-written")
+        self._write_ref(_MAIN, revision)
+        crash_point("revision-main-written")
+        return revision
+
+    def _bring_up_main(self, reader: Reader, revision: str) -> None:
+        main = self._read_ref(_MAIN)
+        if main == revision:
+            return
+        parent = _parse_commit(reader.read(revision, b"commit"))[1]
+        if parent == main:
+            with disk_may_be_full(self.path):
+                self._write_ref(_MAIN, revision)
+
+    def _sync_names(self, ids: list[str]) -> None:
+        for part in sorted({oid[:2] for oid in ids}):
+            directory = os.path.join(self.objects, part)
+            if os.path.isdir(directory):  # else they are all packed
+                sync_directory(directory)
+        sync_directory(self.objects)
+
+    def _read_ref(self, name: str) -> str | None:
+        try:
+            with open(os.path.join(self.path, name), encoding="ascii", errors="replace") as file:
+                value = file.read(41).strip()
+                return value if is_object_id(value) else None
+        except FileNotFoundError:
+            pass
+        try:  # the owner's `git gc` moves refs here
+            with open(os.path.join(self.path, "packed-refs"), "rb") as packed:
+                pattern = rb"(?m)^([0-9a-f]{40}) %s$" % re.escape(name.encode())
+                match = re.search(pattern, packed.read())
+        except FileNotFoundError:
+            return None
+        return match[1].decode() if match else None
+
+    def _write_ref(self, name: str, value: str) -> None:
+        """Set a ref by git's own protocol, so that `git gc` may run at the same time."""
+        path = os.path.join(self.path, name)
+        lock = f"{path}.lock"
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        try:
+            fd = os.open(lock, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+        except FileExistsError:
+            raise SyncError(f"a git command works on {self.path} now ({lock}); try again") from None
+        try:
+            try:
+                write_all(fd, f"{value}\n".encode())
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+            os.rename(lock, path)
+        except BaseException:
+            os.unlink(lock)
+            raise
+        sync_directory(os.path.dirname(path))
+
+    def _create(self) -> None:
+        from dulwich.repo import Repo
+
+        owner, name = os.path.split(self.path)
+        new = os.path.join(owner, _HALF_MADE + name)
+        places.make_private(owner)
+        remove_tree(new)
+        disk = os.statvfs(owner)
+        if disk.f_bavail * disk.f_frsize < _ROOM:  # dulwich prints tracebacks when it runs out
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), owner)
+        try:
+            os.mkdir(new, 0o700)
+            Repo.init_bare(new, default_branch=b"main").close()
+            os.mkdir(os.path.join(new, "refs", "trees"))
+            for directory, _, _ in os.walk(new):
+                sync_directory(directory)
+            os.rename(new, self.path)
+        except BaseException:
+            remove_tree(new)
+            raise
+        sync_directory(owner)
+
+    def _sweep(self) -> None:
+        for name in os.listdir(self.objects):
+            if name.startswith(places.TEMPORARY):
+                os.unlink(os.path.join(self.objects, name))
+        for directory in (os.path.dirname(_MAIN), os.path.dirname(_tree_ref(""))):
+            path = os.path.join(self.path, directory)
+            for name in os.listdir(path) if os.path.isdir(path) else ():
+                if name.endswith(".lock") and (is_object_id(name[:-5]) or name == "main.lock"):
+                    os.unlink(os.path.join(path, name))
+
+
+def _tree_ref(tree: str) -> str:
+    return f"refs/trees/{tree}"
+
+
+def _parse_commit(content: bytes) -> tuple[str, str | None]:
+    """The tree and the first parent of a commit."""
+    match = re.match(rb"tree ([0-9a-f]{40})\n(?:parent ([0-9a-f]{40})\n)?", content)
+    if match is None:
+        raise NotFound("this object is no revision")
+    return match[1].decode(), match[2].decode() if match[2] else None
+
+
+def _check_links(reader: Reader, plan: Plan) -> None:
+    """Refuse links that cannot be made: the target is empty, has a NUL or is no path in length."""
+    for blob, path in plan.links.items():
+        target = b""
+        for piece in reader.chunks(blob, b"blob"):
+            target += piece
+            if len(target) > 4095:
+                break
+        if not target or b"\0" in target or len(target) > 4095:
+            raise SyncError(f"{path!r}: the target of this symbolic link is not a path")

@@ -1,0 +1,143 @@
+"""From a manifest to git's trees: what a revision consists of, decided without touching the disk.
+
+Refused is whatever could not be written back exactly: the same path twice, a path that is a file
+and a directory at once (`x` and `x/y`, so that nothing can be written through a link), modes that
+git lacks, and paths too long for the kernel once the daemon's own directories stand in front.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from riseml_proto import paths
+from riseml_proto.errors import SyncError
+from riseml_proto.messages import File
+
+LINK = 0o120000
+DIRECTORY = 0o040000
+MODES = (0o100644, 0o100755, LINK)
+
+LONGEST_PATH = 3072  # bytes; the kernel takes 4095, directories of the daemon included
+LONGEST_NAME = 255  # bytes; what Linux file systems take
+
+_IGNORE = "name what does not belong to it in .risemlignore"
+_OBJECT_ID = re.compile(r"[0-9a-f]{40}")
+
+_Node = dict[bytes, "_Node | tuple[int, bytes]"]
+
+
+class Limits(NamedTuple):
+    """The most that a project may have."""
+
+    files: int
+    bytes: int
+
+
+class Plan(NamedTuple):
+    """The git objects that a revision needs. Ids are 40 hex digits."""
+
+    root: str
+    trees: dict[str, bytes]
+    """Every tree, by its id: its content as git stores it."""
+    blobs: list[str]
+    """What the files contain, each once, in the manifest's order."""
+    links: dict[str, str]
+    """Blob → path of one symbolic link that has it as its target."""
+    files: int
+
+
+def is_object_id(text: str) -> bool:
+    """Whether `text` is 40 hex digits, lower case."""
+    return _OBJECT_ID.fullmatch(text) is not None
+
+
+def plan(files: Sequence[File], limits: Limits) -> Plan:
+    """The trees and blobs of `files`. Raises `SyncError` for what no revision can hold."""
+    _check_limits(files, limits)
+    root: _Node = {}
+    node, at = root, b""  # the directory of the file before, which is mostly the next one's
+    directories = 0
+    links = {}
+    for file in files:
+        path = _checked_path(file)
+        parent, _, name = path.rpartition(b"/")
+        if parent != at:
+            node, made = _directory(root, parent)
+            at, directories = parent, directories + made
+            if directories > limits.files:
+                raise SyncError(
+                    f"the project has more than {limits.files:,} directories; {_IGNORE}"
+                )
+        if name in node:
+            _refuse_twice(file.path, isinstance(node[name], tuple))
+        node[name] = (file.mode, file.blob.encode())
+        if file.mode == LINK:
+            links[file.blob] = file.path
+    top, trees = _write(root)
+    return Plan(top, trees, list(dict.fromkeys(file.blob for file in files)), links, len(files))
+
+
+def _check_limits(files: Sequence[File], limits: Limits) -> None:
+    if len(files) > limits.files:
+        raise SyncError(
+            f"the project has {len(files):,} files, over the {limits.files:,} allowed; {_IGNORE}"
+        )
+    total = sum(file.size for file in files)
+    if total > limits.bytes:
+        raise SyncError(
+            f"the project has {total:,} bytes, over the {limits.bytes:,} allowed; {_IGNORE}"
+        )
+
+
+def _checked_path(file: File) -> bytes:
+    path = paths.unquote(file.path)
+    paths.check(path)
+    if len(path) > LONGEST_PATH:
+        raise SyncError(f"{file.path[:60]!r}…: this path is longer than {LONGEST_PATH} bytes")
+    if len(path) > LONGEST_NAME and max(map(len, path.split(b"/"))) > LONGEST_NAME:
+        raise SyncError(f"{file.path[:60]!r}…: this path has a name of over {LONGEST_NAME} bytes")
+    if file.mode not in MODES:
+        raise SyncError(f"{file.path!r}: {file.mode:o} is not a mode of a file or a symbolic link")
+    if not is_object_id(file.blob):
+        raise SyncError(f"{file.path!r}: {file.blob[:50]!r} is not a blob's id of 40 hex digits")
+    if file.size < 0:
+        raise SyncError(f"{file.path!r}: its size is {file.size}, but cannot be below 0")
+    return path
+
+
+def _directory(root: _Node, path: bytes) -> tuple[_Node, int]:
+    """The node of the directory `path`, and how many had to be made for it."""
+    node, made = root, 0
+    for part in path.split(b"/") if path else ():
+        child = node.get(part)
+        if child is None:
+            child = node[part] = {}
+            made += 1
+        elif isinstance(child, tuple):
+            _refuse_twice(paths.quote(path), False)
+        assert isinstance(child, dict)
+        node = child
+    return node, made
+
+
+def _refuse_twice(path: str, same: bool) -> None:
+    what = "is in the list twice" if same else "is, or lies in, both a file and a directory"
+    raise SyncError(f"{path!r}: this path {what}")
+
+
+def _write(root: _Node) -> tuple[str, dict[str, bytes]]:
+    from dulwich.objects import ObjectID, Tree
+
+    order = [root]
+    for node in order:  # grows while it is walked: parents come before their children
+        order.extend(child for child in node.values() if isinstance(child, dict))
+    ids: dict[int, bytes] = {}
+    trees = {}
+    for node in reversed(order):
+        tree = Tree()
+        for name, child in node.items():
+            mode, blob = (DIRECTORY, ids[id(child)]) if isinstance(child, dict) else child
+            tree.add(name, mode, ObjectID(blob))
+        ids[id(node)] = tree.id
+        trees[tree.id.decode()] = tree.as_raw_string()
+    return ids[id(root)].decode(), trees

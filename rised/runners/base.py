@@ -1,0 +1,117 @@
+"""The protocol between the life of a sub-experiment and the runner that runs its job.
+
+The order that makes a crash of the daemon harmless at any instant:
+
+    handle = await runner.start(job)   the job exists but must wait
+    (handle.identity is committed)     from here on a restarted daemon finds it
+    handle.go()                        it may begin
+    await handle.wait()                it ended by itself, or
+    await handle.kill(grace)           it is made to end
+    await handle.settle(grace)         nothing of it is left
+    await runner.clean(job)            nor of its files
+
+A job whose daemon died before `go` ends by itself without having begun, and `Exit.begun` says so.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+from riseml_proto.errors import RisemlError
+
+
+class StartFailed(RisemlError):
+    """The job could not be started; the text says which file, directory or program stood in the way."""
+
+    code = "start-failed"
+
+
+class Job(NamedTuple):
+    """One attempt of a job."""
+
+    id: str
+    """Canonical ID, `144.2.train`."""
+    attempt: int
+    commands: Sequence[str]
+    """Shell commands, run in turn until one fails; its exit code is the job's."""
+    env: Mapping[str, str]
+    """The whole environment."""
+    files: str
+    """The project's files, pristine; the job gets a private copy as its working directory."""
+    log: str
+    """Path of the file that takes its output; exists."""
+
+    @property
+    def key(self) -> str:
+        """A file name that no other attempt has."""
+        return f"{self.id}.{self.attempt}"
+
+
+class Exit(NamedTuple):
+    """How a job ended."""
+
+    begun: bool
+    """Whether its first command was started."""
+    code: int | None
+    """Its exit code (128 + n for signal n); None where nobody can know."""
+
+
+class Handle(Protocol):
+    """A job that was started or adopted."""
+
+    @property
+    def identity(self) -> str:
+        """What `adopt` needs to find it after a restart."""
+        ...
+
+    def go(self) -> None:
+        """Let it begin. Not for an adopted one."""
+        ...
+
+    async def wait(self) -> Exit:
+        """Return when its main process has ended."""
+        ...
+
+    async def kill(self, grace: float) -> None:
+        """Ask all of its processes to end, and after `grace` seconds make them."""
+        ...
+
+    async def settle(self, grace: float) -> None:
+        """End whatever its main process left behind, as `kill` does; return when nothing of it is left."""
+        ...
+
+    def close(self) -> None:
+        """Let go of it without touching it; it runs on."""
+        ...
+
+
+class Runner(Protocol):
+    """One way to run jobs."""
+
+    @property
+    def isolation(self) -> str:
+        """How a job's processes are kept together, for `riseml system info`."""
+        ...
+
+    def starts_at_once(self, job: Job) -> bool:
+        """Whether `start` takes milliseconds, so that nobody needs to be told of it before."""
+        ...
+
+    async def start(self, job: Job) -> Handle:
+        """Prepare and start `job`, held back until `go`. Raises `StartFailed` or `StorageFull`."""
+        ...
+
+    async def adopt(self, job: Job, identity: str) -> Handle:
+        """Take back a job that an earlier daemon started, whether it still runs or not."""
+        ...
+
+    async def clean(self, job: Job) -> None:
+        """Remove its working directory and other leftovers; its log stays."""
+        ...
+
+    def sweep(self, keep: set[str]) -> None:
+        """Remove the leftovers of every job whose `key` is not in `keep`."""
+        ...
+
+    def close(self) -> None:
+        """Let go of what the runner holds; jobs run on."""
+        ...

@@ -1,0 +1,114 @@
+"""The daemon's child processes: started here, and reaped here.
+
+The daemon is a child subreaper, so a process that a job leaves behind becomes its child, too, and can be found. That
+is why one place reaps them all: SIGCHLD comes, every dead child is waited for, those that were started here are told
+to whoever waits, strays are dropped. Nothing else in the daemon may start processes.
+
+A child's pid cannot be taken by another process before it is reaped, so a signal to a child is always safe.
+"""
+
+import ctypes
+import os
+import signal
+import sys
+from collections.abc import Mapping
+
+import trio
+
+_PR_SET_CHILD_SUBREAPER = 36
+
+
+class Child:
+    """One process started here."""
+
+    def __init__(self, pid: int) -> None:
+        """`pid` is its process ID, and that of its session and process group."""
+        self.pid = pid
+        self.code: int | None = None
+        self._ended = trio.Event()
+
+    def end(self, status: int) -> None:
+        """Note the status that `waitpid` gave."""
+        code = os.waitstatus_to_exitcode(status)
+        self.code = 128 - code if code < 0 else code
+        self._ended.set()
+
+    async def wait(self) -> int:
+        """Return its exit code, 128 + n for signal n."""
+        await self._ended.wait()
+        assert self.code is not None
+        return self.code
+
+
+class Children:
+    """All child processes. `run` must run while there are any."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, Child] = {}
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Reap until cancelled."""
+        libc = ctypes.CDLL(None, use_errno=True)
+        if libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+            raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
+        with trio.open_signal_receiver(signal.SIGCHLD) as signals:
+            task_status.started()
+            self._reap()
+            async for _ in signals:
+                self._reap()
+
+    def _reap(self) -> None:
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            if child := self._known.pop(pid, None):
+                child.end(status)
+
+    def spawn(self, argv: list[str], env: Mapping[str, str], *, stdin: int, output: int) -> Child:
+        """Start `argv` in a session of its own with the given files as its input and both outputs.
+
+        Raises `OSError` where that fails.
+        """
+        pid = os.posix_spawn(
+            argv[0],
+            argv,
+            env,
+            file_actions=[
+                (os.POSIX_SPAWN_DUP2, stdin, 0),
+                (os.POSIX_SPAWN_DUP2, output, 1),
+                (os.POSIX_SPAWN_DUP2, output, 2),
+            ],
+            setsid=True,
+            setsigmask=[],
+            # Python ignores these two, and an ignored signal would stay so in the job.
+            setsigdef=[signal.SIGPIPE, signal.SIGXFSZ],
+        )
+        child = Child(pid)
+        self._known[pid] = child
+        return child
+
+    def strays(self) -> list[int]:
+        """Pids of children that were not started here: what jobs left behind, dead ones not yet reaped included."""
+        own = os.getpid()
+        try:
+            with open(f"/proc/self/task/{own}/children", encoding="ascii") as file:
+                pids = [int(pid) for pid in file.read().split()]
+        except FileNotFoundError:  # a kernel without CONFIG_PROC_CHILDREN
+            pids = [int(p) for p in os.listdir("/proc") if p.isdigit() and _parent(int(p)) == own]
+        return [pid for pid in pids if pid not in self._known]
+
+
+def _parent(pid: int) -> int | None:
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+            return int(file.read().rpartition(")")[2].split()[1])
+    except OSError:
+        return None
+
+
+if sys.platform != "linux":
+    raise ImportError("rised runs on Linux alone")

@@ -1,0 +1,288 @@
+"""The process runner: a job is a session of plain processes.
+
+Its stdout and stderr are the log file itself. A few lines of `sh` around the commands wait for leave to begin, join
+the job's control group, and leave the exit code in a file that was made beforehand: its four bytes are overwritten in
+place, which even a full disk allows.
+
+    new     was never given leave to begin
+    run     has begun, and its end is not known
+    0-255   has ended with this code
+
+Leave is a line on the shell's standard input. When the daemon dies before giving it, the shell reads an end of file and
+goes without having begun.
+"""
+
+import contextlib
+import errno
+import os
+from stat import S_ISREG
+from typing import NamedTuple
+
+import msgspec
+import trio
+
+from rised.crashpoints import crash_point
+from rised.revisions.copies import copy_tree, remove_tree
+from rised.runners.base import Exit, Job, StartFailed
+from rised.runners.children import Child, Children
+from rised.runners.processes import boot_id, ended, pidfd, stat
+from rised.runners.trees import MARK, CgroupTree, SessionTree, Tree, delegated_cgroup, end
+from riseml_proto.errors import StorageFull
+
+SHELL = "/bin/sh"
+# A control group may count a process for a moment after the kernel has said that it ended.
+_CGROUP_DELAY = 0.002
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+
+# $1 exit file, $2 control group or empty, $3 working directory, $4 limit on open files, then the commands.
+# TERM, INT and HUP reach the whole session; the shell outlives its command to write down how that ended.
+# `1<>` opens without truncating. The subshell keeps a command's `exit`, `cd` and variables to itself.
+SCRIPT = """\
+read -r go || exit 0
+exec </dev/null
+[ -z "$2" ] || echo 0 >"$2/cgroup.procs" || exit 0
+cd "$3" || exit 0
+ulimit -S -n "$4"
+trap : TERM INT HUP
+exit_file=$1
+printf 'run\\n' 1<>"$exit_file"
+shift 4
+code=0
+for command; do
+  (set --; eval "$command")
+  code=$?
+  [ "$code" = 0 ] || break
+done
+printf '%-3d\\n' "$code" 1<>"$exit_file"
+"""
+
+
+class Identity(NamedTuple):
+    """What finds a job again: its shell's pid and start, in which boot, and its control group."""
+
+    pid: int
+    start: int
+    boot: str
+    cgroup: str | None
+
+
+class ProcessRunner:
+    """Runs jobs as processes of the daemon's own user."""
+
+    def __init__(self, state_dir: str, instance: str, children: Children, open_files: int) -> None:
+        """`instance` names this daemon's state for ever; `open_files` is the soft limit that jobs get."""
+        self._work = os.path.join(state_dir, "work")
+        self._run = os.path.join(state_dir, "run")
+        self._instance = instance
+        self._children = children
+        self._open_files = str(open_files)
+        self._boot = boot_id()
+        self._small = "", False
+        self._cgroup = delegated_cgroup(f"rised-{instance}")
+        for directory in (self._work, self._run):
+            os.makedirs(directory, mode=0o700, exist_ok=True)
+
+    @property
+    def isolation(self) -> str:
+        """`cgroup`: every process of a job is known. `session`: see `trees.SessionTree`."""
+        return "cgroup" if self._cgroup else "session"
+
+    def starts_at_once(self, job: Job) -> bool:
+        """Whether the project is a few small files, looked at once per tree."""
+        if self._small[0] != job.files:
+            self._small = job.files, _is_small(job.files)
+        return self._small[1]
+
+    async def start(self, job: Job) -> "ProcessHandle":
+        """Start the shell, which waits for leave."""
+        try:
+            _write(self._exit_file(job), b"new\n")
+            crash_point("before-copy")
+            if self.starts_at_once(job):
+                copy_tree(job.files, self._directory(job))
+            else:
+                await trio.to_thread.run_sync(copy_tree, job.files, self._directory(job))
+            cgroup = self._make_cgroup(job)
+            return self._spawn(job, cgroup)
+        except OSError as error:
+            if error.errno in _FULL:
+                raise StorageFull(f"no room left on the disk of {self._work}; free some") from error
+            raise StartFailed(f"{error.filename or SHELL}: {error.strerror}") from error
+
+    def _make_cgroup(self, job: Job) -> str | None:
+        if not self._cgroup:
+            return None
+        path = os.path.join(self._cgroup, job.key)
+        os.mkdir(path)
+        return path
+
+    def _spawn(self, job: Job, cgroup: str | None) -> "ProcessHandle":
+        mark = f"{self._instance}/{job.key}"
+        argv = [SHELL, "-c", SCRIPT, "riseml", self._exit_file(job), cgroup or ""]
+        argv += [self._directory(job), self._open_files, *job.commands]
+        leave_read, leave = os.pipe2(os.O_CLOEXEC)
+        try:
+            log = os.open(job.log, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+            try:
+                child = self._children.spawn(
+                    argv, {**job.env, MARK: mark}, stdin=leave_read, output=log
+                )
+            finally:
+                os.close(log)
+        except OSError:
+            os.close(leave)
+            raise
+        finally:
+            os.close(leave_read)
+        crash_point("after-spawn")
+        found = stat(child.pid)
+        assert found is not None  # not reaped before the next checkpoint
+        identity = Identity(child.pid, found.start, self._boot, cgroup)
+        return ProcessHandle(
+            identity, self._tree(identity, job), self._exit_file(job), self._children, child, leave
+        )
+
+    async def adopt(self, job: Job, identity: str) -> "ProcessHandle":
+        """Find the job by its shell's pid and start; where it is gone, its exit file remains."""
+        found = msgspec.json.decode(identity, type=Identity)
+        if found.boot != self._boot:
+            found = found._replace(start=-1, cgroup=None)
+        return ProcessHandle(
+            found, self._tree(found, job), self._exit_file(job), self._children, None, None
+        )
+
+    async def clean(self, job: Job) -> None:
+        """Remove the private copy and the exit file, and the control group of a job that never started."""
+        directory = self._directory(job)
+        if _is_small(directory):
+            remove_tree(directory)
+        else:
+            await trio.to_thread.run_sync(remove_tree, directory)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self._exit_file(job))
+        if self._cgroup:
+            CgroupTree(os.path.join(self._cgroup, job.key)).remove()
+
+    def sweep(self, keep: set[str]) -> None:
+        """Remove what jobs left that are not in `keep`."""
+        for key in set(os.listdir(self._work)) - keep:
+            remove_tree(os.path.join(self._work, key))
+        for key in set(os.listdir(self._run)) - keep:
+            os.unlink(os.path.join(self._run, key))
+        if self._cgroup:
+            for entry in list(os.scandir(self._cgroup)):
+                if entry.is_dir() and entry.name not in keep:
+                    CgroupTree(entry.path).remove()
+
+    def close(self) -> None:
+        """Remove the group that held the jobs' groups, unless jobs run on in it."""
+        if self._cgroup:
+            with contextlib.suppress(OSError):
+                os.rmdir(self._cgroup)
+
+    def _tree(self, identity: Identity, job: Job) -> Tree:
+        if identity.cgroup:
+            return CgroupTree(identity.cgroup)
+        return SessionTree(identity.pid, identity.start, f"{self._instance}/{job.key}")
+
+    def _directory(self, job: Job) -> str:
+        return os.path.join(self._work, job.key)
+
+    def _exit_file(self, job: Job) -> str:
+        return os.path.join(self._run, job.key)
+
+
+def _write(path: str, data: bytes) -> None:
+    with open(path, "wb") as file:
+        file.write(data)
+
+
+def _is_small(directory: str) -> bool:
+    """Whether a few small files are all there is in it, which is done with sooner than a thread is asked."""
+    try:
+        with os.scandir(directory) as entries:
+            for count, entry in enumerate(entries):
+                found = entry.stat(follow_symlinks=False)
+                if count >= 16 or not S_ISREG(found.st_mode) or found.st_size > 65536:
+                    return False
+    except OSError:
+        return False
+    return True
+
+
+class ProcessHandle:
+    """A job's shell and everything below it."""
+
+    def __init__(
+        self,
+        identity: Identity,
+        tree: Tree,
+        exit_file: str,
+        children: Children,
+        child: Child | None,
+        leave: int | None,
+    ) -> None:
+        """`child` is None for a job that an earlier daemon started, `leave` then too."""
+        self._identity = identity
+        self._tree = tree
+        self._exit_file = exit_file
+        self._children = children
+        self._child = child
+        self._leave = leave
+
+    @property
+    def identity(self) -> str:
+        """The `Identity` as JSON."""
+        return msgspec.json.encode(self._identity).decode()
+
+    def go(self) -> None:
+        """Write the line that the shell waits for."""
+        assert self._leave is not None
+        with contextlib.suppress(BrokenPipeError):  # it was killed meanwhile; `wait` tells
+            os.write(self._leave, b"go\n")
+        self.close()
+
+    async def wait(self) -> Exit:
+        """Return when the shell has ended."""
+        status = None
+        if self._child:
+            status = await self._child.wait()
+        else:
+            with pidfd(self._identity.pid) as fd:
+                found = stat(self._identity.pid)
+                if fd is not None and found and found.start == self._identity.start:
+                    await ended(fd)
+        return self._read_exit(status)
+
+    def _read_exit(self, status: int | None) -> Exit:
+        try:
+            with open(self._exit_file, encoding="ascii") as file:
+                text = file.read().strip()
+        except FileNotFoundError:
+            return Exit(begun=True, code=None)
+        if text == "new":
+            return Exit(begun=False, code=status)
+        if text == "run":
+            # The shell itself was killed, for example for want of memory. Only its parent knows by what.
+            return Exit(begun=True, code=status if status else None)
+        return Exit(begun=True, code=int(text))
+
+    async def kill(self, grace: float) -> None:
+        """SIGTERM, `grace` seconds, SIGKILL."""
+        self.close()
+        await end(self._tree, grace)
+
+    async def settle(self, grace: float) -> None:
+        """End what the shell left behind, and remove its control group."""
+        if isinstance(self._tree, CgroupTree):
+            while not self._tree.remove():
+                await end(self._tree, grace)
+                await trio.sleep(_CGROUP_DELAY)
+        elif self._child is None or self._children.strays():
+            await end(self._tree, grace)
+
+    def close(self) -> None:
+        """Close the pipe; a shell that was not let go ends."""
+        if self._leave is not None:
+            os.close(self._leave)
+            self._leave = None

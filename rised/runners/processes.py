@@ -1,0 +1,71 @@
+"""What the kernel says of a process, and waiting for and signalling one without ever meeting a recycled pid."""
+
+import contextlib
+import os
+import signal
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import trio
+
+
+class Stat(NamedTuple):
+    """A process as /proc/PID/stat has it."""
+
+    state: str
+    parent: int
+    session: int
+    start: int
+    """Clock ticks from boot to its start; with the pid and the boot it identifies a process for ever."""
+    threads: int
+
+    @property
+    def gone(self) -> bool:
+        """Whether it is dead, even if nobody has reaped it yet. Its first thread alone may end before the others."""
+        return self.state in "ZX" and self.threads <= 1
+
+
+def stat(pid: int) -> Stat | None:
+    """Look at `pid`; None if there is no such process."""
+    try:
+        fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            fields = os.read(fd, 4096).rpartition(b")")[2].split()
+        finally:
+            os.close(fd)
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return Stat(
+        fields[0].decode(), int(fields[1]), int(fields[3]), int(fields[19]), int(fields[17])
+    )
+
+
+def boot_id() -> str:
+    """The kernel's name for the time since it booted."""
+    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+        return file.read().strip()
+
+
+@contextlib.contextmanager
+def pidfd(pid: int) -> Iterator[int | None]:
+    """A descriptor that stands for the process `pid` is now, whatever the pid is used for later; None if it is gone."""
+    try:
+        fd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        yield None
+        return
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+async def ended(fd: int) -> None:
+    """Return when the process behind a pidfd has ended."""
+    await trio.lowlevel.wait_readable(fd)
+
+
+def send(fd: int, number: signal.Signals) -> None:
+    """Signal the process behind a pidfd; one that has ended is no error, one that may not be signalled neither."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        signal.pidfd_send_signal(fd, number)

@@ -1,0 +1,175 @@
+"""All processes of one job, however they fork: found, signalled, and known to be gone.
+
+Two ways to know them. A `CgroupTree` asks the kernel and misses none: each job has a control group of its own. Where
+the daemon may not make one (a workstation without systemd's delegation), a `SessionTree` looks for processes that are
+in the job's session, carry its mark in the environment they were started with, or descend from such a process. A
+process that leaves the session, wipes its environment and loses its parent before anyone looks escapes that.
+"""
+
+import contextlib
+import os
+import signal
+from collections.abc import Iterator
+from typing import Protocol
+
+import trio
+
+from rised.runners.processes import ended, pidfd, send, stat
+
+MARK = "RISEML_JOB"
+
+
+class Tree(Protocol):
+    """The processes of one job."""
+
+    def pids(self) -> list[int]:
+        """Those alive now."""
+        ...
+
+
+async def end(tree: Tree, grace: float) -> None:
+    """SIGTERM to all, `grace` seconds to obey, then SIGKILL until none is left."""
+    if grace > 0:
+        with trio.move_on_after(grace):
+            if await _until_none(tree, signal.SIGTERM):
+                return
+    await _until_none(tree, signal.SIGKILL)
+
+
+async def _until_none(tree: Tree, number: signal.Signals) -> bool:
+    while True:
+        with _held(tree) as fds:
+            if not fds:
+                return True
+            for fd in fds:
+                send(fd, number)
+            for fd in fds:
+                await ended(fd)
+
+
+@contextlib.contextmanager
+def _held(tree: Tree) -> Iterator[list[int]]:
+    """Pidfds of the tree's processes.
+
+    A pid may be recycled between the look at the tree and the opening of its pidfd. One that is in the tree at a second
+    look, after the opening, is the tree's.
+    """
+    with contextlib.ExitStack() as stack:
+        fds = {pid: stack.enter_context(pidfd(pid)) for pid in tree.pids()}
+        still = set(tree.pids()) if fds else set()
+        yield [fd for pid, fd in fds.items() if fd is not None and pid in still]
+
+
+class CgroupTree:
+    """The processes in a control group and in those below it."""
+
+    def __init__(self, path: str) -> None:
+        """`path` is the group's directory."""
+        self.path = path
+
+    def pids(self) -> list[int]:
+        """Those alive now."""
+        found: list[int] = []
+        for directory, _, _ in os.walk(self.path):
+            with (
+                contextlib.suppress(OSError),  # removed meanwhile
+                open(os.path.join(directory, "cgroup.procs"), encoding="ascii") as file,
+            ):
+                found += [int(line) for line in file]
+        return [pid for pid in found if (seen := stat(pid)) and not seen.gone]
+
+    def remove(self) -> bool:
+        """Remove the group; False if a process is still in it. A group that is not there is removed."""
+        try:
+            os.rmdir(self.path)
+        except FileNotFoundError:
+            return True
+        except OSError:
+            return self._remove_below()
+        return True
+
+    def _remove_below(self) -> bool:
+        try:
+            for directory, _, _ in os.walk(self.path, topdown=False):
+                os.rmdir(directory)
+        except OSError:
+            return False
+        return True
+
+
+class SessionTree:
+    """The processes of a session, those that carry a mark, and all their descendants.
+
+    The number of a session may be another's once its leader is gone and it is empty. So it counts only for as long as
+    the leader is the one that was started, and for what the leader left to the daemon, its subreaper.
+    """
+
+    def __init__(self, leader: int, start: int, mark: str) -> None:
+        """`leader` started at `start` (`Stat.start`); `mark` is the value of `MARK` in the job's environment."""
+        self._leader = leader
+        self._start = start
+        self._mark = f"{MARK}={mark}".encode()
+        self._known: set[tuple[int, int]] = set()
+
+    def pids(self) -> list[int]:
+        """Those alive now, in no order."""
+        seen = {
+            int(name): found
+            for name in os.listdir("/proc")
+            if name.isdigit() and (found := stat(int(name)))
+        }
+        leader = seen.get(self._leader)
+        led = leader is not None and leader.start == self._start
+        own = os.getpid()
+        members = {
+            pid
+            for pid, found in seen.items()
+            if (found.session == self._leader and (led or found.parent == own))
+            or (pid, found.start) in self._known
+            or self._carries_mark(pid)
+        }
+        children: dict[int, list[int]] = {}
+        for pid, found in seen.items():
+            children.setdefault(found.parent, []).append(pid)
+        unexplored = list(members)
+        while unexplored:
+            new = set(children.get(unexplored.pop(), ())) - members
+            members |= new
+            unexplored += new
+        self._known = {(pid, seen[pid].start) for pid in members}
+        return [pid for pid in members if not seen[pid].gone]
+
+    def _carries_mark(self, pid: int) -> bool:
+        try:
+            with open(f"/proc/{pid}/environ", "rb") as file:
+                return self._mark in file.read().split(b"\0")
+        except OSError:  # another user's, or gone
+            return False
+
+
+def delegated_cgroup(name: str) -> str | None:
+    """Make the group `name`, in which each job gets its own; None where there is no cgroup2 or no right to."""
+    mounts = _cgroup2_mounts()
+    with open("/proc/self/cgroup", encoding="utf-8") as file:
+        own = next((line[3:].strip() for line in file if line.startswith("0::")), None)
+    if own is None:
+        return None
+    for mount in mounts:
+        base = os.path.join(mount + own.rstrip("/"), name)
+        probe = os.path.join(base, "probe")
+        try:
+            os.makedirs(probe, exist_ok=True)
+            # Moving a process needs the right to write where it comes from, too.
+            writable = os.access(os.path.join(mount + own, "cgroup.procs"), os.W_OK)
+            os.rmdir(probe)
+        except OSError:
+            continue
+        if writable:
+            return base
+    return None
+
+
+def _cgroup2_mounts() -> list[str]:
+    with open("/proc/self/mounts", encoding="utf-8") as file:
+        fields = [line.split() for line in file]
+    return [f[1].encode().decode("unicode_escape") for f in fields if f[2] == "cgroup2"]

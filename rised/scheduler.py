@@ -1,0 +1,206 @@
+"""The daemon's main loop: whenever something has changed, ask the queue who starts now, and start them.
+
+Something has changed when an experiment came, a sub-experiment ended, a person killed one. Nothing is looked at in
+between. One nursery holds every sub-experiment that runs; leaving it (shutdown) lets go of the jobs without touching
+them.
+"""
+
+import json
+
+import trio
+
+from rised.clock import now_ms
+from rised.experiment import Experiment
+from rised.ledger import Ledger
+from rised.lifecycle import Lifecycle, Workshop
+from rised.log import log
+from rised.queue import decide
+from rised.resources import Grant, Inventory
+from rised.store.records import Change, MemberRow
+from rised.store.store import Store
+from riseml_proto import ids
+from riseml_proto.errors import NotFound, StorageFull
+from riseml_proto.states import State
+
+
+class Scheduler:
+    """All unfinished experiments, and what they hold."""
+
+    def __init__(self, store: Store, ledger: Ledger, shop: Workshop, inventory: Inventory) -> None:
+        """Nothing starts before `run`."""
+        self._store = store
+        self._ledger = ledger
+        self._shop = shop
+        self.inventory = inventory
+        self.experiments: dict[int, Experiment] = {}
+        self._changed = trio.Event()
+        self._nursery: trio.Nursery | None = None
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Take up what an earlier daemon left, then start whatever may start, until cancelled."""
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            self._restore()
+            task_status.started()
+            while True:
+                self._changed = trio.Event()
+                self._start_what_may()
+                await self._changed.wait()
+
+    def add(self, experiment: Experiment) -> None:
+        """Take in one that is on disk."""
+        self.experiments[experiment.number] = experiment
+        self._changed.set()
+
+    def _start_what_may(self) -> None:
+        able = (e.waiting() for e in self.experiments.values() if e.remaining)
+        decision = decide((w for w in able if w.slots), self.inventory.free)
+        for number, count in decision.start.items():
+            experiment = self.experiments[number]
+            experiment.why = None
+            for _ in range(count):
+                self._start(experiment)
+        for number, why in decision.why.items():
+            self._note_waiting(self.experiments[number], why)
+
+    def _start(self, experiment: Experiment) -> None:
+        member = experiment.pop()
+        row = self._store.member(experiment.number, member)
+        row = row or MemberRow(experiment.number, member, State.CREATED)
+        grant = self.inventory.take((experiment.number, member), experiment.request)
+        self._live(experiment, row, grant)
+
+    def _live(self, experiment: Experiment, row: MemberRow, grant: Grant) -> None:
+        key = (experiment.number, row.member)
+        experiment.limiter.acquire_on_behalf_of_nowait(key)
+
+        def release() -> None:
+            del experiment.running[row.member]
+            self.inventory.give_back(key)
+            experiment.limiter.release_on_behalf_of(key)
+            if experiment.done.is_set():
+                self._forget(experiment)
+            self._changed.set()
+
+        life = Lifecycle(self._shop, experiment, row, grant, release)
+        experiment.running[row.member] = life
+        assert self._nursery is not None
+        self._nursery.start_soon(life.run, name=ids.experiment_id(*key))
+
+    def _note_waiting(self, experiment: Experiment, why: str) -> None:
+        experiment.why = why
+        head = experiment.head
+        if head is None or head == experiment.noted:
+            return
+        experiment.noted = head
+        if self._store.member(experiment.number, head) is None:
+            try:
+                row = MemberRow(experiment.number, head, State.PENDING)
+                self._ledger.write(experiment, Change(row, now_ms()))
+            except StorageFull as error:  # its next state tells as much
+                log.warning("cannot write that a job waits", error=str(error))
+
+    def _forget(self, experiment: Experiment) -> None:
+        del self.experiments[experiment.number]
+        row = experiment.row
+        assert self._nursery is not None
+        if not any(
+            (e.row.user, e.row.project, e.row.revision) == (row.user, row.project, row.revision)
+            for e in self.experiments.values()
+        ):
+            self._nursery.start_soon(
+                self._shop.revisions.discard, row.user, row.project, row.revision
+            )
+
+    async def kill(self, number: int, member: int | None, *, force: bool) -> bool:
+        """End an experiment, or one member of it; return when nothing of it is left.
+
+        False if it had ended before. The wish is on disk before anything is done. Raises `NotFound`, `StorageFull`.
+        """
+        row = self._store.experiment(number)
+        if row is None:
+            raise NotFound(f"there is no experiment {number}; riseml status -a lists all")
+        check_member(row.members, number, member)
+        experiment = self.experiments.get(number)
+        if experiment is None:
+            return False
+        if member is None or not experiment.is_set:
+            await self._kill_all(experiment, force)
+            return True
+        return await self._kill_member(experiment, member, force)
+
+    async def _kill_all(self, experiment: Experiment, force: bool) -> None:
+        self._ledger.kill_rest(experiment, 2 if force else 1)
+        await self._store.sync()
+        for run in list(experiment.running.values()):
+            run.kill(force)
+        if experiment.done.is_set() and experiment.number in self.experiments:
+            self._forget(experiment)
+            self._changed.set()
+        await experiment.done.wait()
+
+    async def _kill_member(self, experiment: Experiment, member: int, force: bool) -> bool:
+        if run := experiment.running.get(member):
+            done = experiment.member_done.setdefault(member, trio.Event())
+            self._ledger.kill_running(experiment, member, 2 if force else 1)
+            await self._store.sync()
+            run.kill(force)
+            await done.wait()
+            return True
+        if not experiment.not_started(member):
+            return False
+        self._ledger.kill_waiting(experiment, member)
+        await self._store.sync()
+        if experiment.done.is_set():
+            self._forget(experiment)
+        self._changed.set()
+        return True
+
+    def _restore(self) -> None:
+        """Take up every unfinished experiment from what the database says."""
+        for row in self._store.unfinished():
+            frontier = self._store.frontier(row.id, 1 if row.members else 0)
+            experiment = Experiment.load(row, frontier=frontier)
+            self.experiments[row.id] = experiment
+            for member in self._store.unended_members(row.id):
+                experiment.active[member.member] = member.state
+                self._restore_member(experiment, member)
+            if row.kill:
+                experiment.skip_all()
+                for run in list(experiment.running.values()):
+                    run.kill(row.kill == 2)
+            for ahead in self._store.members(row.id, frontier, row.members):
+                if ahead.state.ended:
+                    experiment.skip(ahead.member)
+        log.info(
+            "unfinished experiments taken up",
+            experiments=len(self.experiments),
+            running=sum(len(e.running) for e in self.experiments.values()),
+        )
+
+    def _restore_member(self, experiment: Experiment, row: MemberRow) -> None:
+        key = (experiment.number, row.member)
+        if row.state is State.PENDING:
+            if row.attempt:
+                experiment.push(row.member)
+            return
+        held = tuple(self._index(index, uuid) for index, uuid in json.loads(row.gpus))
+        request = experiment.request
+        grant = self.inventory.hold(key, Grant(request.cpus, request.mem, held))
+        self._live(experiment, row, grant)
+
+    def _index(self, index: int, uuid: str | None) -> int:
+        """The index that a GPU has now; the driver may count differently since the last boot."""
+        for now, known in self._shop.gpu_uuids.items():
+            if uuid is not None and known == uuid:
+                return now
+        return index
+
+
+def check_member(count: int, number: int, member: int | None) -> None:
+    """Raise `NotFound` unless an experiment with `count` sub-experiments has `member`."""
+    if member is None or 1 <= member <= count:
+        return
+    if not count:
+        raise NotFound(f"experiment {number} has no sub-experiments; say {number}")
+    raise NotFound(f"there is no {number}.{member}: {number} has {count} sub-experiments")

@@ -1,0 +1,92 @@
+"""How a daemon is set up: defaults, then its configuration file, then its command line."""
+
+import os
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import msgspec
+import yaml
+
+from riseml_proto.errors import InvalidInput
+from riseml_proto.places import user_socket
+
+MAX_FILES = 100_000
+MAX_BYTES = 2 << 30
+
+
+class Settings(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, rename="kebab"):
+    """The keys of `config.yml`; each is a flag of `rised`, too. Paths are absolute once `load` has returned."""
+
+    socket: str = ""
+    state_dir: str = ""
+    output_dir: str = ""
+    data_dir: str = ""
+    gpus: str | int = "auto"
+    """`auto`: ask the driver. A number: declare so many. `0,2,3`: declare these indices."""
+    cpus: float | None = None
+    """How many CPUs are handed out; the machine's by default."""
+    mem: int | None = None
+    """MiB of memory that are handed out; the machine's by default."""
+    runner: Literal["auto", "process"] = "auto"
+    kill_grace: float = 10.0
+    """Seconds between SIGTERM and SIGKILL."""
+    max_files: int = MAX_FILES
+    max_bytes: int = MAX_BYTES
+    """The most that a project may have."""
+    min_free: int = 64
+    """MiB of disk below which no new experiment is taken."""
+
+
+def load(file: str | None, flags: Mapping[str, object], environ: Mapping[str, str]) -> Settings:
+    """Put the settings together. `flags` are those given, by key. Raises `InvalidInput` with file and key."""
+    path = file or next((p for p in _default_files(environ) if os.path.exists(p)), None)
+    given = {**(_read(path) if path else {}), **flags}
+    place = f"{path}: " if path else ""
+    try:
+        settings = msgspec.convert(given, Settings, strict=True)
+    except msgspec.ValidationError as error:
+        raise InvalidInput(f"{place}{error}; see rised --help") from None
+    _check(settings, place)
+    _fill_in(settings, environ)
+    return settings
+
+
+def _default_files(environ: Mapping[str, str]) -> list[str]:
+    home = environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
+    return [os.path.join(home, "rised", "config.yml"), "/etc/rised/config.yml"]
+
+
+def _read(path: str) -> dict[str, Any]:
+    try:
+        with open(path, encoding="utf-8") as file:
+            found = yaml.safe_load(file) or {}
+    except OSError as error:
+        raise InvalidInput(f"{path}: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InvalidInput(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(found, dict):
+        raise InvalidInput(f"{path}: must be keys and values, such as gpus: 4")
+    return found
+
+
+def _check(settings: Settings, place: str) -> None:
+    for name in ("cpus", "mem", "kill_grace", "max_files", "max_bytes", "min_free"):
+        value = getattr(settings, name)
+        if value is not None and not 0 <= value < float("inf"):
+            raise InvalidInput(f"{place}{name.replace('_', '-')} must be 0 or more, not {value}")
+
+
+def _fill_in(settings: Settings, environ: Mapping[str, str]) -> None:
+    uid, home = os.getuid(), os.path.expanduser("~")
+    run_user = os.path.isdir(f"/run/user/{uid}") and os.stat(f"/run/user/{uid}").st_uid == uid
+    state = environ.get("XDG_STATE_HOME") or os.path.join(home, ".local", "state")
+    defaults = {
+        "socket": user_socket(environ, uid, run_user=run_user),
+        "state_dir": os.path.join(state, "rised"),
+        "output_dir": os.path.join(home, "riseml", "output"),
+        "data_dir": os.path.join(home, "riseml", "data"),
+    }
+    for name, default in defaults.items():
+        setattr(
+            settings, name, os.path.abspath(os.path.expanduser(getattr(settings, name) or default))
+        )

@@ -1,0 +1,1 @@
+"""What must be queryable and survive everything: experiments, members and events, in SQLite."""

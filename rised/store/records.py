@@ -1,0 +1,74 @@
+"""Rows of the database as plain data, and the changes that are written to it."""
+
+from typing import NamedTuple
+
+from riseml_proto.states import State
+
+
+class ExperimentRow(NamedTuple):
+    """One experiment or set. `members` is 0 for one without parameters; `kill` is 1 when a person asked for it."""
+
+    id: int
+    user: str
+    uid: int
+    project: str
+    revision: str
+    config: str
+    config_file: str
+    env: str
+    members: int
+    state: State
+    reason: str | None
+    kill: int
+    finished: int
+    failed: int
+    killed: int
+    created_ms: int
+    ended_ms: int | None
+    first_seq: int
+    """All its events come after this one."""
+    last_seq: int | None
+    """The last of its events, once it has ended."""
+
+
+class MemberRow(NamedTuple):
+    """One sub-experiment to which something has happened."""
+
+    experiment: int
+    member: int
+    state: State
+    attempt: int = 0
+    failures: int = 0
+    """Attempts that failed; `retries` bounds them. A start that a crash prevented is an attempt, not a failure."""
+    gpus: str = "[]"
+    """JSON: list of `[index, uuid or null]`."""
+    handle: str | None = None
+    """What the runner needs to find the job again after a restart."""
+    kill: int = 0
+    """1: a person asked for it; 2: at once, without a grace period."""
+    exit_code: int | None = None
+    reason: str | None = None
+    started_ms: int | None = None
+    ended_ms: int | None = None
+
+
+class Change(NamedTuple):
+    """A member comes to be as `row` says, at `time_ms`."""
+
+    row: MemberRow
+    time_ms: int
+    message: str | None = None
+
+
+class EventRow(NamedTuple):
+    """One change of state; `seq` rises over all experiments. Member 0 is the experiment or set itself."""
+
+    seq: int
+    experiment: int
+    member: int
+    state: State
+    attempt: int
+    time_ms: int
+    reason: str | None
+    message: str | None
+    exit_code: int | None

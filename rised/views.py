@@ -1,0 +1,160 @@
+"""What the daemon's records look like to those who ask: rows as messages, members that have no rows included."""
+
+import json
+from collections.abc import Iterator
+
+from rised.clock import to_datetime
+from rised.experiment import Experiment
+from rised.job import TRAIN
+from rised.layout import Layout
+from rised.store.records import ExperimentRow, MemberRow
+from rised.store.store import Store
+from riseml_proto import ids
+from riseml_proto.config import Config, parse_config
+from riseml_proto.errors import NotFound
+from riseml_proto.messages import Detail, Member, Summary
+from riseml_proto.states import Reason, State
+
+_PAGE = 1000
+
+
+class Views:
+    """Summaries, details and members."""
+
+    def __init__(self, store: Store, unfinished: dict[int, Experiment], layout: Layout) -> None:
+        """`unfinished` are the scheduler's."""
+        self._store = store
+        self._unfinished = unfinished
+        self._layout = layout
+
+    def row(self, number: int) -> ExperimentRow:
+        """One experiment's row. Raises `NotFound`."""
+        row = self._store.experiment(number)
+        if row is None:
+            raise NotFound(f"there is no experiment {number}; riseml status -a lists all")
+        return row
+
+    def summary(self, row: ExperimentRow) -> Summary:
+        """One experiment without its members."""
+        return Summary(
+            id=str(row.id),
+            type="Set" if row.members else "Experiment",
+            state=row.state,
+            project=row.project,
+            user=row.user,
+            revision=row.revision,
+            created_at=to_datetime(row.created_ms),
+            counts=self.counts(row),
+        )
+
+    def counts(self, row: ExperimentRow) -> dict[str, int]:
+        """State → how many members are in it, without empty ones, in the order of `State`."""
+        counts = dict.fromkeys(State, 0)
+        counts |= {State.FINISHED: row.finished, State.FAILED: row.failed, State.KILLED: row.killed}
+        if row.id in self._unfinished:
+            for state in self._unfinished[row.id].active.values():
+                counts[state] += 1
+            counts[State.CREATED] += max(1, row.members) - sum(counts.values())
+        return {str(state): count for state, count in counts.items() if count}
+
+    def output_dir(self, row: ExperimentRow, member: int = 0) -> str:
+        """The output directory of an experiment or member."""
+        return self._layout.output(row, member)
+
+    def log(self, number: int, member: int, attempt: int) -> str:
+        """The path of one attempt's log."""
+        return self._layout.log(number, member, TRAIN, attempt)
+
+    def attempt(self, number: int, member: int) -> int:
+        """The number of a member's newest attempt; 0 before the first."""
+        found = self._store.member(number, member)
+        return found.attempt if found else 0
+
+    def attempt_ended(self, number: int, member: int, attempt: int) -> bool:
+        """Whether nothing writes to that attempt's log any more."""
+        found = self._store.member(number, member)
+        if found is None or found.attempt != attempt:
+            return found is not None
+        return found.state.ended or found.state is State.PENDING
+
+    def detail_of(self, row: ExperimentRow, member: int) -> Detail:
+        """One experiment with one of its members alone."""
+        return self._detail(row, member, member)
+
+    def detail(self, row: ExperimentRow, limit: int | None) -> Detail:
+        """One experiment with all members, or `limit` of them around the first unfinished."""
+        return self._detail(row, *self.window(row, limit))
+
+    def _detail(self, row: ExperimentRow, first: int, last: int) -> Detail:
+        config = self._config(row)
+        summary = self.summary(row)
+        members = [m for page in self.pages(row, first, last) for m in page]
+        live = self._unfinished.get(row.id)
+        return Detail(
+            **{name: getattr(summary, name) for name in summary.__struct_fields__},
+            count=row.members,
+            image=config.image,
+            framework=config.framework,
+            tensorboard=None,
+            output_dir=self._layout.output(row, 0),
+            ended_at=to_datetime(row.ended_ms) if row.ended_ms else None,
+            concurrency=config.concurrency,
+            time_limit=config.time_limit,
+            retries=config.retries,
+            resources={"cpus": config.cpus, "mem": config.mem, "gpus": config.gpus},
+            reason=row.reason or (live.why if live else None),
+            experiments=members,
+        )
+
+    def window(self, row: ExperimentRow, limit: int | None) -> tuple[int, int]:
+        """The first and last of the members that a view of `limit` shows."""
+        if not row.members:
+            return 0, 0
+        if limit is None or limit >= row.members:
+            return 1, row.members
+        around = self._store.frontier(row.id, 1)
+        if live := self._unfinished.get(row.id):
+            around = min([around, *live.active])
+        first = max(1, min(around - limit // 4, row.members - limit + 1))
+        return first, first + limit - 1
+
+    def pages(self, row: ExperimentRow, first: int, last: int) -> Iterator[list[Member]]:
+        """Members `first` to `last`, some at a time."""
+        config = self._config(row)
+        for begin in range(first, last + 1, _PAGE):
+            end = min(last, begin + _PAGE - 1)
+            rows = {found.member: found for found in self._store.members(row.id, begin, end)}
+            yield [self._member(row, config, n, rows.get(n)) for n in range(begin, end + 1)]
+
+    def _member(
+        self, row: ExperimentRow, config: Config, number: int, found: MemberRow | None
+    ) -> Member:
+        if found is None:
+            state = State.KILLED if row.kill else State.CREATED
+            found = MemberRow(row.id, number, state, reason=Reason.KILLED if row.kill else None)
+        return Member(
+            id=ids.experiment_id(row.id, number),
+            state=found.state,
+            params=config.grid.combination(number) if config.grid and number else {},
+            gpus=[index for index, _ in json.loads(found.gpus)],
+            exit_code=found.exit_code,
+            reason=found.reason or self._waits_for(row, config, found),
+            started_at=to_datetime(found.started_ms) if found.started_ms else None,
+            ended_at=to_datetime(found.ended_ms) if found.ended_ms else None,
+        )
+
+    def _waits_for(self, row: ExperimentRow, config: Config, member: MemberRow) -> str | None:
+        live = self._unfinished.get(row.id)
+        if live is None or member.state not in (State.CREATED, State.PENDING):
+            return None
+        if live.head == member.member and live.why:
+            return live.why
+        if member.state is State.PENDING:
+            return None
+        if not live.limiter.available_tokens:
+            return f"waits for one of {row.id}'s {config.concurrency} slots"
+        return f"waits for {ids.experiment_id(row.id, live.head or 0)} to start"
+
+    def _config(self, row: ExperimentRow) -> Config:
+        live = self._unfinished.get(row.id)
+        return live.config if live else parse_config(row.config, row.config_file)

@@ -1,0 +1,151 @@
+"""The `riseml` command: find out which command was typed, import only that one, run it.
+
+Exit codes: 0 done, 2 a `RisemlError` (its text is printed after `riseml: `), 130 Ctrl+C, 141 nobody
+reads the output any more; a command may have others of its own. No traceback ever reaches a user.
+"""
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from riseml.commands import COMMANDS
+from riseml_proto import VERSION
+from riseml_proto.errors import InvalidInput, RisemlError
+
+_EXAMPLE = """\
+Example, in a directory with your code:
+  riseml init            writes riseml.yml; edit its `run` and `parameters`
+  riseml train           runs every combination, Ctrl+C detaches
+  riseml status 144      shows how far number 144 is
+  riseml logs -f 144.2   follows its second sub-experiment
+
+riseml COMMAND --help tells what a command takes."""
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors look like every other error."""
+
+    def error(self, message: str) -> NoReturn:
+        raise InvalidInput(f"{message}; {self.prog} --help tells what it takes")
+
+
+def main(argv: Sequence[str] | None = None) -> NoReturn:
+    """Run `riseml` with `argv` (default: what was typed) and exit."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a job may print what the terminal's encoding cannot
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        code = _run(sys.argv[1:] if argv is None else list(argv))
+        sys.stdout.flush()
+    except RisemlError as error:
+        code = _complain(str(error), 2)
+    except KeyboardInterrupt:
+        code = _complain("", 130)
+    except BrokenPipeError:
+        os.dup2(
+            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
+        )  # or the exit would flush again
+        code = 141
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        code = _complain(f"{place}{error.strerror or error}", 2)
+    sys.exit(code)
+
+
+def _complain(text: str, code: int) -> int:
+    if text:
+        print(f"riseml: {text}", file=sys.stderr)
+    elif sys.stderr.isatty():
+        print(file=sys.stderr)  # after the terminal's ^C
+    return code
+
+
+def _run(argv: list[str]) -> int:
+    host = None
+    while argv and argv[0].startswith("-"):  # what stands before the command
+        option, *argv = argv
+        name, given, value = option.partition("=")
+        if name == "--host" and (given or argv):
+            host, argv = (value, argv) if given else (argv[0], argv[1:])
+        elif option in ("-V", "--version"):
+            print(f"riseml {VERSION}")
+            return 0
+        elif option in ("-h", "--help"):
+            argv = ["help"]
+        else:
+            raise InvalidInput(f"{option} cannot stand here; riseml --help tells what can")
+    if argv in ([], ["help"]):
+        print(_help())
+        return 0 if argv else 2
+    if argv[0] == "help":
+        argv = [argv[1], "--help"]
+    return _command(argv[0], argv[1:], host)
+
+
+def _command(name: str, argv: list[str], host: str | None) -> int:
+    known = {command.name: command for command in COMMANDS}
+    if name not in known:
+        raise InvalidInput(f"there is no command {name!r}{_suggestion(name, list(known))}")
+    module = importlib.import_module(f"riseml.commands.{name}")
+    parser = _Parser(
+        prog=f"riseml {name}",
+        description=_wrap(module.__doc__ or "") if {"-h", "--help"} & {*argv} else None,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    module.configure(parser)
+    parser.add_argument(
+        "--host",
+        default=host,
+        metavar="URL",
+        help="the daemon: unix:///path/of/its/socket (default: $RISEML_HOST, or this machine's)",
+    )
+    code: int = module.run(parser.parse_args(argv))
+    return code
+
+
+def _wrap(text: str) -> str:
+    """`text` for a screen of 80 columns; paragraphs with indented lines stay as they are."""
+    import textwrap
+
+    paragraphs = text.strip().split("\n\n")
+    return "\n\n".join(p if "\n  " in p else textwrap.fill(p, 79) for p in paragraphs)
+
+
+def _suggestion(name: str, known: list[str]) -> str:
+    import difflib  # costs 5 ms, and only a typing error needs it
+
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean riseml {near[0]}?" if near else "; riseml --help lists them"
+
+
+def _help() -> str:
+    lines = [
+        "usage: riseml [--host URL] COMMAND ...",
+        "",
+        "Runs hyperparameter experiments on a GPU box.",
+    ]
+    group = ""
+    for command in COMMANDS:
+        if command.group != group:
+            group = command.group
+            lines += ["", f"{group}:"]
+        lines.append(f"  {command.name:<10} {command.summary}")
+    lines += [
+        "",
+        "Options:",
+        "  --host URL   the daemon: unix:///path/of/its/socket (default: $RISEML_HOST,",
+        "               or the daemon of this machine)",
+        "  --version    show the version and exit",
+        "  -h, --help   show this and exit",
+        "",
+        _EXAMPLE,
+    ]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

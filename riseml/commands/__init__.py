@@ -1,0 +1,54 @@
+"""The commands: which there are, and what several of them need.
+
+Each command is a module of its name in this package, imported only when it is the one that was
+typed. It has `configure(parser)`, which adds its arguments to an `argparse.ArgumentParser`, and
+`run(args) -> int`, which does it and gives the exit code. `args.host` is there for all of them.
+Errors are raised as `RisemlError`.
+"""
+
+import argparse
+import sys
+from typing import Any, NamedTuple
+
+
+class Command(NamedTuple):
+    """One line of `riseml --help`."""
+
+    name: str
+    group: str
+    summary: str
+
+
+COMMANDS = (
+    Command("init", "Run", "write a first riseml.yml"),
+    Command("train", "Run", "run the experiment that riseml.yml describes, and follow it"),
+    Command("kill", "Run", "end experiments"),
+    Command("status", "Look", "show experiments and where they stand"),
+    Command("logs", "Look", "show the states and the output of an experiment"),
+    Command("system", "The machine", "show the machine and what of it is handed out"),
+    Command("whoami", "The machine", "show who the daemon takes you for"),
+)
+
+
+def current_project() -> str | None:
+    """The `project:` of ./riseml.yml, or None where there is no such file. Raises `ConfigError`."""
+    try:
+        with open("riseml.yml", encoding="utf-8", errors="replace") as file:
+            text = file.read()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    from riseml_proto.config import parse_config
+
+    return parse_config(text, "riseml.yml").project
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """Add `--json`."""
+    parser.add_argument("--json", action="store_true", help="print JSON, for programs")
+
+
+def print_json(value: Any) -> None:
+    """Print plain data or messages as indented JSON."""
+    import msgspec
+
+    sys.stdout.write(msgspec.json.format(msgspec.json.encode(value), indent=2).decode() + "\n")

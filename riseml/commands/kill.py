@@ -1,0 +1,40 @@
+"""End experiments or sub-experiments with all their processes.
+
+Where one sub-experiment is killed its set goes on. Without an ID: the last experiment of the
+project in ./riseml.yml, or your last one where there is no such file.
+"""
+
+import argparse
+import sys
+
+from riseml.commands import current_project
+from riseml.daemon import connect
+from riseml_proto import ids
+from riseml_proto.messages import Kill, Killed
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `riseml kill`."""
+    parser.add_argument("ids", nargs="*", metavar="ID", help="such as 144 or 144.2")
+    parser.add_argument(
+        "-f", "--force", action="store_true", help="at once, without a time to clean up"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Kill, and return when nothing of it is left."""
+    for text in args.ids:
+        ids.parse(text)
+    project = None if args.ids else current_project()
+    with connect(args.host) as client:
+        request = Kill(ids=args.ids, project=project, force=args.force)
+        try:
+            answer = client.post("/v1/kill", request, Killed, patient=True)
+        except KeyboardInterrupt:
+            print("\nriseml: the kill goes on; riseml status shows how far it is", file=sys.stderr)
+            return 130
+    for killed in answer.killed:
+        print(f"killed experiment {killed}")
+    for ended in answer.ended:
+        print(f"experiment {ended} has already ended")
+    return 0

@@ -1,0 +1,97 @@
+"""Show the last known states of an experiment, then its output in order.
+
+Without an ID: the last experiment of the project in ./riseml.yml, or your last one where there is
+no such file.
+"""
+
+import argparse
+import re
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from functools import partial
+
+from riseml.commands import current_project
+from riseml.daemon import connect
+from riseml.follow import Connect, entries, follow
+from riseml_proto import ids
+from riseml_proto.errors import InvalidInput
+from riseml_proto.messages import LogRequest
+
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `riseml logs`."""
+    parser.add_argument("id", nargs="?", metavar="ID", help="such as 144, 144.2 or 144.2.train")
+    parser.add_argument("-f", "--follow", action="store_true", help="go on until it has ended")
+    parser.add_argument("-n", "--tail", metavar="N", help="only the last N lines of output")
+    parser.add_argument(
+        "--since", metavar="TIME", help="only what is newer: 10m, 2h, 1d, or 2017-08-30T09:59:06Z"
+    )
+    parser.add_argument(
+        "--raw", action="store_true", help="the bytes of one job's log, as it wrote them"
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="print JSON, one entry a line, for programs"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the log. 0 when it was read to its end."""
+    if args.id is not None:
+        ids.parse(args.id)
+    request = LogRequest(
+        id=args.id,
+        project=current_project() if args.id is None else None,
+        follow=args.follow,
+        tail=parse_count(args.tail),
+        since=parse_since(args.since, datetime.now(UTC)),
+        raw=args.raw,
+    )
+    show = _raw if args.raw else _json if args.json else _screen
+    show(partial(connect, args.host), request)
+    return 0
+
+
+def _screen(connect: Connect, request: LogRequest) -> None:
+    follow(connect, request)
+
+
+def _json(connect: Connect, request: LogRequest) -> None:
+    notice: Callable[[str], None] = lambda text: print(f"riseml: {text}", file=sys.stderr)  # noqa: E731
+    for line, _ in entries(connect, request, notice):
+        sys.stdout.buffer.write(line + b"\n")
+        sys.stdout.buffer.flush()
+
+
+def _raw(connect: Connect, request: LogRequest) -> None:
+    with connect() as client:
+        for data in client.raw("/v1/logs", request):
+            sys.stdout.buffer.write(data)
+            sys.stdout.buffer.flush()
+
+
+def parse_count(text: str | None) -> int | None:
+    """The number after `-n`. Raises `InvalidInput`."""
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdigit()):
+        raise InvalidInput(f"-n takes a number of lines, not {text!r}")
+    return int(text)
+
+
+def parse_since(text: str | None, now: datetime) -> datetime | None:
+    """The time that `--since` means: so long before `now`, or an RFC 3339 time."""
+    if text is None:
+        return None
+    try:
+        if ago := re.fullmatch(r"(\d{1,9})([smhd])", text, re.ASCII):
+            return now - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
+        time = datetime.fromisoformat(text)
+        return (time if time.tzinfo else time.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise InvalidInput(
+            "--since takes a duration such as 30s, 10m, 2h or 1d, "
+            f"or a time such as 2017-08-30T09:59:06Z, not {text!r}"
+        ) from None

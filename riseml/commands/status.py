@@ -1,0 +1,224 @@
+"""Show experiments and where they stand: the running ones, or with an ID one of them in detail."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+from urllib.parse import quote
+
+from riseml.commands import add_json, print_json
+from riseml.daemon import connect
+from riseml.http import Client
+from riseml.screen import age, clean, columns, has_colour, paint, stamp
+from riseml.table import AGE, ID, STATE, Column, render
+from riseml_proto import ids
+from riseml_proto.errors import NotFound
+from riseml_proto.ids import CanonicalId
+from riseml_proto.messages import Detail, Member, Summary
+from riseml_proto.states import State
+
+LIMIT = 1000
+"""Sub-experiments that are shown where -a does not ask for all of them."""
+
+
+class View(NamedTuple):
+    """When things are shown, to whom, and how much of them."""
+
+    now: datetime
+    long: bool = False
+    colour: bool = False
+    width: int | None = None
+
+    def state(self, state: State) -> str:
+        """A state's name."""
+        return paint(state) if self.colour else str(state)
+
+    def table(self, titles: Sequence[Column], rows: Sequence[Sequence[str]]) -> list[str]:
+        """A table's lines."""
+        return render(titles, rows, colour=self.colour, width=self.width)
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `riseml status`."""
+    parser.add_argument("id", nargs="?", metavar="ID", help="such as 144 or 144.2")
+    parser.add_argument(
+        "-a", "--all", action="store_true", help="ended ones too; with an ID every sub-experiment"
+    )
+    parser.add_argument(
+        "-l", "--long", action="store_true", help="more about each, and what it waits for"
+    )
+    add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the list or the detail."""
+    wanted = CanonicalId(None) if args.id is None else ids.parse(args.id)
+    with connect(args.host) as client:
+        if wanted.experiment is None:
+            found = fetch_list(client, wanted.user, ended=args.all)
+        else:
+            detail = fetch_detail(client, wanted, every=args.all or args.json)
+    if args.json:
+        print_json([plain(s) for s in found] if wanted.experiment is None else plain(detail))
+        return 0
+    out = sys.stdout
+    view = View(datetime.now(UTC), args.long, has_colour(out, os.environ), columns(out))
+    if wanted.experiment is not None:
+        lines = show_detail(detail, wanted.member, view)
+    elif found or not out.isatty():
+        lines = show_list(found, view)
+    elif args.all:
+        lines = ["No experiments yet; riseml train starts one"]
+    else:
+        lines = ["No running experiments; riseml status -a shows ended ones"]
+    print("\n".join(lines))
+    return 0
+
+
+def fetch_list(client: Client, user: str | None, *, ended: bool) -> list[Summary]:
+    """The running experiments, with `ended` the others too, of `user` if given; newest last."""
+    found = client.get("/v1/experiments" + ("?all=true" if ended else ""), list[Summary])
+    return sorted(
+        (summary for summary in found if user in (None, summary.user)),
+        key=lambda summary: ids.parse(summary.id).experiment or 0,
+    )
+
+
+def fetch_detail(client: Client, wanted: CanonicalId, *, every: bool) -> Detail:
+    """The (sub-)experiment `wanted`, with `every` member or `LIMIT` around the first unfinished."""
+    name = quote(str(wanted._replace(job=None, number=None)))
+    return client.get(f"/v1/experiments/{name}" + ("" if every else f"?limit={LIMIT}"), Detail)
+
+
+def plain(summary: Summary) -> dict[str, Any]:
+    """What `--json` prints of it."""
+    names = "id", "type", "state", "project", "user", "revision", "created_at", "counts"
+    fields = {name: getattr(summary, name) for name in names}
+    return fields | {"experiments": summary.experiments} if isinstance(summary, Detail) else fields
+
+
+def show_list(found: Sequence[Summary], view: View) -> list[str]:
+    """A line per experiment."""
+    titles = [ID, Column("PROJECT"), STATE, AGE, Column("TYPE")]
+    rows = [
+        [s.id, s.project, s.state, age(s.created_at, view.now), s.type]
+        + ([s.user, s.revision[:10], show_counts(s.counts)] if view.long else [])
+        for s in found
+    ]
+    if view.long:
+        titles += [Column("USER"), Column("REVISION"), Column("EXPERIMENTS")]
+    return view.table(titles, rows)
+
+
+def show_detail(detail: Detail, member: int | None, view: View) -> list[str]:
+    """An experiment, a set with its table, or one `member` of a set."""
+    if member is not None:
+        return _show_member(detail, member, view)
+    facts: dict[str, object] = {
+        "ID": detail.id,
+        "Type": detail.type,
+        "State": view.state(detail.state),
+        "Project": detail.project,
+    }
+    if view.long:
+        facts |= _long_facts(detail)
+    if detail.count == 0:
+        if detail.experiments:
+            facts |= _member_facts(detail.experiments[0])
+        return _facts(facts | {"Reason": detail.reason, "Output": detail.output_dir})
+    if view.long:
+        facts |= {"Reason": detail.reason, "Output": detail.output_dir}
+    lines = [*_facts(facts), "", *_members(detail, view)]
+    if missing := detail.count - len(detail.experiments):
+        lines.append(f"{missing:,} more sub-experiments; riseml status -a {detail.id} shows all")
+    return lines
+
+
+def _show_member(detail: Detail, number: int, view: View) -> list[str]:
+    experiment = ids.parse(detail.id).experiment or 0
+    name = ids.experiment_id(experiment, number)
+    member = next((m for m in detail.experiments if ids.parse(m.id).member == number), None)
+    if member is None:
+        raise NotFound(f"there is no sub-experiment {name}; riseml status {experiment} shows them")
+    whole_set = ids.parse(detail.id).member is None
+    facts: dict[str, object] = {
+        "ID": name,
+        "Type": "Sub-experiment",
+        "State": view.state(member.state),
+        "Project": detail.project,
+    }
+    if view.long:
+        facts |= _long_facts(detail)
+    facts |= {"Params": show_params(member.params)} | _member_facts(member)
+    output = f"{detail.output_dir.rstrip('/')}/{number}" if whole_set else detail.output_dir
+    return _facts(facts | {"Reason": member.reason, "Output": output})
+
+
+def _members(detail: Detail, view: View) -> list[str]:
+    titles = [Column("EXP ID"), STATE, AGE]
+    if view.long:
+        titles += [Column("GPUS"), Column("EXIT"), Column("REASON")]
+    since = age(detail.created_at, view.now)
+    rows = [
+        [m.id, m.state, since]
+        + (
+            [_gpus(m), _number(m.exit_code), clean(m.reason or "-", colour=False)]
+            if view.long
+            else []
+        )
+        + [show_params(m.params)]
+        for m in detail.experiments
+    ]
+    return view.table([*titles, Column("PARAMS")], rows)
+
+
+def _long_facts(detail: Detail) -> dict[str, object]:
+    resources = [f"{name}={amount:g}" for name, amount in detail.resources.items()]
+    return {
+        "User": detail.user,
+        "Revision": detail.revision,
+        "Created": stamp(detail.created_at),
+        "Ended": stamp(detail.ended_at) if detail.ended_at else None,
+        "Image": detail.image,
+        "Framework": detail.framework,
+        "Tensorboard": detail.tensorboard,
+        "Resources": ", ".join(resources),
+        "Concurrency": detail.concurrency if detail.count else None,
+        "Time Limit": f"{detail.time_limit:g} second(s)" if detail.time_limit else None,
+        "Retries": detail.retries or None,
+        "Experiments": show_counts(detail.counts) if detail.count else None,
+    }
+
+
+def _member_facts(member: Member) -> dict[str, object]:
+    return {
+        "Started": stamp(member.started_at) if member.started_at else None,
+        "Ended": stamp(member.ended_at) if member.ended_at else None,
+        "GPUs": ", ".join(map(str, member.gpus)) or None,
+        "Exit Code": member.exit_code,
+    }
+
+
+def _facts(facts: dict[str, object]) -> list[str]:
+    return [f"{name}: {value}" for name, value in facts.items() if value not in (None, "")]
+
+
+def show_params(params: dict[str, str]) -> str:
+    """`epochs=20, lr=0.0001, lr-decay=1e-6`, in the order in which the daemon has them."""
+    return clean(", ".join(f"{name}={value}" for name, value in params.items()), colour=False)
+
+
+def show_counts(counts: dict[str, int]) -> str:
+    """`2 RUNNING, 6 CREATED`, the furthest first."""
+    order = [state for state in reversed(State) if counts.get(state)]
+    return ", ".join(f"{counts[state]:,} {state}" for state in order)
+
+
+def _gpus(member: Member) -> str:
+    return ",".join(map(str, member.gpus)) or "-"
+
+
+def _number(value: int | None) -> str:
+    return "-" if value is None else str(value)

@@ -1,0 +1,91 @@
+"""Show the machine, and how much of it is handed out to jobs.
+
+riseml system info      CPU, MEM, GPU and GPU MEM, as handed out/there
+riseml system info -g   its GPUs, one by one
+"""
+
+import argparse
+
+from riseml.commands import add_json, print_json
+from riseml.daemon import connect
+from riseml.table import Column, render
+from riseml_proto.messages import Amount, Gpu, System
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `riseml system`."""
+    parser.add_argument("what", choices=["info"], help="what to show")
+    parser.add_argument("-l", "--long", action="store_true", help="the daemon's settings too")
+    parser.add_argument("-g", "--gpus", action="store_true", help="every GPU")
+    add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print it."""
+    with connect(args.host) as client:
+        system = client.get("/v1/system", System)
+    if args.json:
+        print_json(system)
+        return 0
+    blocks = [gpus(system.gpus)] if args.gpus else [node(system)]
+    if args.long:
+        blocks.insert(0, settings(system))
+    print("\n\n".join("\n".join(block) for block in blocks))
+    return 0
+
+
+def node(system: System) -> list[str]:
+    """The machine's line and the total, which are the same as long as there is one machine."""
+    taken = [gpu for gpu in system.gpus if gpu.used_by]
+    amounts = [
+        _amount(system.cpus),
+        _mebibytes(system.memory),
+        f"{len(taken)}/{len(system.gpus)}",
+        _mebibytes(Amount(used=_memory(taken), total=_memory(system.gpus))),
+    ]
+    titles = [Column("NODE"), Column("CPU"), Column("MEM"), Column("GPU"), Column("GPU MEM")]
+    return render(titles, [[system.hostname, *amounts], ["TOTAL", *amounts]])
+
+
+def gpus(devices: list[Gpu]) -> list[str]:
+    """A line per GPU; `-` stands for what the driver does not tell."""
+    titles = "GPU", "NAME", "MEM", "DRIVER", "SERIAL", "BUS ID", "USED BY"
+    rows = [
+        [
+            str(gpu.index),
+            gpu.name or "-",
+            "-" if gpu.memory is None else f"{gpu.memory / 1024:.1f} GiB",
+            gpu.driver or "-",
+            gpu.serial or "-",
+            gpu.bus_id or "-",
+            gpu.used_by or "-",
+        ]
+        for gpu in devices
+    ]
+    return render([Column(title) for title in titles], rows)
+
+
+def settings(system: System) -> list[str]:
+    """What the daemon is and where it keeps things."""
+    return [
+        f"Version: {system.version} (API {system.api_version})",
+        f"PID: {system.pid}",
+        f"Runner: {system.runner}",
+        f"Isolation: {system.isolation}",
+        f"State: {system.state_dir}",
+        f"Output: {system.output_dir}",
+        f"Data: {system.data_dir}",
+        f"Largest project: {system.max_files:,} files, {system.max_bytes / 1024**2:,.0f} MiB",
+    ]
+
+
+def _memory(devices: list[Gpu]) -> float:
+    return sum(gpu.memory or 0 for gpu in devices)
+
+
+def _amount(amount: Amount) -> str:
+    return f"{amount.used:g}/{amount.total:g}"
+
+
+def _mebibytes(amount: Amount) -> str:
+    return f"{amount.used / 1024:.1f}/{amount.total / 1024:.1f} GiB"

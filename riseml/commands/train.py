@@ -1,0 +1,208 @@
+"""Run the experiment that riseml.yml describes: sync the files, start it, follow it to its end.
+
+The project is the current directory, without .git and what .gitignore and .risemlignore name.
+Ctrl+C leaves the experiment running.
+
+Exit code: 0 if it finished and no sub-experiment failed, 1 if not; 0 also after Ctrl+C and with -d,
+which do not wait for the outcome; 2 if it could not be started.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Mapping
+from functools import partial
+from typing import TYPE_CHECKING
+
+from riseml.commands import add_json, print_json
+from riseml.progress import plural
+from riseml_proto.config import check_placeholders, parse_config, warnings
+from riseml_proto.errors import ConfigError, DaemonError, InvalidInput, SyncError
+from riseml_proto.messages import EndEntry, LogRequest, Manifest, Submission, Submitted, System
+from riseml_proto.states import State
+
+if TYPE_CHECKING:
+    from riseml.sync.scan import Limits, Scan
+
+_FILE = "riseml.yml"
+_LARGEST = 1 << 22  # bytes of a riseml.yml; so that /dev/zero is refused, not read
+_ENV = ("PATH", "VIRTUAL_ENV", "CONDA_PREFIX")
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `riseml train`."""
+    parser.add_argument(
+        "-f", "--file", default=_FILE, metavar="FILE", help=f"read FILE instead of ./{_FILE}"
+    )
+    parser.add_argument(
+        "-d", "--detach", action="store_true", help="start it and come back at once"
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="only show what would be run; needs no daemon"
+    )
+    parser.add_argument(
+        "--strict", action="store_true", help="refuse placeholders that no parameter defines"
+    )
+    add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Do what was asked for; the exit code is as this module says."""
+    if args.json and not (args.detach or args.dry_run):
+        raise InvalidInput(
+            "--json goes with --detach or --dry-run; riseml logs -f --json follows in JSON"
+        )
+    name = os.fsencode(args.file).decode("utf-8", "replace")
+    text = read_config(args.file, name)
+    config = parse_config(text, name)
+    if args.strict and (unknown := check_placeholders(config)):
+        raise unknown[0]
+    told = warnings(config)
+    for warning in told:
+        _warn(warning)
+    if args.dry_run:
+        from riseml import dryrun
+
+        (dryrun.show_json if args.json else dryrun.show)(config, sys.stdout)
+        return 0
+    submission = partial(
+        Submission, config=text, config_file=name, env=submitted_env(os.environ), strict=args.strict
+    )
+    submitted = _submit(config.project, submission, args.host, quiet=args.json)
+    for warning in submitted.warnings:
+        if warning not in told:
+            _warn(warning)
+    if args.detach:
+        _report(submitted, as_json=args.json)
+        return 0
+    return _follow(submitted.id, args.host)
+
+
+def read_config(path: str, name: str) -> str:
+    """The text of the riseml.yml at `path`, which errors call `name`. Raises `ConfigError`."""
+    try:
+        with open(path, "rb") as file:
+            data = file.read(_LARGEST + 1)
+        if len(data) > _LARGEST:
+            raise ConfigError("is too large for a configuration; -f names the right one", file=name)
+        return data.decode()
+    except FileNotFoundError:
+        remedy = "riseml init writes a first one, -f FILE names another"
+        raise ConfigError(f"there is no such file; {remedy}", file=name) from None
+    except OSError as error:
+        raise ConfigError(
+            f"cannot be read ({error.strerror}); -f FILE names another", file=name
+        ) from None
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise ConfigError("is not UTF-8 text; save it as that", file=name, line=line) from None
+
+
+def submitted_env(environ: Mapping[str, str]) -> dict[str, str]:
+    """What a process job takes over from the submitter's environment."""
+    # A value that is not UTF-8 cannot travel as JSON; a job without it says more clearly what it
+    # lacks.
+    values = {name: environ.get(name, "") for name in _ENV}
+    return {name: value for name, value in values.items() if value and _is_text(value)}
+
+
+def exit_code(end: EndEntry) -> int:
+    """0 for what finished without a failure; sub-experiments that a person killed are none."""
+    return 0 if end.state is State.FINISHED and not end.counts.get(State.FAILED) else 1
+
+
+def _submit(
+    project: str, submission: partial[Submission], host: str | None, *, quiet: bool
+) -> Submitted:
+    """Sync the current directory and start the experiment on that revision."""
+    from riseml.daemon import connect
+    from riseml.progress import SyncLine
+    from riseml.sync.hashes import forget, list_files
+    from riseml.sync.scan import special_text
+    from riseml.sync.upload import upload
+
+    root = os.fsencode(os.getcwd())
+    found = _scan(root, host)
+    if found.special:
+        _warn(special_text(found.special))
+    with connect(host) as client:
+        out = sys.stderr if quiet else sys.stdout
+        with SyncLine(found.size, len(found.files), out) as line:
+            line.start("reading", found.size)
+            files = list_files(root, found.files, line.advance)
+            manifest = Manifest(project=project, files=files)
+            try:
+                sending = partial(line.start, "sending")
+                revision = upload(client, root, manifest, found.files, sending, line.advance)
+            except SyncError:
+                forget(root)  # what it remembers of the files may be why
+                raise
+        try:
+            return client.post("/v1/experiments", submission(revision=revision), Submitted)
+        except KeyboardInterrupt:
+            _warn(
+                "interrupted while the experiment was being started; riseml status tells if it was"
+            )
+            raise
+
+
+def _scan(root: bytes, host: str | None) -> "Scan":
+    """The project's files; the daemon is asked for its limits if they exceed the usual ones."""
+    from riseml.sync.scan import Limits, ProjectTooLarge, scan
+
+    try:
+        return scan(root, Limits())
+    except ProjectTooLarge:
+        limits = _limits(host)
+        if limits == Limits():
+            raise
+    return scan(root, limits)
+
+
+def _limits(host: str | None) -> "Limits":
+    from riseml.daemon import connect
+    from riseml.sync.scan import Limits
+
+    try:
+        with connect(host) as client:
+            system = client.get("/v1/system", System)
+    except DaemonError:
+        return Limits()
+    return Limits(system.max_files, system.max_bytes)
+
+
+def _follow(name: str, host: str | None) -> int:
+    from riseml.daemon import connect
+    from riseml.follow import follow
+
+    try:
+        return exit_code(follow(partial(connect, host), LogRequest(id=name, follow=True)))
+    except KeyboardInterrupt:
+        after_echo = "\n" if sys.stdout.isatty() else ""  # the terminal has just shown ^C
+        print(f"{after_echo}Job will continue in background.")
+        print(f"Run `riseml logs {name}` to see it again, `riseml logs -f {name}` to follow it.")
+        return 0
+
+
+def _report(submitted: Submitted, *, as_json: bool) -> None:
+    if as_json:
+        print_json(submitted)
+        return
+    name = submitted.id
+    members = f" with {plural(submitted.count, 'sub-experiment')}" if submitted.count else ""
+    print(f"Started experiment {name}{members}.")
+    print(
+        f"Run `riseml status {name}` to see where it stands, `riseml logs -f {name}` to follow it."
+    )
+
+
+def _warn(text: str) -> None:
+    print(f"riseml: warning: {text}", file=sys.stderr)
+
+
+def _is_text(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

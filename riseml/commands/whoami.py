@@ -1,0 +1,23 @@
+"""Show who the daemon takes you for. It asks the kernel, so there is nothing to log in to."""
+
+import argparse
+
+from riseml.commands import add_json, print_json
+from riseml.daemon import connect
+from riseml_proto.messages import Whoami
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `riseml whoami`."""
+    add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print user, uid and host."""
+    with connect(args.host) as client:
+        who = client.get("/v1/whoami", Whoami)
+    if args.json:
+        print_json(who)
+    else:
+        print(f"{who.user} (uid {who.uid}) on {who.host}")
+    return 0

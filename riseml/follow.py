@@ -1,0 +1,161 @@
+"""Follow an experiment's states and output, also across restarts of the daemon.
+
+A stream that stops without its `end` entry was cut. The follower then connects again and says how
+far it has come, as the highest `seq` and each attempt's byte offset, so that nothing is shown twice
+and nothing is lost.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from datetime import datetime
+from typing import TextIO
+
+import msgspec
+
+from riseml.http import Client, Unreachable
+from riseml.screen import Screen
+from riseml_proto.errors import DaemonError
+from riseml_proto.messages import (
+    ElidedEntry,
+    EndEntry,
+    Entry,
+    HeadEntry,
+    LineEntry,
+    LogRequest,
+    PartialEntry,
+    StateEntry,
+)
+
+Connect = Callable[[], AbstractContextManager[Client]]
+
+PATIENCE = 30.0
+"""Seconds for which a follower whose stream was cut tries to get it back."""
+_FIRST_DELAY, _LONGEST_DELAY = 0.05, 1.0
+_NOTICE_AFTER = 1.0
+
+_DECODER = msgspec.json.Decoder(Entry)
+
+
+def follow(connect: Connect, request: LogRequest, *, out: TextIO | None = None) -> EndEntry:
+    """Show what `request` asks for on `out` (default: stdout) and return the stream's last entry.
+
+    Raises the daemon's errors, and `DaemonError` where the daemon stays away for `PATIENCE`
+    seconds.
+    """
+    screen = Screen(out)
+    try:
+        for _, entry in entries(connect, request, screen.notice):
+            if isinstance(entry, EndEntry):
+                return entry
+            screen.show(entry)
+    finally:
+        screen.clear()
+    raise AssertionError("entries() ends with an EndEntry or raises")
+
+
+def entries(
+    connect: Connect, request: LogRequest, notice: Callable[[str], None]
+) -> Iterator[tuple[bytes, Entry]]:
+    """The entries, each with the line it came as, up to the `EndEntry`. Raises as `follow`."""
+    progress = _Progress(request)
+    cut_at = None
+    delay = _FIRST_DELAY
+    told = False
+    while True:
+        try:
+            for line, entry in _stream(connect, progress.request()):
+                if progress.is_new(entry):
+                    if not isinstance(entry, HeadEntry):
+                        cut_at, delay, told = None, _FIRST_DELAY, False
+                    yield line, entry
+            return
+        except Unreachable:
+            now = time.monotonic()
+            cut_at = cut_at or now
+            if not progress.started or now - cut_at + delay > PATIENCE:
+                raise
+            if not told and now - cut_at + delay > _NOTICE_AFTER:
+                notice("the daemon does not answer; waiting for it to come back")
+                told = True
+        time.sleep(delay)
+        delay = min(2 * delay, _LONGEST_DELAY)
+
+
+def _stream(connect: Connect, request: LogRequest) -> Iterator[tuple[bytes, Entry]]:
+    """One connection's entries; raises `Unreachable` where they stop before the `EndEntry`."""
+    with connect() as client:
+        for line in client.stream("/v1/logs", request):
+            entry = _decode(line)
+            yield line, entry
+            if isinstance(entry, EndEntry):
+                return
+    raise Unreachable("the daemon went away in the middle; riseml logs -f comes back to it")
+
+
+class _Progress:
+    """How far a follower has come."""
+
+    def __init__(self, request: LogRequest) -> None:
+        self.started = False
+        self._first = request
+        self._seq = request.after
+        self._offsets = dict(request.offsets)
+        self._before = (self._seq, self._offsets)  # what the present stream was told
+        self._latest: datetime | None = None
+        self._unnumbered: set[Entry] = set()
+
+    def request(self) -> LogRequest:
+        """What to ask for now."""
+        self._before = (self._seq, self._offsets.copy())
+        resumed = msgspec.structs.replace(
+            self._first, after=self._seq, offsets=self._offsets.copy()
+        )
+        if self._first.tail is None or self._latest is None:
+            return resumed
+        # "The last n lines" has been answered; from here on it would leave out what was written
+        # since.
+        since = max(self._latest, self._first.since or self._latest)
+        return msgspec.structs.replace(resumed, tail=None, since=since)
+
+    def is_new(self, entry: Entry) -> bool:
+        """Take note of `entry`; whether it has not been seen yet."""
+        if isinstance(entry, HeadEntry):
+            first, self.started = not self.started, True
+            return first
+        if isinstance(entry, EndEntry | PartialEntry):
+            return True
+        after, offsets = self._before
+        if isinstance(entry, LineEntry):
+            attempt = f"{entry.job}/{entry.attempt}"
+            if entry.end <= offsets.get(attempt, -1):
+                return False
+            self._offsets[attempt] = entry.end
+        elif isinstance(entry, StateEntry) and entry.seq:
+            if entry.seq <= after:
+                return False
+            self._seq = max(entry.seq, self._seq)
+        elif not self._is_first(entry):
+            return False
+        self._latest = max(entry.time, self._latest or entry.time)
+        return True
+
+    def _is_first(self, entry: StateEntry | ElidedEntry) -> bool:
+        """Entries without a `seq` open a stream; one that is taken up again may open with them once
+        more.
+        """
+        if entry in self._unnumbered:
+            return False
+        self._unnumbered.add(entry)
+        return True
+
+
+def _decode(line: bytes) -> Entry:
+    try:
+        entry: Entry = _DECODER.decode(line)
+        return entry
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise DaemonError(
+            f"the daemon sent {line[:60]!r} among log entries ({error}); "
+            "restart the daemon, or install the riseml that fits it"
+        ) from None

@@ -1,0 +1,183 @@
+"""What a person sees: times, ages, colours, and a job's output made harmless for a terminal.
+
+The functions are pure. `Screen` writes the lines of `riseml train` and `riseml logs`: plain text
+where the output is no terminal; where it is one, with colours and with the line that a job is still
+writing, such as a progress bar, kept at the bottom and drawn again as it grows.
+"""
+
+import os
+import re
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import TextIO
+
+from riseml_proto.ids import column_width, parse
+from riseml_proto.messages import ElidedEntry, Entry, HeadEntry, LineEntry, PartialEntry, StateEntry
+from riseml_proto.states import State
+
+RESET = "\x1b[0m"
+_COLOURS = {
+    State.CREATED: "\x1b[2m",
+    State.BUILDING: "\x1b[34m",
+    State.PENDING: "\x1b[34m",
+    State.STARTING: "\x1b[36m",
+    State.RUNNING: "\x1b[36m",
+    State.FINISHED: "\x1b[32m",
+    State.FAILED: "\x1b[31m",
+    State.KILLED: "\x1b[33m",
+}
+_SGR = re.compile(r"\x1b\[[\d;:]*m")
+# A control string (title, clipboard, …) up to its end, another escape sequence, or a lone control
+# character.
+_CONTROL = re.compile(
+    r"\x1b[\]PX^_][^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)?"
+    r"|(?P<sgr>\x1b\[[\d;:]*m)"
+    r"|(?:\x1b\[|\x9b)[\x30-\x3f]*[\x20-\x2f]*[\x40-\x7e]?"
+    r"|\x1b[\x20-\x2f]*[\x30-\x7e]?"
+    r"|[\x00-\x1f\x7f-\x9f]"
+)
+
+
+def stamp(time: datetime) -> str:
+    """`2017-08-30T09:59:06Z`."""
+    return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def age(since: datetime, now: datetime) -> str:
+    """How long ago `since` was: `8 second(s)`, `2 minute(s)`, `3 hour(s)` or `4 day(s)`."""
+    seconds = max(0, int((now - since).total_seconds()))
+    for size, unit in ((86400, "day"), (3600, "hour"), (60, "minute")):
+        if seconds >= size:
+            return f"{seconds // size} {unit}(s)"
+    return f"{seconds} second(s)"
+
+
+def paint(state: State, text: str | None = None) -> str:
+    """`text`, by default the state's name, in the state's colour."""
+    return f"{_COLOURS[state]}{text or state}{RESET}"
+
+
+def visible(text: str) -> str:
+    r"""What a terminal still shows of a line whose parts overwrite each other by `\r`."""
+    if "\r" not in text:
+        return text
+    return next((part for part in reversed(text.split("\r")) if part), "")
+
+
+def clean(text: str, *, colour: bool) -> str:
+    """`text` without what moves the cursor or retitles the terminal; colours stay if `colour`."""
+    if text.isprintable():
+        return text
+    text = _CONTROL.sub(lambda match: (colour and match["sgr"]) or "", text.expandtabs())
+    colours = _SGR.findall(text)
+    return text if not colours or colours[-1] in ("\x1b[m", RESET) else text + RESET
+
+
+def cut(text: str, width: int) -> str:
+    """At most `width` columns of `text`, ending in `…` where some is missing; colours take none."""
+    room, kept, end = width, [], 0
+    for match in re.finditer(r"\x1b\[[\d;:]*m|.", text, re.DOTALL):
+        size = 0 if len(match[0]) > 1 else _columns(match[0])
+        if size > room:
+            break
+        room -= size
+        kept.append((match[0], size))
+        end = match.end()
+    if end == len(text):
+        return text
+    while room < 1 and kept:
+        room += kept.pop()[1]
+    shown = "".join(part for part, _ in kept)
+    return f"{shown}…{RESET}" if "\x1b" in shown else f"{shown}…"
+
+
+def _columns(character: str) -> int:
+    if character.isascii():
+        return 1
+    from unicodedata import combining, east_asian_width
+
+    return 0 if combining(character) else 2 if east_asian_width(character) in "WF" else 1
+
+
+def has_colour(out: TextIO, environ: Mapping[str, str]) -> bool:
+    """Whether `out` is a terminal whose user wants colours (https://no-color.org)."""
+    return out.isatty() and not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"
+
+
+def columns(out: TextIO) -> int | None:
+    """The width of the terminal `out`, None where it is none."""
+    if not out.isatty():
+        return None
+    try:
+        return os.get_terminal_size(out.fileno()).columns or 80
+    except OSError:
+        return 80
+
+
+class Screen:
+    """Writes a stream of entries to `out` (default: stdout)."""
+
+    def __init__(self, out: TextIO | None = None) -> None:
+        self._out = out or sys.stdout
+        self._tty = self._out.isatty()
+        self._live = self._tty and os.environ.get("TERM") != "dumb"
+        self._colour = has_colour(self._out, os.environ)
+        self._width = 0
+        self._partial: PartialEntry | None = None
+
+    def show(self, entry: Entry) -> None:
+        """Write one entry."""
+        if isinstance(entry, HeadEntry):
+            self._width = column_width(parse(entry.id).experiment or 0, entry.count)
+        elif isinstance(entry, PartialEntry):
+            if self._live:
+                self._partial = entry
+                self._draw()
+        elif isinstance(entry, StateEntry | ElidedEntry | LineEntry):
+            self._erase()
+            if isinstance(entry, LineEntry) and self._partial and self._partial.job == entry.job:
+                self._partial = None
+            self._out.write("".join(f"{line}\n" for line in self._format(entry)))
+            self._draw()
+        self._out.flush()
+
+    def notice(self, text: str) -> None:
+        """Tell the person something that is no output."""
+        self.clear()
+        print(f"riseml: {text}", file=sys.stderr)
+
+    def clear(self) -> None:
+        """Forget the line at the bottom."""
+        self._erase()
+        self._partial = None
+        self._out.flush()
+
+    def _format(self, entry: StateEntry | ElidedEntry | LineEntry | PartialEntry) -> list[str]:
+        name = entry.id if isinstance(entry, StateEntry | ElidedEntry) else entry.job
+        prefix = f"{name:<{self._width}}| [{stamp(entry.time)}] "
+        if isinstance(entry, LineEntry | PartialEntry):
+            return [prefix + self._safe(visible(entry.text))]
+        state = paint(entry.state) if self._colour else str(entry.state)
+        if isinstance(entry, ElidedEntry):
+            return [f"{prefix}{entry.count:,} more are {state}"]
+        facts = (
+            ("Reason", entry.reason),
+            ("Message", entry.message),
+            ("Exit Code", entry.exit_code),
+        )
+        texts = [f"{key}: {value}" for key, value in facts if value is not None]
+        lines = [line for text in texts for line in text.splitlines()]
+        return [f"{prefix}--> {state}", *(prefix + self._safe(line) for line in lines)]
+
+    def _safe(self, text: str) -> str:
+        return clean(text, colour=self._colour) if self._tty else text
+
+    def _draw(self) -> None:
+        if self._partial:
+            text = cut(self._format(self._partial)[0], (columns(self._out) or 80) - 1)
+            self._out.write(f"\r\x1b[K{text}")
+
+    def _erase(self) -> None:
+        if self._partial:
+            self._out.write("\r\x1b[K")

@@ -1,0 +1,218 @@
+"""Which files an ignore file names, decided exactly as git decides it.
+
+Git asks one question per directory entry on the way down: which pattern matches *this* entry, the
+last one of the deepest file first? What is inside an ignored directory is never asked about, so it
+cannot be brought back. Each ignore file therefore becomes one regular expression whose alternatives
+are its patterns in reverse order: a single match names the pattern that decides. A directory is
+asked about with a NUL behind its path, which no name can hold and only a pattern for directories
+insists on.
+
+The translation follows git's wildmatch, its treatment of brackets and of the text before the first
+wildcard included; the tests compare it with `git check-ignore`. Everything is bytes, so a name in
+any encoding is matched.
+"""
+
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+IGNORE_FILES = (b".gitignore", b".risemlignore")
+"""Later ones decide first: `.risemlignore` can bring back what `.gitignore` leaves out."""
+
+_CLASSES = {
+    b"alnum": rb"[0-9A-Za-z]",
+    b"alpha": rb"[A-Za-z]",
+    b"blank": rb"[ \t]",
+    b"cntrl": rb"[\x00-\x1f\x7f]",
+    b"digit": rb"[0-9]",
+    b"graph": rb"[!-~]",
+    b"lower": rb"[a-z]",
+    b"print": rb"[ -~]",
+    b"punct": rb"[!-/:-@\[-`{-~]",
+    b"space": rb"[ \t\n\r]",
+    b"upper": rb"[A-Z]",
+    b"xdigit": rb"[0-9A-Fa-f]",
+}
+_SPECIAL = re.compile(rb"[*?\[\\]")
+_SLASH = ord("/")
+
+
+class _NeverMatchesError(ValueError):
+    """A malformed pattern, which git lets match nothing."""
+
+
+class Rules:
+    """The patterns of one ignore file, for paths relative to the directory it is in."""
+
+    def __init__(self, text: bytes) -> None:
+        """Read the content of an ignore file. No text is an error: git has none either."""
+        patterns = [p for line in _lines(text) if (p := _pattern(line))]
+        patterns.reverse()
+        self._ignores = [ignores for ignores, _ in patterns]
+        self._regex = re.compile(b"|".join(b"(%s)" % regex for _, regex in patterns), re.DOTALL)
+
+    def decide(self, path: bytes) -> bool | None:
+        """Whether `path` (a directory's with NUL behind) is ignored; None if no pattern matches."""
+        if not self._ignores or not (match := self._regex.fullmatch(path)):
+            return None
+        assert match.lastindex
+        return self._ignores[match.lastindex - 1]
+
+
+class Layer(NamedTuple):
+    """One ignore file in force: its rules, and how many bytes of a path are its directory."""
+
+    rules: Rules
+    skip: int
+
+
+class Ignore(NamedTuple):
+    """The ignore files in force in one directory: a stack per kind, the deepest file first."""
+
+    stacks: tuple[tuple[Layer, ...], ...] = tuple(() for _ in IGNORE_FILES)
+
+    def inside(self, directory: bytes, texts: tuple[bytes | None, ...]) -> "Ignore":
+        """The rules within `directory`, which is empty or ends with `/`.
+
+        `texts` are the contents of its own ignore files, in the order of IGNORE_FILES.
+        """
+        if not any(texts):
+            return self
+        return Ignore(
+            tuple(
+                (Layer(Rules(text), len(directory)), *stack) if text else stack
+                for text, stack in zip(texts, self.stacks, strict=True)
+            )
+        )
+
+    def ignores(self, path: bytes, *, directory: bool) -> bool:
+        """Whether `path`, relative to the project and in no ignored directory, is left out."""
+        if directory:
+            path += b"\0"
+        for stack in reversed(self.stacks):
+            for rules, skip in stack:
+                if (decision := rules.decide(path[skip:])) is not None:
+                    return decision
+        return False
+
+
+def _lines(text: bytes) -> Iterator[bytes]:
+    """The patterns, cut as git does: no comments, no blanks at the end unless escaped."""
+    for line in text.removeprefix(b"\xef\xbb\xbf").split(b"\n"):
+        if line and not line.startswith(b"#"):
+            # Git reads C strings: what follows a NUL is not there.
+            line = line.removesuffix(b"\r").partition(b"\0")[0]
+            bare = line.rstrip(b" ")
+            escapes = len(bare) - len(bare.rstrip(b"\\"))
+            yield line[: len(bare) + 1] if escapes % 2 else bare
+
+
+def _pattern(line: bytes) -> tuple[bool, bytes] | None:
+    """Whether a pattern ignores (or brings back), and its regular expression; None for a no-op."""
+    negated = line.startswith(b"!")
+    body = line[negated:]
+    only_directories = body.endswith(b"/")
+    body = body.removesuffix(b"/")
+    # Only a slash at the start or in the middle ties a pattern to the directory of its file.
+    anywhere = b"/" not in body
+    body = body.removeprefix(b"/")
+    if not body:
+        return None
+    # Git compares what precedes the first wildcard by itself, so that a `**` right behind it counts
+    # as leading.
+    wild = match.start() if (match := _SPECIAL.search(body)) else len(body)
+    try:
+        regex = re.escape(body[:wild]) + _translate(body[wild:], anywhere)
+    except _NeverMatchesError:
+        return None
+    return not negated, (rb"(?:.*/)?" if anywhere else b"") + regex + (
+        rb"\0" if only_directories else rb"\0?"
+    )
+
+
+def _translate(glob: bytes, within_name: bool) -> bytes:
+    """A regular expression, without groups, for what git's wildmatch lets `glob` match.
+
+    `within_name` says that it is compared with a name, not a path, so that `**` means no more than
+    `*`.
+    """
+    out = bytearray()
+    at = 0
+    while at < len(glob):
+        char = glob[at : at + 1]
+        if char == b"*":
+            stars = len(glob) - at - len(glob[at:].lstrip(b"*"))
+            before, after = glob[at - 1 : at] if at else b"", glob[at + stars :]
+            at += stars
+            whole_part = before in (b"", b"/") and (not after or after.startswith((b"/", rb"\/")))
+            if stars == 1 or within_name or not whole_part:
+                out += rb"[^/\0]*"
+            elif after.startswith(b"/"):
+                out += rb"(?:.*/)?"
+                at += 1
+            else:
+                out += rb"[^\0]*"
+        elif char == b"[":
+            members, at = _bracket(glob, at + 1)
+            out += members
+        elif char == b"?":
+            out += rb"[^/\0]"
+            at += 1
+        else:
+            at += char == b"\\"
+            if at == len(glob):
+                raise _NeverMatchesError
+            out += re.escape(glob[at : at + 1])
+            at += 1
+    return bytes(out)
+
+
+def _bracket(glob: bytes, at: int) -> tuple[bytes, int]:
+    """A regular expression for the bracket that was opened just before `at`, and where it ends."""
+    negated = glob[at : at + 1] in (b"!", b"^")
+    at += negated
+    members: set[int] = set()
+    low: int | None = None  # what a `-` would start a range from
+    first = True
+    while first or glob[at : at + 1] != b"]":
+        first = False
+        if glob.startswith(b"[:", at) and (name := _class_name(glob, at)) is not None:
+            if name not in _CLASSES:
+                raise _NeverMatchesError
+            members.update(code for code in range(256) if re.match(_CLASSES[name], bytes([code])))
+            at += len(name) + 4
+            low = None
+        elif (
+            low is not None
+            and glob[at : at + 1] == b"-"
+            and glob[at + 1 : at + 2] not in (b"", b"]")
+        ):
+            high, at = _member(glob, at + 1)
+            members.update(range(low, high + 1))
+            low = None
+        else:
+            low, at = _member(glob, at)
+            members.add(low)
+    if negated:
+        members = set(range(1, 256)) - members
+    members.discard(_SLASH)
+    if not members:
+        raise _NeverMatchesError
+    return b"[%s]" % b"".join(b"\\x%02x" % code for code in sorted(members)), at + 1
+
+
+def _class_name(glob: bytes, at: int) -> bytes | None:
+    """The name in `[:name:]` at `at`; None where a `[` there is a plain character."""
+    end = glob.find(b"]", at + 2)
+    if end < 0:
+        raise _NeverMatchesError
+    name = glob[at + 2 : end]
+    return name[:-1] if name.endswith(b":") else None
+
+
+def _member(glob: bytes, at: int) -> tuple[int, int]:
+    """The character at `at`, which a backslash may escape, and where the next one begins."""
+    at += glob[at : at + 1] == b"\\"
+    if at >= len(glob):
+        raise _NeverMatchesError
+    return glob[at], at + 1

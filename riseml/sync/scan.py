@@ -1,0 +1,191 @@
+"""Which files a project has: all below its directory but `.git` and what ignore files name.
+
+The walk never enters an ignored directory, follows no link, and goes level by level, so that what
+makes a project too large has been seen by the time that it stops. Empty directories are not part of
+a project, as in git.
+"""
+
+import os
+import stat
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from riseml.progress import size_text
+from riseml.sync.files import EXECUTABLE, LINK, REGULAR, Source, Stamp, show, trouble
+from riseml.sync.ignore import IGNORE_FILES, Ignore
+from riseml_proto.errors import SyncError
+
+_NAMED = 3  # places or files that a message names before it gets long
+
+
+class Limits(NamedTuple):
+    """The most that a project may have; the defaults are the daemon's."""
+
+    files: int = 100_000
+    bytes: int = 2 << 30
+
+
+class ProjectTooLarge(SyncError):
+    """More files or bytes than the limits allow."""
+
+
+class Scan(NamedTuple):
+    """A project's files, sorted by path, and the paths of sockets, pipes and devices."""
+
+    files: list[Source]
+    special: list[bytes]
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files."""
+        return sum(source.size for source in self.files)
+
+
+def scan(root: bytes, limits: Limits) -> Scan:
+    """List the project in the directory `root`.
+
+    Raises `ProjectTooLarge` as soon as a limit is passed, `SyncError` for what cannot be read,
+    vanishes meanwhile, or is a link that leads outside.
+    """
+    files: list[Source] = []
+    special: list[bytes] = []
+    count = _Tally("{:,} files".format, limits.files)
+    size = _Tally(size_text, limits.bytes)
+    directories = _Tally("{:,} directories".format, limits.files)
+    waiting = deque([(b"", Ignore())])
+    while waiting:
+        directory, outer = waiting.popleft()
+        rules = outer.inside(directory, _ignore_files(root, directory))
+        place = directory.rstrip(b"/")
+        try:
+            with os.scandir(root + b"/" + directory) as entries:
+                for entry in entries:
+                    path = directory + entry.name
+                    inner = entry.is_dir(follow_symlinks=False)
+                    if entry.name.lower() == b".git" or rules.ignores(path, directory=inner):
+                        continue
+                    if inner:
+                        directories.add(place, 1)
+                        waiting.append((path + b"/", rules))
+                    elif source := _source(entry, path):
+                        files.append(source)
+                        count.add(place, 1)
+                        # A file of some weight is named by itself.
+                        size.add(path if source.size > limits.bytes // 100 else place, source.size)
+                    else:
+                        special.append(path)
+        except OSError as error:
+            raise trouble(place, error) from None
+    files.sort()
+    return Scan(files, special)
+
+
+def special_text(special: list[bytes]) -> str:
+    """A warning about the special files that were left out."""
+    named = ", ".join(show(path) for path in special[:_NAMED])
+    more = f" and {len(special) - _NAMED:,} more" if len(special) > _NAMED else ""
+    return f"sockets, pipes and devices are not synced: {named}{more}"
+
+
+def _ignore_files(root: bytes, directory: bytes) -> tuple[bytes | None, ...]:
+    """The contents of the ignore files in `directory`. A link is none, as in git."""
+    texts: list[bytes | None] = []
+    for name in IGNORE_FILES:
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        path = directory + name
+        try:
+            fd = os.open(root + b"/" + path, flags)
+        except FileNotFoundError:
+            texts.append(None)
+            continue
+        except OSError as error:
+            if not _is_link(root, path, directory):
+                raise trouble(path, error) from None
+            texts.append(None)
+            continue
+        with open(fd, "rb") as file:
+            texts.append(file.read() if stat.S_ISREG(os.fstat(fd).st_mode) else None)
+    return tuple(texts)
+
+
+def _is_link(root: bytes, path: bytes, directory: bytes) -> bool:
+    try:
+        return stat.S_ISLNK(os.lstat(root + b"/" + path).st_mode)
+    except OSError as error:  # it is the directory that cannot be searched
+        raise trouble(directory.rstrip(b"/"), error) from None
+
+
+def _source(entry: os.DirEntry[bytes], path: bytes) -> Source | None:
+    """The file at `path`; None where it is a socket, pipe or device."""
+    try:
+        info = entry.stat(follow_symlinks=False)
+        if stat.S_ISREG(info.st_mode):
+            mode = EXECUTABLE if info.st_mode & stat.S_IXUSR else REGULAR
+            return Source(path, mode, Stamp.of(info))
+        if not stat.S_ISLNK(info.st_mode):
+            return None
+        target = os.readlink(entry.path)
+    except OSError as error:
+        raise trouble(path, error) from None
+    if leads_outside(path, target):
+        raise SyncError(
+            f"{show(path)} is a link to {show(target)}, which is outside the project; make the "
+            "link absolute, or list it in .risemlignore"
+        )
+    return Source(path, LINK, Stamp.of(info), target)
+
+
+def leads_outside(path: bytes, target: bytes) -> bool:
+    """Whether a relative link at `path` leaves the project, even if its way comes back in."""
+    way = os.path.normpath(os.path.join(os.path.dirname(path), target))
+    return not target.startswith(b"/") and way.split(b"/", 1)[0] == b".."
+
+
+class _Tally:
+    """Counts one thing per directory, up to a limit."""
+
+    def __init__(self, text: Callable[[int], str], limit: int) -> None:
+        self._text = text
+        self._limit = limit
+        self._total = 0
+        self._own: dict[bytes, int] = {}
+
+    def add(self, place: bytes, amount: int) -> None:
+        """Count `amount` more at `place`. Raises `ProjectTooLarge` beyond the limit."""
+        self._own[place] = self._own.get(place, 0) + amount
+        self._total += amount
+        if self._total > self._limit:
+            found = ", ".join(f"{show(p)} ({self._text(n)})" for p, n in biggest(self._own))
+            raise ProjectTooLarge(
+                f"the project has more than {self._text(self._limit)}; the biggest parts are "
+                f"{found}; list what the experiment does not need in .risemlignore"
+            )
+
+
+def biggest(own: Mapping[bytes, int]) -> list[tuple[bytes, int]]:
+    """The few places that hold most, each with all below it; `own` is what each holds directly.
+
+    A place is as deep as it can be without losing more than a fifth of what its top-level directory
+    holds: in `data/train/0001`, `data/train/0002`, … it is `data/train`.
+    """
+    totals: dict[bytes, int] = {}
+    children: dict[bytes, set[bytes]] = {}
+    for place, amount in own.items():
+        node = place
+        while node:
+            totals[node] = totals.get(node, 0) + amount
+            parent = node.rpartition(b"/")[0]
+            children.setdefault(parent, set()).add(node)
+            node = parent
+    found = [(b"", own.get(b"", 0))]
+    for top in children.get(b"", ()):
+        node = deepest = top
+        while node in children:
+            node = max(children[node], key=totals.__getitem__)
+            if totals[node] * 5 < totals[top] * 4:
+                break
+            deepest = node
+        found.append((deepest, totals[deepest]))
+    found = [(place, amount) for place, amount in found if amount]
+    return sorted(found, key=lambda item: (-item[1], item[0]))[:_NAMED]

@@ -1,0 +1,92 @@
+"""Prints docs/api.md: the API as its message types and its routes say it is."""
+
+import ast
+import inspect
+import re
+
+import msgspec
+
+from rised.api import routes
+from riseml_proto import API_VERSION, errors, messages
+from riseml_proto.messages import Message
+
+_HEAD = f"""# The API
+
+Made from `proto/riseml_proto/messages.py` by `make docs`; change it there.
+
+`rised` speaks HTTP/1.1 with JSON on its Unix socket, version {API_VERSION} under `/v1/`; each answer says so in
+`Rised-Api: {API_VERSION}`. A job's output and states come as NDJSON, one entry a line, as they happen.
+
+```console
+$ curl --unix-socket $XDG_RUNTIME_DIR/rised/rised.sock http://rised/v1/experiments
+$ curl --unix-socket $XDG_RUNTIME_DIR/rised/rised.sock -N 'http://rised/v1/experiments/144/logs?follow=true'
+```
+
+"""
+
+
+def main() -> None:
+    """Print it."""
+    print(_HEAD + _requests() + _errors() + "## Messages\n")
+    fields = _field_docs()
+    for name, kind in vars(messages).items():
+        if isinstance(kind, type) and issubclass(kind, msgspec.Struct) and kind is not Message:
+            if kind is not messages.Request:
+                print(_message(name, kind, fields.get(name, {})))
+
+
+def _requests() -> str:
+    lines = ["## Requests\n", "| request | what it does |", "| --- | --- |"]
+    for method, pattern, handler in routes.ROUTES:
+        path = re.sub(r"\(\[\^/\]\+\)", "{id}", pattern)
+        said = " ".join(inspect.getdoc(handler).partition("\n\n")[0].split())  # type: ignore[union-attr]
+        said = said.partition(" — ")[2] or said
+        lines.append(f"| `{method} {path}` | {said} |")
+    return "\n".join(lines) + "\n\n"
+
+
+def _errors() -> str:
+    lines = [
+        "## Errors\n",
+        "An answer that is no success is a `Problem`, whose `code` is one of these.\n",
+    ]
+    lines += ["| code | status | meaning |", "| --- | --- | --- |"]
+    for kind in vars(errors).values():
+        if isinstance(kind, type) and issubclass(kind, errors.RisemlError):
+            said = " ".join((inspect.getdoc(kind) or "").partition("\n\n")[0].split())
+            lines.append(f"| `{kind.code}` | {kind.status} | {said} |")
+    return "\n".join(lines) + "\n\n"
+
+
+def _message(name: str, kind: type[msgspec.Struct], docs: dict[str, str]) -> str:
+    said = " ".join((inspect.getdoc(kind) or "").split())
+    lines = [f"### {name}\n", said + "\n"]
+    if tag := kind.__struct_config__.tag:
+        lines.append(f'`"type": "{tag}"` tells it from the other entries.\n')
+    lines += ["| field | type | meaning |", "| --- | --- | --- |"]
+    for field in msgspec.structs.fields(kind):
+        text = getattr(field.type, "__name__", "") if isinstance(field.type, type) else ""
+        shown = (text if text and "[" not in str(field.type) else str(field.type)).replace(
+            "|", "or"
+        )
+        shown = re.sub(r"\b(?:\w+\.)+(\w+)", r"\1", shown).replace("datetime", "time")
+        optional = "" if field.required else " (optional)"
+        lines.append(f"| `{field.encode_name}` | {shown}{optional} | {docs.get(field.name, '')} |")
+    return "\n".join(lines) + "\n"
+
+
+def _field_docs() -> dict[str, dict[str, str]]:
+    """Class → field → the text that follows the field in the source."""
+    found: dict[str, dict[str, str]] = {}
+    for node in ast.parse(inspect.getsource(messages)).body:
+        if isinstance(node, ast.ClassDef):
+            docs = found[node.name] = {}
+            for field, text in zip(node.body, node.body[1:], strict=False):
+                if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr):
+                    said = ast.literal_eval(text.value)
+                    docs[ast.unparse(field.target)] = " ".join(said.split()).replace("|", "or")
+    return found
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,208 @@
+"""Following: every line once, in order, whatever happens to the daemon."""
+
+import contextlib
+import io
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+import pytest
+
+from riseml import follow as follower
+from riseml.follow import entries, follow
+from riseml.http import Client, Unreachable
+from riseml_proto.errors import DaemonError, NotFound
+from riseml_proto.messages import (
+    ElidedEntry,
+    EndEntry,
+    Entry,
+    HeadEntry,
+    LineEntry,
+    LogRequest,
+    PartialEntry,
+    StateEntry,
+)
+from riseml_proto.states import State
+
+NOW = datetime(2017, 8, 30, 9, 59, 6, tzinfo=UTC)
+HEAD = HeadEntry(id="144", count=8)
+END = EndEntry(state=State.FINISHED, counts={"FINISHED": 8})
+
+
+def line(text: str, end: int, job: str = "144.1.train", attempt: int = 1) -> LineEntry:
+    time = NOW + timedelta(seconds=end)
+    return LineEntry(job=job, attempt=attempt, time=time, text=text, end=end)
+
+
+def state(name: State, seq: int) -> StateEntry:
+    return StateEntry(id="144.1", time=NOW, state=name, seq=seq)
+
+
+def wire(*entries: Entry) -> list[bytes]:
+    return [msgspec.json.encode(entry) for entry in entries]
+
+
+class Following:
+    """A follower of the fake daemon."""
+
+    def __init__(self, daemon: Any) -> None:
+        self.daemon = daemon
+        self.out = io.StringIO()
+
+    @contextlib.contextmanager
+    def connect(self) -> Iterator[Client]:
+        with Client(self.daemon.path) as client:
+            yield client
+
+    def follow(self, **request: Any) -> EndEntry:
+        return follow(self.connect, LogRequest(**request), out=self.out)
+
+    @property
+    def texts(self) -> list[str]:
+        return [line.split("] ", 1)[1] for line in self.out.getvalue().splitlines()]
+
+    @property
+    def requests(self) -> list[LogRequest]:
+        return [msgspec.json.decode(r.body, type=LogRequest) for r in self.daemon.requests]
+
+
+@pytest.fixture
+def following(daemon: Any) -> Following:
+    return Following(daemon)
+
+
+def test_a_stream_is_shown_and_its_end_returned(following: Following) -> None:
+    following.daemon.scripts = [
+        following.daemon.streams(*wire(HEAD, state(State.RUNNING, 3), line("a", 2), END))
+    ]
+    assert following.follow(id="144", follow=True) == END
+    assert following.out.getvalue() == (
+        "144.1           | [2017-08-30T09:59:06Z] --> RUNNING\n"
+        "144.1.train     | [2017-08-30T09:59:08Z] a\n"
+    )
+    assert following.daemon.requests[0][:2] == ("POST", "/v1/logs")
+
+
+def test_a_cut_stream_is_taken_up_where_it_was(following: Following) -> None:
+    streams = following.daemon.streams
+    other = line("b", 5, "144.2.train", 2)
+    following.daemon.scripts = [
+        streams(*wire(HEAD, state(State.RUNNING, 3), line("a", 2), other), cut=True),
+        streams(*wire(HEAD, line("c", 4)), cut=True),
+        streams(*wire(HEAD, state(State.FINISHED, 9), END)),
+    ]
+    assert following.follow(id="144", follow=True) == END
+    assert following.texts == ["--> RUNNING", "a", "b", "c", "--> FINISHED"]
+    _, second, third = following.requests
+    assert (second.id, second.follow, second.after) == ("144", True, 3)
+    assert second.offsets == {"144.1.train/1": 2, "144.2.train/2": 5}
+    assert third.offsets == {"144.1.train/1": 4, "144.2.train/2": 5}
+
+
+def test_what_a_daemon_sends_again_is_not_shown_again(following: Following) -> None:
+    streams = following.daemon.streams
+    opening: list[Entry] = [
+        StateEntry(id="144.1", time=NOW, state=State.PENDING, seq=0),
+        ElidedEntry(id="144", time=NOW, state=State.CREATED, count=7),
+    ]
+    seen: list[Entry] = [state(State.RUNNING, 3), line("a", 2)]
+    following.daemon.scripts = [
+        streams(*wire(HEAD, *opening, *seen), cut=True),
+        streams(*wire(HEAD, *opening, *seen, line("b", 4), END)),
+    ]
+    following.follow(id="144")
+    assert following.texts == ["--> PENDING", "7 more are CREATED", "--> RUNNING", "a", "b"]
+
+
+def test_the_daemon_decides_the_order_within_a_stream(following: Following) -> None:
+    following.daemon.scripts = [
+        following.daemon.streams(*wire(HEAD, state(State.RUNNING, 9), state(State.PENDING, 3), END))
+    ]
+    following.follow(id="144")
+    assert following.texts == ["--> RUNNING", "--> PENDING"]
+
+
+def test_after_a_cut_the_last_n_lines_are_not_counted_anew(following: Following) -> None:
+    streams = following.daemon.streams
+    following.daemon.scripts = [
+        streams(*wire(HEAD, line("a", 2)), cut=True),
+        streams(*wire(HEAD, END)),
+    ]
+    following.follow(id="144", tail=1)
+    first, second = following.requests
+    assert (first.tail, first.since) == (1, None)
+    assert (second.tail, second.since) == (None, NOW + timedelta(seconds=2))
+
+
+def test_a_line_cut_in_the_middle_is_fetched_again(following: Following) -> None:
+    whole = wire(HEAD, line("a", 2))
+    half = b"HTTP/1.1 200 OK\r\nRised-Api: 1\r\nTransfer-Encoding: chunked\r\n\r\n"
+    for data in (whole[0] + b"\n", whole[1][:20]):
+        half += b"%x\r\n%s\r\n" % (len(data), data)
+    following.daemon.scripts = [
+        following.daemon.says(half),
+        following.daemon.streams(*whole, *wire(END)),
+    ]
+    following.follow(id="144")
+    assert following.texts == ["a"]
+
+
+def test_partial_lines_leave_no_trace_in_a_file(following: Following) -> None:
+    partial = PartialEntry(job="144.1.train", attempt=1, time=NOW, text="10%")
+    following.daemon.scripts = [following.daemon.streams(*wire(HEAD, partial, partial, END))]
+    following.follow(id="144")
+    assert following.texts == []
+
+
+def test_an_error_of_the_daemons_is_raised_at_once(following: Following) -> None:
+    problem = b'{"error": "there is no experiment 9", "code": "not-found"}'
+    following.daemon.scripts = [following.daemon.answers(problem, status=404)]
+    with pytest.raises(NotFound):
+        following.follow(id="9")
+    assert len(following.requests) == 1
+
+
+def test_a_daemon_that_was_never_there_is_not_waited_for(following: Following) -> None:
+    following.daemon.close()
+    with pytest.raises(Unreachable, match="does not run any more"):
+        following.follow(id="144")
+
+
+def test_a_daemon_that_stays_away_is_given_up(
+    following: Following, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(follower, "PATIENCE", 0.2)
+    monkeypatch.setattr(follower, "_NOTICE_AFTER", 0.1)
+    streams = following.daemon.streams
+    following.daemon.scripts = [streams(*wire(HEAD, line("a", 2)), cut=True), streams(cut=True)]
+    with pytest.raises(Unreachable):
+        following.follow(id="144")
+    assert capsys.readouterr().err.count("waiting for it to come back") == 1
+
+
+def test_a_quick_restart_is_not_worth_a_word(
+    following: Following, capsys: pytest.CaptureFixture[str]
+) -> None:
+    streams = following.daemon.streams
+    following.daemon.scripts = [
+        streams(*wire(HEAD, line("a", 2)), cut=True),
+        streams(*wire(HEAD, END)),
+    ]
+    following.follow(id="144")
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("nonsense", [b"hello", b"{}", b'{"type": "news"}', b"\xff"])
+def test_nonsense_among_the_entries_ends_it(following: Following, nonsense: bytes) -> None:
+    following.daemon.scripts = [following.daemon.streams(*wire(HEAD), nonsense)]
+    with pytest.raises(DaemonError, match="among log entries"):
+        following.follow(id="144")
+
+
+def test_entries_come_with_the_lines_they_were_sent_as(following: Following) -> None:
+    sent = wire(HEAD, line("a", 2), END)
+    following.daemon.scripts = [following.daemon.streams(*sent)]
+    got = list(entries(following.connect, LogRequest(id="144"), lambda _: None))
+    assert [text for text, _ in got] == sent
+    assert got[-1][1] == END

@@ -1,0 +1,157 @@
+"""The command line as a whole: help, errors, exit codes, and what it costs."""
+
+import os
+import signal
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from riseml.__main__ import main
+from riseml.commands import COMMANDS
+from riseml_proto import VERSION
+
+RISEML = [sys.executable, "-m", "riseml"]
+
+
+def run(*argv: str) -> int:
+    with pytest.raises(SystemExit) as ended:
+        main(argv)
+    code = ended.value.code
+    assert isinstance(code, int)
+    return code
+
+
+def test_the_version_needs_no_daemon(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--host", "unix:///none", "--version") == 0
+    assert capsys.readouterr().out == f"riseml {VERSION}\n"
+
+
+def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    for argv in (["--help"], ["-h"], ["help"]):
+        assert run(*argv) == 0
+        text = capsys.readouterr().out
+        for command in COMMANDS:
+            assert f"  {command.name:<10} {command.summary}\n" in text
+        assert max(map(len, text.splitlines())) <= 80
+    assert run() == 2
+
+
+@pytest.mark.parametrize("command", [command.name for command in COMMANDS])
+def test_every_command_has_help_of_its_own(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(command, "--help") == 0
+    text = capsys.readouterr().out
+    assert text.startswith(f"usage: riseml {command} ")
+    assert "--host URL" in text
+    assert max(map(len, text.splitlines())) <= 80
+    assert run("help", command) == 0
+    assert capsys.readouterr().out == text
+
+
+@pytest.mark.parametrize(
+    ("argv", "error"),
+    [
+        (["stauts"], "there is no command 'stauts'; did you mean riseml status?"),
+        (["xyz"], "there is no command 'xyz'; riseml --help lists them"),
+        (["__init__"], "there is no command '__init__'"),
+        (["--hsot", "x"], "--hsot cannot stand here; riseml --help tells what can"),
+        (["status", "--foo"], "unrecognized arguments: --foo; riseml status --help tells"),
+        (["system", "dance"], "invalid choice: 'dance'"),
+        (["--host", "box", "status"], "'box' is no daemon's address"),
+        (["--host=unix:///none", "whoami"], "there is no daemon at /none"),
+        (["whoami", "--host", "unix:///none"], "there is no daemon at /none"),
+    ],
+)
+def test_an_error_is_one_line_and_exit_code_2(
+    argv: list[str], error: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(*argv) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("riseml: ")
+    assert error in err
+    assert err.count("\n") == 1
+
+
+def test_whoami(daemon: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    body = b'{"user": "paul", "uid": 1000, "host": "box"}'
+    daemon.scripts = [daemon.answers(body)]
+    host = f"unix://{daemon.path}"
+    assert run("whoami", "--host", host) == 0
+    assert run("whoami", "--host", host, "--json") == 0
+    assert capsys.readouterr().out == (
+        'paul (uid 1000) on box\n{\n  "user": "paul",\n  "uid": 1000,\n  "host": "box"\n}\n'
+    )
+
+
+SYSTEM = b"""{"hostname": "box", "version": "0.1.0", "api_version": 1, "pid": 7, "runner": "auto",
+"isolation": "cgroup", "cpus": {"total": 16, "used": 2.5}, "memory": {"total": 65536, "used": 4096},
+"gpus": [{"index": 0, "uuid": "GPU-1", "name": "NVIDIA H100", "memory": 81920, "driver": "550.54",
+"serial": "165", "bus_id": "0000:18:00.0", "used_by": "144.2"},
+{"index": 1, "uuid": null, "name": null, "memory": null, "driver": null, "serial": null,
+"bus_id": null, "used_by": null}], "state_dir": "/s", "output_dir": "/o", "data_dir": "/d",
+"max_files": 100000, "max_bytes": 1073741824}"""
+
+
+def test_system_info(daemon: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    daemon.scripts = [daemon.answers(SYSTEM)]
+    info = ["--host", f"unix://{daemon.path}", "system", "info"]
+    run(*info)
+    assert capsys.readouterr().out == (
+        "NODE  CPU    MEM          GPU GPU MEM\n"
+        "box   2.5/16 4.0/64.0 GiB 1/2 80.0/80.0 GiB\n"
+        "TOTAL 2.5/16 4.0/64.0 GiB 1/2 80.0/80.0 GiB\n"
+    )
+    run(*info, "-g")
+    assert capsys.readouterr().out == (
+        "GPU NAME        MEM      DRIVER SERIAL BUS ID       USED BY\n"
+        "0   NVIDIA H100 80.0 GiB 550.54 165    0000:18:00.0 144.2\n"
+        "1   -           -        -      -      -            -\n"
+    )
+    run(*info, "-l")
+    assert "Largest project: 100,000 files, 1,024 MiB\n" in capsys.readouterr().out
+
+
+def test_ctrl_c_is_130_without_a_word(daemon: Any) -> None:
+    pids: list[int] = []
+
+    def interrupt(connection: Any) -> None:
+        daemon.receive(connection)
+        os.kill(pids[0], signal.SIGINT)
+        connection.recv(1)
+
+    daemon.scripts = [interrupt]
+    command = [*RISEML, "--host", f"unix://{daemon.path}", "logs", "-f", "144"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        pids.append(process.pid)
+        _, text = process.communicate(timeout=20)
+    assert (process.returncode, text) == (130, "")
+
+
+def test_a_reader_that_has_enough_is_no_error() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run([*RISEML, "--help"], stdout=writer, stderr=subprocess.PIPE, check=False)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
+def test_a_full_disk_under_the_output_is_told() -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([*RISEML, "--help"], stdout=full, stderr=subprocess.PIPE, check=False)
+    assert (done.returncode, done.stderr) == (2, b"riseml: No space left on device\n")
+
+
+def test_status_imports_nothing_costly(daemon: Any) -> None:
+    daemon.scripts = [daemon.answers(b"[]")]
+    code = (
+        "import sys\nfrom riseml.__main__ import main\n"
+        f"try:\n    main(['--host', 'unix://{daemon.path}', 'status'])\n"
+        "except SystemExit:\n    print(*sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    costly = {"asyncio", "hashlib", "httpx", "json", "pathspec", "rich", "rised", "trio", "yaml"}
+    assert not costly & set(done.stdout.split())
