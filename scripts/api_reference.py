@@ -8,8 +8,8 @@ import msgspec
 
 from rised.api import routes
 from riseml_proto import API_VERSION, errors, messages
-from riseml_proto.messages import Message
 
+_BASES = ("Message", "Request")
 _HEAD = f"""# The API
 
 Made from `proto/riseml_proto/messages.py` by `make docs`; change it there.
@@ -30,9 +30,8 @@ def main() -> None:
     print(_HEAD + _requests() + _errors() + "## Messages\n")
     fields = _field_docs()
     for name, kind in vars(messages).items():
-        if isinstance(kind, type) and issubclass(kind, msgspec.Struct) and kind is not Message:
-            if kind is not messages.Request:
-                print(_message(name, kind, fields.get(name, {})))
+        if isinstance(kind, type) and issubclass(kind, msgspec.Struct) and name not in _BASES:
+            print(_message(name, kind, fields.get(name, {})))
 
 
 def _requests() -> str:
