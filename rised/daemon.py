@@ -1,7 +1,7 @@
 """The daemon as a whole: what is opened, in which order, and what runs beside what.
 
 locks        one daemon per state directory and per socket
-store        the database, brought up to date
+store        the database, brought up to date; flushes what may be flushed later
 children     reaps processes      ┐
 watcher      stamps logs          │ one nursery; whatever fails ends all, and a restart takes up everything
 scheduler    starts and watches   │
@@ -10,6 +10,7 @@ SIGTERM      closes them in the opposite order; jobs run on
 """
 
 import contextlib
+import gc
 import os
 import resource
 import signal
@@ -22,6 +23,7 @@ from rised import gpus
 from rised.api.context import Context
 from rised.api.routes import handler
 from rised.bells import Bells
+from rised.job import TRAIN
 from rised.journal import StoreJournal
 from rised.layout import Layout
 from rised.ledger import Ledger
@@ -81,11 +83,15 @@ async def run(settings: Settings, ready: Callable[[], None]) -> None:
         runner.sweep(_kept(store))
         with contextlib.closing(runner):
             async with trio.open_nursery() as nursery:
+                await nursery.start(store.run)
                 await nursery.start(children.run)
                 await nursery.start(watcher.run)
                 await nursery.start(scheduler.run)
                 with socket.listening(settings.socket) as listener:
                     nursery.start_soon(socket.serve, listener, handler(context))
+                    # What is there now stays; the collector need not look at it again and again.
+                    gc.freeze()
+                    gc.set_threshold(20_000, 20, 50)
                     log.info("ready", version=VERSION, pid=os.getpid(), socket=settings.socket)
                     ready()
                     await _until_told_to_stop()
@@ -110,10 +116,10 @@ def _places(settings: Settings) -> Iterator[None]:
         yield
 
 
-def _kept(store: Store) -> set[str]:
-    """The keys of jobs whose files a restart must not touch."""
+def _kept(store: Store) -> dict[str, str]:
+    """The keys of jobs whose files a restart must not touch, and their runner's handles."""
     return {
-        f"{job_id(row.id, member.member, 'train')}.{member.attempt}"
+        f"{job_id(row.id, member.member, TRAIN)}.{member.attempt}": member.handle
         for row in store.unfinished()
         for member in store.unended_members(row.id)
         if member.handle

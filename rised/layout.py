@@ -24,6 +24,25 @@ class Layout:
         return os.path.join(*parts, str(member)) if member else os.path.join(*parts)
 
 
+def write_file(path: str, data: bytes) -> None:
+    """Make the file `path` hold `data`. What Python's own `open` adds would cost several times as much."""
+    _write(path, os.O_TRUNC, data)
+
+
+def overwrite(path: str, data: bytes) -> None:
+    """Write `data` over the beginning of the file `path`, which takes no new room on the disk."""
+    _write(path, 0, data)
+
+
+def _write(path: str, flags: int, data: bytes) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | flags, 0o666)
+    try:
+        while data:
+            data = data[os.write(fd, data) :]
+    finally:
+        os.close(fd)
+
+
 def make_directory(path: str) -> None:
     """Make a directory and those above it, where they are not there."""
     try:

@@ -22,21 +22,24 @@ from rised.clock import now_ms
 from rised.crashpoints import crash_point
 from rised.experiment import Experiment
 from rised.job import TRAIN, commands, environment
-from rised.layout import Layout, make_directory
+from rised.layout import Layout, make_directory, write_file
 from rised.ledger import Ledger
 from rised.log import log
 from rised.logs.watch import LogWatcher
 from rised.resources import Grant
 from rised.revisions import Revisions
-from rised.runners.base import Exit, Handle, Job, Runner, StartFailed
+from rised.revisions.places import disk_may_be_full
+from rised.runners.base import Exit, Handle, Job, Runner
 from rised.store.records import Change, MemberRow
 from rised.store.store import Store
 from riseml_proto import ids
-from riseml_proto.errors import StorageFull
+from riseml_proto.errors import RisemlError, StorageFull
 from riseml_proto.states import Reason, State, advance
 
 # A job that cannot start because the disk is full is tried again; the kernel does not tell when there is room.
 _FULL_DISK_SECONDS = 5.0
+
+_IMAGE_IGNORED = "rised: image {} is ignored: jobs are processes here\n"
 
 
 class Workshop:
@@ -142,7 +145,7 @@ class Lifecycle:
             handle = await self._shop.runner.start(job)
         except StorageFull as error:
             return await self._wait_for_room(str(error))
-        except (StartFailed, OSError) as error:
+        except (RisemlError, OSError) as error:
             await self._end(State.FAILED, Reason.START_FAILED, str(error), None)
             self._release()
             await self._shop.runner.clean(self._job(""))
@@ -150,7 +153,7 @@ class Lifecycle:
         try:
             self._come_to(State.RUNNING, handle=handle.identity, started_ms=now_ms())
             await self._write()
-            await self._shop.store.sync()
+            await self._shop.store.sync_start()
             crash_point("before-go")
             if not self._kill:
                 handle.go()
@@ -170,20 +173,18 @@ class Lifecycle:
         self._unwritten.clear()
 
     def _prepare(self, job: Job) -> None:
-        """Make its output directory and its log. Raises `OSError`."""
+        """Make its output directory and its log. Raises `OSError`, `StorageFull`."""
         experiment, member = self._experiment, self._row.member
         output = job.env["OUTPUT_DIR"]
-        make_directory(output)
-        path = os.path.join(output, "riseml-configuration.yml")
-        with open(path, "w", encoding="utf-8") as file:
-            file.write(experiment.configuration.text(experiment.params(member) or None))
-        make_directory(os.path.dirname(job.log))
-        with open(job.log, "ab") as file:
+        with disk_may_be_full(output):
+            make_directory(output)
+            text = experiment.configuration.text(experiment.params(member) or None)
+            write_file(output + "/riseml-configuration.yml", text.encode())
+        with disk_may_be_full(job.log):
+            make_directory(os.path.dirname(job.log))
             if experiment.config.image and not self._shop.runs_images:
-                note = (
-                    f"rised: image {experiment.config.image} is ignored: jobs are processes here\n"
-                )
-                file.write(note.encode())
+                note = _IMAGE_IGNORED.format(experiment.config.image)
+                write_file(job.log, note.encode())
 
     def _job(self, files: str) -> Job:
         experiment, member = self._experiment, self._row.member
@@ -213,7 +214,7 @@ class Lifecycle:
             watch.close()
             handle.close()
         crash_point("before-end")
-        again = await self._conclude(how, over)
+        again = await self._conclude(job, how, over)
         crash_point("after-end")
         if not again:
             self._release()
@@ -245,16 +246,19 @@ class Lifecycle:
                 return await end(self._shop.kill_grace)
         return await end(0)
 
-    async def _conclude(self, how: Exit, over: bool) -> bool:
+    async def _conclude(self, job: Job, how: Exit, over: bool) -> bool:
         if self._kill:
             await self._end(State.KILLED, Reason.KILLED, None, how.code)
             return False
-        if not how.begun and how.code in (None, 0):
-            # The daemon died before it gave leave: nothing has happened yet.
+        if not how.begun and how.code is None:
+            # The daemon that started it died before it gave leave: nothing has happened yet.
             self._come_to(State.PENDING, handle=None, started_ms=None)
             return True
-        command = "; ".join(commands(self._experiment, self._row.member))
-        told = f"Command '{command}' return code: {how.code}"
+        if not how.begun:
+            told = f"its shell could not begin (exit code {how.code}); its log may say why"
+            await self._end(State.FAILED, Reason.START_FAILED, told, None)
+            return False
+        told = f"Command '{'; '.join(job.commands)}' return code: {how.code}"
         if over:
             limit = self._experiment.config.time_limit
             state, reason, told = State.FAILED, Reason.TIME_LIMIT, f"ran longer than {limit:g} s"

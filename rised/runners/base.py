@@ -108,8 +108,8 @@ class Runner(Protocol):
         """Remove its working directory and other leftovers; its log stays."""
         ...
 
-    def sweep(self, keep: set[str]) -> None:
-        """Remove the leftovers of every job whose `key` is not in `keep`."""
+    def sweep(self, kept: Mapping[str, str]) -> None:
+        """Remove the leftovers of every job but those in `kept`, `Job.key` → `Handle.identity`. Once, at first."""
         ...
 
     def close(self) -> None:

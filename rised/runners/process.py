@@ -8,13 +8,16 @@ place, which even a full disk allows.
     run     has begun, and its end is not known
     0-255   has ended with this code
 
+There are as many such files as jobs ever ran at once; one is used again once the end that it told is in the database.
+
 Leave is a line on the shell's standard input. When the daemon dies before giving it, the shell reads an end of file and
 goes without having begun.
 """
 
 import contextlib
-import errno
+import itertools
 import os
+from collections.abc import Mapping
 from stat import S_ISREG
 from typing import NamedTuple
 
@@ -22,17 +25,17 @@ import msgspec
 import trio
 
 from rised.crashpoints import crash_point
+from rised.layout import overwrite
 from rised.revisions.copies import copy_tree, remove_tree
+from rised.revisions.places import disk_may_be_full
 from rised.runners.base import Exit, Job, StartFailed
 from rised.runners.children import Child, Children
 from rised.runners.processes import boot_id, ended, pidfd, stat
 from rised.runners.trees import MARK, CgroupTree, SessionTree, Tree, delegated_cgroup, end
-from riseml_proto.errors import StorageFull
 
 SHELL = "/bin/sh"
 # A control group may count a process for a moment after the kernel has said that it ended.
 _CGROUP_DELAY = 0.002
-_FULL = {errno.ENOSPC, errno.EDQUOT}
 
 # $1 exit file, $2 control group or empty, $3 working directory, $4 limit on open files, then the commands.
 # TERM, INT and HUP reach the whole session; the shell outlives its command to write down how that ended.
@@ -58,12 +61,13 @@ printf '%-3d\\n' "$code" 1<>"$exit_file"
 
 
 class Identity(NamedTuple):
-    """What finds a job again: its shell's pid and start, in which boot, and its control group."""
+    """What finds a job again: its shell's pid and start, in which boot, its control group, its exit file."""
 
     pid: int
     start: int
     boot: str
     cgroup: str | None
+    exit_file: str
 
 
 class ProcessRunner:
@@ -78,6 +82,8 @@ class ProcessRunner:
         self._open_files = str(open_files)
         self._boot = boot_id()
         self._small = "", False
+        self._exit_files: dict[str, str] = {}
+        self._free_exit_files: list[str] = []
         self._cgroup = delegated_cgroup(f"rised-{instance}")
         for directory in (self._work, self._run):
             os.makedirs(directory, mode=0o700, exist_ok=True)
@@ -96,18 +102,27 @@ class ProcessRunner:
     async def start(self, job: Job) -> "ProcessHandle":
         """Start the shell, which waits for leave."""
         try:
-            _write(self._exit_file(job), b"new\n")
-            crash_point("before-copy")
-            if self.starts_at_once(job):
-                copy_tree(job.files, self._directory(job))
-            else:
-                await trio.to_thread.run_sync(copy_tree, job.files, self._directory(job))
-            cgroup = self._make_cgroup(job)
-            return self._spawn(job, cgroup)
+            with disk_may_be_full(self._work):
+                exit_file = self._take_exit_file(job)
+                crash_point("before-copy")
+                if self.starts_at_once(job):
+                    copy_tree(job.files, self._directory(job))
+                else:
+                    await trio.to_thread.run_sync(copy_tree, job.files, self._directory(job))
+                return self._spawn(job, self._make_cgroup(job), exit_file)
         except OSError as error:
-            if error.errno in _FULL:
-                raise StorageFull(f"no room left on the disk of {self._work}; free some") from error
             raise StartFailed(f"{error.filename or SHELL}: {error.strerror}") from error
+
+    def _take_exit_file(self, job: Job) -> str:
+        if self._free_exit_files:
+            path = self._free_exit_files.pop()
+        else:
+            taken = {os.path.basename(path) for path in self._exit_files.values()}
+            number = next(n for n in itertools.count() if str(n) not in taken)
+            path = os.path.join(self._run, str(number))
+        self._exit_files[job.key] = path
+        overwrite(path, b"new\n")
+        return path
 
     def _make_cgroup(self, job: Job) -> str | None:
         if not self._cgroup:
@@ -116,13 +131,13 @@ class ProcessRunner:
         os.mkdir(path)
         return path
 
-    def _spawn(self, job: Job, cgroup: str | None) -> "ProcessHandle":
+    def _spawn(self, job: Job, cgroup: str | None, exit_file: str) -> "ProcessHandle":
         mark = f"{self._instance}/{job.key}"
-        argv = [SHELL, "-c", SCRIPT, "riseml", self._exit_file(job), cgroup or ""]
+        argv = [SHELL, "-c", SCRIPT, "riseml", exit_file, cgroup or ""]
         argv += [self._directory(job), self._open_files, *job.commands]
         leave_read, leave = os.pipe2(os.O_CLOEXEC)
         try:
-            log = os.open(job.log, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+            log = os.open(job.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
             try:
                 child = self._children.spawn(
                     argv, {**job.env, MARK: mark}, stdin=leave_read, output=log
@@ -137,41 +152,42 @@ class ProcessRunner:
         crash_point("after-spawn")
         found = stat(child.pid)
         assert found is not None  # not reaped before the next checkpoint
-        identity = Identity(child.pid, found.start, self._boot, cgroup)
-        return ProcessHandle(
-            identity, self._tree(identity, job), self._exit_file(job), self._children, child, leave
-        )
+        identity = Identity(child.pid, found.start, self._boot, cgroup, exit_file)
+        return ProcessHandle(identity, self._tree(identity, job), self._children, child, leave)
 
     async def adopt(self, job: Job, identity: str) -> "ProcessHandle":
         """Find the job by its shell's pid and start; where it is gone, its exit file remains."""
         found = msgspec.json.decode(identity, type=Identity)
         if found.boot != self._boot:
             found = found._replace(start=-1, cgroup=None)
-        return ProcessHandle(
-            found, self._tree(found, job), self._exit_file(job), self._children, None, None
-        )
+        return ProcessHandle(found, self._tree(found, job), self._children, None, None)
 
     async def clean(self, job: Job) -> None:
-        """Remove the private copy and the exit file, and the control group of a job that never started."""
+        """Remove the private copy, and the control group of a job that never started; its exit file is free."""
         directory = self._directory(job)
         if _is_small(directory):
             remove_tree(directory)
         else:
             await trio.to_thread.run_sync(remove_tree, directory)
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(self._exit_file(job))
+        if path := self._exit_files.pop(job.key, None):
+            self._free_exit_files.append(path)
         if self._cgroup:
             CgroupTree(os.path.join(self._cgroup, job.key)).remove()
 
-    def sweep(self, keep: set[str]) -> None:
-        """Remove what jobs left that are not in `keep`."""
-        for key in set(os.listdir(self._work)) - keep:
-            remove_tree(os.path.join(self._work, key))
-        for key in set(os.listdir(self._run)) - keep:
-            os.unlink(os.path.join(self._run, key))
+    def sweep(self, kept: Mapping[str, str]) -> None:
+        """Remove what jobs left that are not in `kept`."""
+        for key in os.listdir(self._work):
+            if key not in kept:
+                remove_tree(os.path.join(self._work, key))
+        identities = {key: msgspec.json.decode(text, type=Identity) for key, text in kept.items()}
+        self._exit_files = {key: identity.exit_file for key, identity in identities.items()}
+        for name in os.listdir(self._run):
+            path = os.path.join(self._run, name)
+            if path not in self._exit_files.values():
+                os.unlink(path)
         if self._cgroup:
             for entry in list(os.scandir(self._cgroup)):
-                if entry.is_dir() and entry.name not in keep:
+                if entry.is_dir() and entry.name not in kept:
                     CgroupTree(entry.path).remove()
 
     def close(self) -> None:
@@ -187,14 +203,6 @@ class ProcessRunner:
 
     def _directory(self, job: Job) -> str:
         return os.path.join(self._work, job.key)
-
-    def _exit_file(self, job: Job) -> str:
-        return os.path.join(self._run, job.key)
-
-
-def _write(path: str, data: bytes) -> None:
-    with open(path, "wb") as file:
-        file.write(data)
 
 
 def _is_small(directory: str) -> bool:
@@ -217,7 +225,6 @@ class ProcessHandle:
         self,
         identity: Identity,
         tree: Tree,
-        exit_file: str,
         children: Children,
         child: Child | None,
         leave: int | None,
@@ -225,7 +232,6 @@ class ProcessHandle:
         """`child` is None for a job that an earlier daemon started, `leave` then too."""
         self._identity = identity
         self._tree = tree
-        self._exit_file = exit_file
         self._children = children
         self._child = child
         self._leave = leave
@@ -256,13 +262,16 @@ class ProcessHandle:
 
     def _read_exit(self, status: int | None) -> Exit:
         try:
-            with open(self._exit_file, encoding="ascii") as file:
-                text = file.read().strip()
+            fd = os.open(self._identity.exit_file, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                text = os.read(fd, 16).strip()
+            finally:
+                os.close(fd)
         except FileNotFoundError:
             return Exit(begun=True, code=None)
-        if text == "new":
+        if text == b"new":
             return Exit(begun=False, code=status)
-        if text == "run":
+        if text == b"run":
             # The shell itself was killed, for example for want of memory. Only its parent knows by what.
             return Exit(begun=True, code=status if status else None)
         return Exit(begun=True, code=int(text))

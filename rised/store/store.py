@@ -1,12 +1,14 @@
 """The database, open. All of it is used from the daemon's one thread; only `sync` waits for the disk, in another.
 
 Durability: every change is committed before anyone is told of it, which a `kill -9` cannot undo. What must survive a
-loss of power too (an acknowledged submission or kill, a start before the job may begin) is followed by `await sync()`,
-which flushes the write-ahead log; the calls that arrive while one flush runs share the next.
+loss of power too is followed by `await sync()`, which flushes the write-ahead log: an acknowledged submission or kill,
+and a start before the job may begin (`sync_start` says what a storm of starts is allowed). The calls that arrive while
+one flush runs share the next.
 """
 
 import contextlib
 import json
+import math
 import os
 import sqlite3
 import uuid
@@ -23,6 +25,7 @@ from riseml_proto.states import State
 _COUNTERS = {State.FINISHED: "finished", State.FAILED: "failed", State.KILLED: "killed"}
 _MEMBER_COLUMNS = ", ".join(MemberRow._fields)
 _MEMBER_VALUES = ", ".join("?" for _ in MemberRow._fields)
+_STORM_SECONDS = 0.02
 _NO_SEQ = (1 << 63) - 1
 _EVENT_COLUMNS = ", ".join(EventRow._fields)
 
@@ -51,9 +54,21 @@ class Store:
         os.close(self._wal)
         self._db.close()
 
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Flush what `sync_start` put off, until cancelled."""
+        await self._flush.run(task_status=task_status)
+
     async def sync(self) -> None:
         """Return when everything committed so far is on disk."""
         await self._flush.wait()
+
+    async def sync_start(self) -> None:
+        """The same for a job that is about to begin.
+
+        Where starts come thick and fast they do not wait for a flush each: one that comes less than `_STORM_SECONDS`
+        after the last flush may begin while its own is still to come, that much later at most.
+        """
+        await self._flush.wait_or_later()
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
@@ -335,6 +350,8 @@ class _Flush:
         self._lock = trio.Lock()
         self._asked = 0
         self._done = 0
+        self._later = trio.Event()
+        self._last = -math.inf
 
     async def wait(self) -> None:
         """Return when a flush that began after this call has ended."""
@@ -343,5 +360,22 @@ class _Flush:
         async with self._lock:
             if self._done < ticket:
                 covers = self._asked
+                self._last = trio.current_time()
                 await trio.to_thread.run_sync(os.fdatasync, self._fd)
                 self._done = covers
+
+    async def wait_or_later(self) -> None:
+        """The same, unless the last flush is so near that another is due in a moment."""
+        if trio.current_time() - self._last > _STORM_SECONDS:
+            await self.wait()
+        else:
+            self._later.set()
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Do what was put off, until cancelled."""
+        task_status.started()
+        while True:
+            await self._later.wait()
+            await trio.sleep_until(self._last + _STORM_SECONDS)
+            self._later = trio.Event()
+            await self.wait()

@@ -8,7 +8,8 @@ The reason for this room, where a web framework might be: what is wrong gets an 
 be cancelled, and the daemon starts in half the time.
 """
 
-from collections.abc import AsyncIterator, Mapping
+import contextlib
+from collections.abc import AsyncIterator, Callable, Mapping
 from urllib.parse import parse_qsl, unquote
 
 import h11
@@ -24,6 +25,7 @@ from riseml_proto.messages import Problem
 PATIENCE = 30.0
 _HEAD_LIMIT = 16 * 1024
 _CHUNK = 65536
+_PIPELINE_LIMIT = 65536  # bytes of further requests that are kept while a stream is answered
 _Event = h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]
 _HEADERS = [("Rised-Api", str(API_VERSION)), ("Server", "rised")]
 
@@ -47,10 +49,12 @@ class Connection:
         try:
             while await self._serve_one():
                 self._http.start_next_cycle()
-        except (PeerGone, trio.BrokenResourceError, trio.ClosedResourceError):
+        except PeerGone:
             pass
         except h11.RemoteProtocolError as error:
             await self._refuse(error)
+        except Exception as error:  # noqa: BLE001 - a fault of ours must not end everybody's daemon
+            log.error("connection failed", error=repr(error))
         finally:
             with trio.move_on_after(0) as scope:
                 scope.shield = True
@@ -62,10 +66,12 @@ class Connection:
         if head is None:
             return False
         try:
-            answer = await self._handle(_request(head, self._peer, self._body))
+            answer = await self._handle(_request(head, self._peer, lambda: _Body(self)))
         except RisemlError as error:
             answer = Answer(Problem(error=str(error), code=error.code), error.status)
-        except Exception as error:  # noqa: BLE001 - a fault of ours must not end everybody's daemon
+        except (PeerGone, h11.RemoteProtocolError):
+            raise
+        except Exception as error:  # noqa: BLE001 - as above
             log.error("request failed", target=head.target.decode("latin-1"), error=repr(error))
             problem = Problem(error=f"rised failed: {error!r}; its log says more", code="error")
             answer = Answer(problem, 500)
@@ -76,7 +82,8 @@ class Connection:
         else:
             body = msgspec.json.encode(answer.message) + b"\n"
             await self._send_head(answer.status, "application/json", length=len(body))
-            await self._send(self._http.send(h11.Data(data=body)))
+            if head.method != b"HEAD":
+                await self._send(self._http.send(h11.Data(data=body)))
         await self._send(self._http.send(h11.EndOfMessage()))
         # A body that nobody read ends the connection: it could be endless.
         return self._http.their_state is h11.DONE and self._http.our_state is h11.DONE
@@ -85,28 +92,27 @@ class Connection:
         """The next request's head; None at the end of the connection."""
         event = self._http.next_event()
         if event is h11.NEED_DATA:
-            self._http.receive_data(await self._stream.receive_some(_CHUNK))
+            self._http.receive_data(await self._receive())
             event = await self._next_event()
         if isinstance(event, h11.Request):
             return event
         return None
 
     async def _next_event(self) -> _Event:
-        """What comes next. Raises `PeerGone` if it does not come in time."""
+        """What comes next. Raises `h11.RemoteProtocolError` if it is not HTTP, or does not come in time."""
         with trio.move_on_after(PATIENCE):
             while (event := self._http.next_event()) is h11.NEED_DATA:
                 if self._http.they_are_waiting_for_100_continue:
                     go_on = h11.InformationalResponse(status_code=100, headers=_HEADERS)
                     await self._send(self._http.send(go_on))
-                self._http.receive_data(await self._stream.receive_some(_CHUNK))
+                self._http.receive_data(await self._receive())
             return event
-        raise PeerGone
+        raise h11.RemoteProtocolError(f"the rest did not come within {PATIENCE:g} s", 408)
 
-    async def _body(self) -> AsyncIterator[bytes]:
-        while isinstance(event := await self._next_event(), h11.Data):
-            yield bytes(event.data)
-        if not isinstance(event, h11.EndOfMessage):
-            raise PeerGone
+    async def body_piece(self) -> bytes | None:
+        """The next piece of the request's body; None at its end. Raises as `_next_event`."""
+        event = await self._next_event()
+        return bytes(event.data) if isinstance(event, h11.Data) else None
 
     async def _stream_out(self, answer: Streamed) -> None:
         await self._send_head(200, answer.content_type, length=None)
@@ -121,8 +127,11 @@ class Connection:
 
         async def watch(scope: trio.CancelScope) -> None:
             nonlocal gone
-            # What comes before the answer has ended is not HTTP as we speak it, or the end.
-            await self._stream.receive_some(1)
+            room = _PIPELINE_LIMIT
+            with contextlib.suppress(PeerGone):
+                while room > 0 and (data := await self._receive()):
+                    self._http.receive_data(data)  # the next request, before this one is answered
+                    room -= len(data)
             gone = True
             scope.cancel()
 
@@ -130,8 +139,10 @@ class Connection:
             nursery.start_soon(watch, nursery.cancel_scope)
             try:
                 await answer.write(send)
-            except RisemlError as error:  # too late for a status; a stream cut short tells enough
-                log.warning("stream broken off", error=str(error))
+            except PeerGone:  # must not leave the nursery: it would come out in a group
+                gone = True
+            except Exception as error:  # noqa: BLE001 - too late for a status; a stream cut short tells enough
+                log.error("stream broken off", error=repr(error))
                 gone = True
             nursery.cancel_scope.cancel()
         if gone:
@@ -139,33 +150,61 @@ class Connection:
 
     async def _send_head(self, status: int, content_type: str, *, length: int | None) -> None:
         headers = [*_HEADERS, ("Content-Type", content_type)]
+        if self._http.their_state is h11.SEND_BODY:
+            headers.append(("Connection", "close"))
         headers.append(
             ("Transfer-Encoding", "chunked") if length is None else ("Content-Length", str(length))
         )
         await self._send(self._http.send(h11.Response(status_code=status, headers=headers)))
 
     async def _send(self, data: bytes | None) -> None:
-        if not data:
-            return
-        with trio.move_on_after(PATIENCE):
-            await self._stream.send_all(data)
-            return
-        raise PeerGone
+        view = memoryview(data or b"")
+        while view:
+            with trio.move_on_after(PATIENCE) as patience:
+                try:
+                    await self._stream.send_all(view[:_CHUNK])
+                except (trio.BrokenResourceError, trio.ClosedResourceError):
+                    raise PeerGone from None
+            if patience.cancelled_caught:
+                raise PeerGone
+            view = view[_CHUNK:]
+
+    async def _receive(self) -> bytes:
+        """Some bytes; none at the end. Raises `PeerGone`."""
+        try:
+            return bytes(await self._stream.receive_some(_CHUNK))
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            raise PeerGone from None
 
     async def _refuse(self, error: h11.RemoteProtocolError) -> None:
         if self._http.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
             return
-        text = f"this is not HTTP as rised speaks it: {error}"
+        text = f"the request is not HTTP/1.1 as rised speaks it: {error}"
         body = msgspec.json.encode(Problem(error=text, code=InvalidInput.code)) + b"\n"
         try:
             await self._send_head(error.error_status_hint, "application/json", length=len(body))
             await self._send(self._http.send(h11.Data(data=body)))
             await self._send(self._http.send(h11.EndOfMessage()))
-        except (PeerGone, trio.BrokenResourceError, h11.LocalProtocolError):
+        except (PeerGone, h11.LocalProtocolError):
             pass
 
 
-def _request(head: h11.Request, peer: Peer, body: object) -> Request:
+class _Body:
+    """The pieces of a body. Not a generator: a handler may stop in the middle, and nothing has to be closed."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if (piece := await self._connection.body_piece()) is None:
+            raise StopAsyncIteration
+        return piece
+
+
+def _request(head: h11.Request, peer: Peer, body: Callable[[], AsyncIterator[bytes]]) -> Request:
     path, _, query = head.target.decode("latin-1").partition("?")
     parameters: Mapping[str, str] = dict(parse_qsl(query, keep_blank_values=True))
-    return Request(head.method.decode("latin-1"), unquote(path), parameters, peer, body)  # type: ignore[arg-type]  # a bound async generator
+    return Request(head.method.decode("latin-1"), unquote(path), parameters, peer, body)
