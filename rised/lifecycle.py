@@ -180,6 +180,7 @@ class Lifecycle:
             make_directory(output)
             text = experiment.configuration.text(experiment.params(member) or None)
             write_file(output + "/riseml-configuration.yml", text.encode())
+        crash_point("output-made")
         with disk_may_be_full(job.log):
             make_directory(os.path.dirname(job.log))
             if experiment.config.image and not self._shop.runs_images:
@@ -209,6 +210,7 @@ class Lifecycle:
         watch = shop.watcher.add(job.log, partial(shop.bells.ring, self._experiment.number))
         try:
             how, over = await self._wait(handle)
+            crash_point("before-settle")
             await self._with_grace(handle.settle)
         finally:
             watch.close()
@@ -218,6 +220,7 @@ class Lifecycle:
         crash_point("after-end")
         if not again:
             self._release()
+        crash_point("before-clean")
         await shop.runner.clean(job)
         return again
 

@@ -10,6 +10,7 @@ import json
 import trio
 
 from rised.clock import now_ms
+from rised.crashpoints import crash_point
 from rised.experiment import Experiment
 from rised.ledger import Ledger
 from rised.lifecycle import Lifecycle, Workshop
@@ -132,6 +133,7 @@ class Scheduler:
     async def _kill_all(self, experiment: Experiment, force: bool) -> None:
         self._ledger.kill_rest(experiment, 2 if force else 1)
         await self._store.sync()
+        crash_point("kill-recorded")
         for run in list(experiment.running.values()):
             run.kill(force)
         if experiment.done.is_set() and experiment.number in self.experiments:
@@ -144,6 +146,7 @@ class Scheduler:
             done = experiment.member_done.setdefault(member, trio.Event())
             self._ledger.kill_running(experiment, member, 2 if force else 1)
             await self._store.sync()
+            crash_point("kill-recorded")
             run.kill(force)
             await done.wait()
             return True

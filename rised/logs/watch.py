@@ -1,15 +1,16 @@
 """Sees every running job's log grow, and stamps the growth.
 
-The kernel tells (inotify); nothing here runs while nothing is written. Jobs that write without a
-pause are looked at a bounded number of times a second, and the watcher never takes more than about
-a tenth of a processor. Where the kernel has no watch to give (its limits are per user, and editors
-use many), such logs are looked at twice a second instead.
+The kernel tells (inotify, on the logs' directories); nothing here runs while nothing is written.
+Jobs that write without a pause are looked at a bounded number of times a second, and the watcher
+never takes more than about a tenth of a processor. Where the kernel has no watch to give (its
+limits are per user, and editors use many), such logs are looked at twice a second instead.
 """
 
 import ctypes
 import os
 import struct
 import time
+from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -23,9 +24,13 @@ _PAUSE = 0.005
 _SHARE = 9
 """Rests at least so many times as long as the last look took."""
 _UNWATCHED_PAUSE = 0.5
+_SPARE_DIRECTORIES = 64
+"""Directories watched though no log in them is: the next of a sweep's jobs has its log there, and a watch costs more to
+make and to remove than to keep."""
 
 _IN_MODIFY = 0x2
 _IN_Q_OVERFLOW = 0x4000
+_IN_IGNORED = 0x8000
 _EVENT = struct.Struct("iIII")
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -39,7 +44,7 @@ class Watch:
         self._log = log
         self._notify = notify
         self._time_ms = 0
-        self._number = watcher._register(log, self)
+        watcher._register(log, self)
         # Bytes that are there already were written while no daemon watched.
         found = self._stat()
         if found is not None and found.st_size:
@@ -56,7 +61,7 @@ class Watch:
     def close(self) -> None:
         """Stamp what is left and stop watching. The job has ended: nothing writes any more."""
         self._look()
-        self._watcher._forget(self._number, self)
+        self._watcher._forget(self._log, self)
 
     def _look(self) -> bool:
         found = self._stat()
@@ -89,7 +94,8 @@ class LogWatcher:
 
     def __init__(self) -> None:
         self._fd = _libc.inotify_init1(os.O_CLOEXEC | os.O_NONBLOCK)
-        self._watches: dict[int, Watch] = {}
+        self._directories: OrderedDict[str, _Directory] = OrderedDict()
+        self._by_number: dict[int, _Directory] = {}
         self._unwatched: set[Watch] = set()
         self._any_unwatched = trio.Event()
 
@@ -127,16 +133,22 @@ class LogWatcher:
             data = os.read(self._fd, 65536)
         except BlockingIOError:
             return []
-        numbers = set()
+        changed: dict[Watch, None] = {}
         at = 0
         while at < len(data):
             number, mask, _, name_size = _EVENT.unpack_from(data, at)
             at += _EVENT.size + name_size
             if mask & _IN_Q_OVERFLOW:
-                return list(self._watches.values())
-            numbers.add(number)
-        # A number without a watch belongs to one closed since.
-        return [self._watches[number] for number in numbers if number in self._watches]
+                return [w for place in self._directories.values() for w in place.logs.values()]
+            place = self._by_number.get(number)
+            if place is not None and mask & _IN_IGNORED:
+                self._lose(place)
+            elif place is not None and name_size:
+                name = data[at - name_size : at].rstrip(b"\0")
+                # A name without a watch is another file's, or a log's that was closed since.
+                if watch := place.logs.get(name):
+                    changed[watch] = None
+        return list(changed)
 
     async def _look_at_unwatched(self) -> None:
         while True:
@@ -145,22 +157,57 @@ class LogWatcher:
                 watch.look()
             await trio.sleep(_UNWATCHED_PAUSE)
 
-    def _register(self, log: str, watch: Watch) -> int:
-        number: int = -1
-        if self._fd >= 0:
-            number = _libc.inotify_add_watch(self._fd, os.fsencode(log), _IN_MODIFY)
-        if number < 0:
+    def _register(self, log: str, watch: Watch) -> None:
+        directory, name = os.path.split(log)
+        place = self._directories.get(directory) or self._watch(directory)
+        if place is None:
             self._unwatched.add(watch)
             self._any_unwatched.set()
-        elif number in self._watches:
+        elif place.logs.setdefault(os.fsencode(name), watch) is not watch:
             raise ValueError(f"{log} is watched already")
-        else:
-            self._watches[number] = watch
-        return number
 
-    def _forget(self, number: int, watch: Watch) -> None:
-        if self._watches.pop(number, None) is not None and self._fd >= 0:
-            _libc.inotify_rm_watch(self._fd, number)
+    def _watch(self, directory: str) -> "_Directory | None":
+        if self._fd < 0:
+            return None
+        number = _libc.inotify_add_watch(self._fd, os.fsencode(directory), _IN_MODIFY)
+        if number < 0:
+            return None
+        place = self._directories[directory] = self._by_number[number] = _Directory(number)
+        return place
+
+    def _forget(self, log: str, watch: Watch) -> None:
+        directory, name = os.path.split(log)
+        if place := self._directories.get(directory):
+            place.logs.pop(os.fsencode(name), None)
+            self._directories.move_to_end(directory)
+            if not place.logs and len(self._directories) > _SPARE_DIRECTORIES:
+                self._drop_spare()
         self._unwatched.discard(watch)
         if not self._unwatched and self._any_unwatched.is_set():
             self._any_unwatched = trio.Event()
+
+    def _lose(self, place: "_Directory") -> None:
+        """The kernel watches it no more: someone removed it."""
+        self._directories = OrderedDict(
+            (path, other) for path, other in self._directories.items() if other is not place
+        )
+        del self._by_number[place.number]
+        self._unwatched.update(place.logs.values())
+        if place.logs:
+            self._any_unwatched.set()
+
+    def _drop_spare(self) -> None:
+        """Stop watching the directory that has been without logs for longest."""
+        for directory, place in self._directories.items():
+            if not place.logs:
+                _libc.inotify_rm_watch(self._fd, place.number)
+                del self._directories[directory], self._by_number[place.number]
+                return
+
+
+class _Directory:
+    """A directory under watch, and those of its files that are."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.logs: dict[bytes, Watch] = {}

@@ -361,7 +361,9 @@ class _Flush:
             if self._done < ticket:
                 covers = self._asked
                 self._last = trio.current_time()
+                crash_point("before-sync")
                 await trio.to_thread.run_sync(os.fdatasync, self._fd)
+                crash_point("after-sync")
                 self._done = covers
 
     async def wait_or_later(self) -> None:
