@@ -3,65 +3,72 @@
 import argparse
 import contextlib
 import os
-import signal
 import sqlite3
 import sys
+from typing import NoReturn
 
 from rised import daemon, settings
-from rised.runners.processes import pidfd
+from rised.runners import processes
 from rised.web.socket import AlreadyRunning, locked
 from riseml_proto import VERSION
-from riseml_proto.errors import DaemonError, RisemlError
+from riseml_proto.errors import DaemonError, InvalidInput, RisemlError
 
 _DESCRIPTION = """\
-The daemon behind riseml: takes experiments, gives each its GPUs, runs them, keeps their logs and outputs.
-On your own machine riseml starts it by itself; nothing here has to be typed."""
+The daemon behind riseml: takes experiments, gives each its GPUs, runs them,
+keeps their logs and outputs. On your own machine riseml starts it by itself;
+nothing here has to be typed."""
 
 _EPILOG = """\
-Every flag but the last three is also a key of ~/.config/rised/config.yml (or /etc/rised/config.yml), as in
+The flags from --socket to --min-free are also the keys of a configuration file,
+~/.config/rised/config.yml or else /etc/rised/config.yml:
   gpus: 4
   output-dir: /data/experiments
-SIGTERM stops the daemon; jobs run on, and the next rised takes them back."""
+A flag wins over the file. SIGTERM, or rised --stop, stops the daemon; jobs run on, and
+the next rised takes them back."""
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors look like every other error."""
+
+    def error(self, message: str) -> NoReturn:
+        raise InvalidInput(f"{message}; rised --help tells what it takes")
 
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    made = argparse.ArgumentParser(
-        "rised", description=_DESCRIPTION, epilog=_EPILOG,
+    made = _Parser(
+        "rised", description=_DESCRIPTION, epilog=_EPILOG, usage="rised [FLAG ...]",
         formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False,
     )  # fmt: skip
     add = made.add_argument
-    add("--config", metavar="FILE", help="read this configuration file")
-    add("--socket", metavar="PATH", help="listen here")
+    add("--config", metavar="FILE", help="read this configuration file and no other")
+    add("--socket", metavar="PATH", help="listen here ($XDG_RUNTIME_DIR/rised/rised.sock)")
     add("--state-dir", metavar="DIR", help="database, logs, revisions (~/.local/state/rised)")
     add("--output-dir", metavar="DIR", help="what experiments write (~/riseml/output)")
     add("--data-dir", metavar="DIR", help="what experiments read (~/riseml/data)")
-    add("--gpus", metavar="auto|N|0,2,3", help="ask the driver, or declare GPUs without asking it")
+    add("--gpus", metavar="auto|N|0,2,3",
+        help="ask the driver (auto), or declare N GPUs or these indices without asking it")  # fmt: skip
     add("--cpus", metavar="N", type=float, help="CPUs to hand out (all there are)")
     add("--mem", metavar="MIB", type=int, help="memory to hand out, in MiB (all there is)")
     add("--runner", choices=("auto", "process"),
-        help="auto: an experiment with an image is refused; process: the image is ignored")  # fmt: skip
+        help="an experiment with an image is refused (auto) or runs without it (process)")  # fmt: skip
     add("--kill-grace", metavar="SECONDS", type=float, help="from SIGTERM to SIGKILL (10)")
     add("--max-files", metavar="N", type=int, help="most files in a project (100000)")
     add("--max-bytes", metavar="N", type=int, help="most bytes in a project (2147483648)")
-    add(
-        "--min-free",
-        metavar="MIB",
-        type=int,
-        help="free disk below which nothing new is taken (64)",
-    )
+    add("--min-free", metavar="MIB", type=int,
+        help="free disk below which nothing new is taken, in MiB (64)")  # fmt: skip
     add("--ready-fd", metavar="N", type=int, help="write a line here when requests are served")
     add("--stop", action="store_true", help="stop the daemon that uses this state directory")
-    add("--version", action="version", version=f"rised {VERSION}")
+    add("--version", action="version", version=f"rised {VERSION}", help="show the version and exit")
     return made
 
 
 def main() -> None:
     """Run the daemon, or stop one. Exit code 2 for bad input, 3 where another daemon is in the way."""
-    given = {k: v for k, v in vars(parser().parse_args()).items() if v is not None}
-    config, ready_fd, stop = (given.pop(key, None) for key in ("config", "ready_fd", "stop"))
-    flags = {key.replace("_", "-"): value for key, value in given.items()}
     try:
+        given = {k: v for k, v in vars(parser().parse_args()).items() if v is not None}
+        config, ready_fd, stop = (given.pop(key, None) for key in ("config", "ready_fd", "stop"))
+        flags = {key.replace("_", "-"): value for key, value in given.items()}
         chosen = settings.load(config, flags, os.environ)
         if stop:
             _stop(chosen)
@@ -95,20 +102,10 @@ def _stop(chosen: settings.Settings) -> None:
             with locked(path, chosen.state_dir):
                 pass
         except AlreadyRunning:
-            with open(path, encoding="ascii") as file:
-                pid = int(file.read())
-            with pidfd(pid) as fd:
-                if fd is not None:
-                    signal.pidfd_send_signal(fd, signal.SIGTERM)
-                    _wait(fd)
+            with open(path, encoding="utf-8", errors="surrogateescape") as file:
+                processes.stop(int(file.readline()))
             return
     raise DaemonError(f"no rised uses {chosen.state_dir}")
-
-
-def _wait(fd: int) -> None:
-    import select
-
-    select.select([fd], [], [])
 
 
 if __name__ == "__main__":

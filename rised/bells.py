@@ -31,21 +31,22 @@ class Bells:
     """The bells of all experiments. Only for use within one trio run."""
 
     def __init__(self) -> None:
-        self._listeners: defaultdict[int, set[Bell]] = defaultdict(set)
+        self._listeners: defaultdict[int, dict[Bell, int | None]] = defaultdict(dict)
 
-    def ring(self, experiment: int) -> None:
-        """Wake everyone who listens to `experiment`. Costs a look-up where nobody does."""
-        for bell in self._listeners.get(experiment, ()):
-            bell.ring()
+    def ring(self, experiment: int, member: int | None = None) -> None:
+        """Wake everyone who listens to `experiment`, or to `member` of it if the news are its alone."""
+        for bell, wanted in self._listeners.get(experiment, {}).items():
+            if member is None or wanted is None or wanted == member:
+                bell.ring()
 
     @contextmanager
-    def listen(self, experiment: int) -> Iterator[Bell]:
-        """A bell that rings for `experiment` until the block is left."""
+    def listen(self, experiment: int, member: int | None = None) -> Iterator[Bell]:
+        """A bell that rings for `experiment`, or for `member` of it alone, until the block is left."""
         bell = Bell()
-        self._listeners[experiment].add(bell)
+        self._listeners[experiment][bell] = member
         try:
             yield bell
         finally:
-            self._listeners[experiment].discard(bell)
+            del self._listeners[experiment][bell]
             if not self._listeners[experiment]:
                 del self._listeners[experiment]

@@ -34,6 +34,7 @@ from rised.resources import Inventory
 from rised.revisions import Revisions
 from rised.runners.children import Children
 from rised.runners.process import ProcessRunner
+from rised.runners.processes import stop
 from rised.scheduler import Scheduler
 from rised.settings import Settings
 from rised.store.store import Store
@@ -109,11 +110,12 @@ def _places(settings: Settings) -> Iterator[None]:
     except OSError as error:
         raise DaemonError(f"{error.filename}: {error.strerror}; name another directory") from None
     state_lock = os.path.join(settings.state_dir, "lock")
-    with (
-        socket.locked(settings.socket + ".lock", settings.socket),
-        socket.locked(state_lock, settings.state_dir),
-    ):
-        yield
+    with socket.locked(settings.socket + ".lock", settings.socket):
+        if (lost := socket.unreachable_holder(state_lock, settings.socket)) is not None:
+            log.info("ending the daemon that lost its socket; jobs run on", pid=lost)
+            stop(lost)
+        with socket.locked(state_lock, settings.state_dir, settings.socket):
+            yield
 
 
 def _kept(store: Store) -> dict[str, str]:

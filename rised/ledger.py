@@ -80,16 +80,17 @@ class Ledger:
         self, experiment: Experiment, rows: Iterable[MemberRow], outcome: State | None
     ) -> None:
         for row in rows:
-            if not row.state.ended:
+            if row.state.ended:
+                experiment.active.pop(row.member, None)
+                event = experiment.member_done.pop(row.member, None)
+                if event is not None:
+                    event.set()
+            else:
                 experiment.active[row.member] = row.state
-                continue
-            experiment.active.pop(row.member, None)
-            event = experiment.member_done.pop(row.member, None)
-            if event is not None:
-                event.set()
+            self._bells.ring(experiment.number, row.member)
         if outcome:
             experiment.done.set()
-        self._bells.ring(experiment.number)
+            self._bells.ring(experiment.number)
 
     async def write_surely(self, experiment: Experiment, changes: list[Change]) -> None:
         """The same for what has already happened and must be written; waits for room on the disk.
@@ -133,6 +134,7 @@ class Ledger:
         experiment.state = outcome or experiment.state
         experiment.skip_all()
         self._tell(experiment, waiting, outcome)
+        self._bells.ring(number)
 
     def kill_waiting(self, experiment: Experiment, member: int) -> None:
         """End one member that has not started. Raises `StorageFull`."""

@@ -207,7 +207,8 @@ class Lifecycle:
     async def _see_through(self, job: Job, handle: Handle) -> bool:
         """Watch a started job until nothing of it is left. Return whether there is to be another attempt."""
         shop = self._shop
-        watch = shop.watcher.add(job.log, partial(shop.bells.ring, self._experiment.number))
+        ring = partial(shop.bells.ring, self._experiment.number, self._row.member)
+        watch = shop.watcher.add(job.log, ring)
         try:
             how, over = await self._wait(handle)
             crash_point("before-settle")

@@ -77,18 +77,17 @@ class Views:
             return found is not None
         return found.state.ended or found.state is State.PENDING
 
-    def detail_of(self, row: ExperimentRow, member: int) -> Detail:
-        """One experiment with one of its members alone."""
-        return self._detail(row, member, member)
+    def summaries(self, *, ended: bool) -> Iterator[list[Summary]]:
+        """All unfinished experiments, and the `ended` ones if they are wanted, in order, some at a time."""
+        after = 0
+        while rows := self._store.experiments(after, _PAGE, ended=ended):
+            yield [self.summary(row) for row in rows]
+            after = rows[-1].id
 
-    def detail(self, row: ExperimentRow, limit: int | None) -> Detail:
-        """One experiment with all members, or `limit` of them around the first unfinished."""
-        return self._detail(row, *self.window(row, limit))
-
-    def _detail(self, row: ExperimentRow, first: int, last: int) -> Detail:
+    def detail(self, row: ExperimentRow) -> Detail:
+        """One experiment, its members left out."""
         config = self._config(row)
         summary = self.summary(row)
-        members = [m for page in self.pages(row, first, last) for m in page]
         live = self._unfinished.get(row.id)
         return Detail(
             **{name: getattr(summary, name) for name in summary.__struct_fields__},
@@ -103,7 +102,7 @@ class Views:
             retries=config.retries,
             resources={"cpus": config.cpus, "mem": config.mem, "gpus": config.gpus},
             reason=row.reason or (live.why if live else None),
-            experiments=members,
+            experiments=[],
         )
 
     def window(self, row: ExperimentRow, limit: int | None) -> tuple[int, int]:

@@ -5,6 +5,7 @@ import os
 import trio
 
 from rised.api.context import Context
+from rised.api.pages import in_pages
 from rised.clock import now_ms
 from rised.crashpoints import crash_point
 from rised.experiment import Experiment
@@ -12,7 +13,7 @@ from rised.log import log
 from rised.resources import Request as Resources
 from rised.resources import shortage
 from rised.scheduler import check_member
-from rised.web.request import Answer, Request
+from rised.web.request import Answer, Request, Streamed
 from riseml_proto import config as riseml_yml
 from riseml_proto.config import Config
 from riseml_proto.errors import InvalidInput, NotFound, StorageFull, Unsatisfiable
@@ -73,8 +74,8 @@ def _check(context: Context, config: Config, asked: Submission) -> None:
             " leave image out, or start rised with --runner process, which ignores it"
         )
     wanted = Resources(config.cpus, config.mem, config.gpus)
-    if lacks := shortage(wanted, context.scheduler.inventory.total, "there are"):
-        raise Unsatisfiable(f"{config.file}: train.resources: asks for {lacks} on this machine")
+    if lacks := shortage(wanted, context.scheduler.inventory.total, "are here"):
+        raise Unsatisfiable(f"{config.file}: train.resources: asks for {lacks}; ask for less")
     if odd := set(asked.env) - _ENV:
         raise InvalidInput(
             f"env: {min(odd)} is not taken from the submitter; put it under env: in riseml.yml"
@@ -97,22 +98,20 @@ def _ignored_image(context: Context, config: Config) -> list[str]:
     return [f"{config.file}: train.image: {config.image} is ignored: this daemon runs processes"]
 
 
-async def index(context: Context, request: Request) -> Answer:
+async def index(context: Context, request: Request) -> Streamed:
     """List the unfinished ones as `Summary`; with `?all=true` the ended ones, too."""
-    rows = context.store.unfinished()
-    if request.flag("all"):
-        rows = sorted(rows + context.store.ended())
-    return Answer([context.views.summary(row) for row in rows])
+    everything = request.flag("all")
+    return in_pages([], context.views.summaries(ended=everything))
 
 
-async def show(context: Context, request: Request, target: str) -> Answer:
+async def show(context: Context, request: Request, target: str) -> Streamed:
     """Show one as `Detail`, with all members, or with `?limit=100` around the first unfinished."""
     found, row = context.target(request.peer, target)
     check_member(row.members, row.id, found.member)
+    first, last = context.views.window(row, request.number("limit"))
     if found.member is not None:
-        return Answer(context.views.detail_of(row, found.member))
-    limit = request.number("limit")
-    return Answer(context.views.detail(row, limit))
+        first = last = found.member
+    return in_pages(context.views.detail(row), context.views.pages(row, first, last))
 
 
 async def kill(context: Context, request: Request) -> Answer:

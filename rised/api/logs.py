@@ -45,7 +45,8 @@ def _answer(context: Context, request: Request, asked: LogRequest) -> Streamed:
         async def send_entries(entries: list[Entry]) -> None:
             await send(encoder.encode_lines(entries))
 
-        with context.bells.listen(row.id) as bell:
+        member = target.member if row.members else None
+        with context.bells.listen(row.id, member) as bell:
             await stream(asked, target, context.journal, bell, send_entries)
 
     return Streamed(write)

@@ -132,6 +132,7 @@ class ProcessRunner:
         return path
 
     def _spawn(self, job: Job, cgroup: str | None, exit_file: str) -> "ProcessHandle":
+        crash_point("before-spawn")
         mark = f"{self._instance}/{job.key}"
         argv = [SHELL, "-c", SCRIPT, "riseml", exit_file, cgroup or ""]
         argv += [self._directory(job), self._open_files, *job.commands]
@@ -169,6 +170,7 @@ class ProcessRunner:
             remove_tree(directory)
         else:
             await trio.to_thread.run_sync(remove_tree, directory)
+        crash_point("half-cleaned")
         if path := self._exit_files.pop(job.key, None):
             self._free_exit_files.append(path)
         if self._cgroup:

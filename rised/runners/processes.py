@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import select
 import signal
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -58,6 +59,14 @@ def pidfd(pid: int) -> Iterator[int | None]:
         yield fd
     finally:
         os.close(fd)
+
+
+def stop(pid: int) -> None:
+    """Send SIGTERM to `pid` and return when it has ended. Blocks: for a daemon that does not run yet."""
+    with pidfd(pid) as fd:
+        if fd is not None:
+            signal.pidfd_send_signal(fd, signal.SIGTERM)
+            select.select([fd], [], [])
 
 
 async def ended(fd: int) -> None:

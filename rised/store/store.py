@@ -194,9 +194,10 @@ class Store:
         """Every experiment that has not ended, in order."""
         return self._experiments("WHERE ended_ms IS NULL ORDER BY id", ())
 
-    def ended(self) -> list[ExperimentRow]:
-        """Every experiment that has ended, in order."""
-        return self._experiments("WHERE ended_ms IS NOT NULL ORDER BY id", ())
+    def experiments(self, after: int, limit: int, *, ended: bool) -> list[ExperimentRow]:
+        """At most `limit` experiments with a higher number than `after`, in order; unfinished ones, or all."""
+        which = "" if ended else "ended_ms IS NULL AND"
+        return self._experiments(f"WHERE {which} id > ? ORDER BY id LIMIT ?", (after, limit))
 
     def last(self, user: str, project: str | None) -> int | None:
         """The number of `user`'s newest experiment, of `project` if it is given."""

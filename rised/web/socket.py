@@ -32,20 +32,64 @@ class AlreadyRunning(DaemonError):
 
 
 @contextlib.contextmanager
-def locked(path: str, what: str) -> Iterator[None]:
-    """Hold the lock file `path`, our pid in it. Raises `AlreadyRunning`, which says that `what` is taken."""
+def locked(path: str, what: str, listens_at: str = "") -> Iterator[None]:
+    """Hold the lock file `path`, our pid and socket in it. Raises `AlreadyRunning`: `what` is taken."""
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            pid = os.read(fd, 32).decode(errors="replace").strip()
-            raise AlreadyRunning(f"{what} is in use by another rised (pid {pid})") from None
+            raise AlreadyRunning(_taken(what, *_holder(fd))) from None
         os.ftruncate(fd, 0)
-        os.write(fd, f"{os.getpid()}\n".encode())
+        os.write(fd, os.fsencode(f"{os.getpid()}\n{listens_at}\n"))
         yield
     finally:
         os.close(fd)
+
+
+def _holder(fd: int) -> tuple[str, str]:
+    """The pid and the socket that the holder of a lock wrote into it."""
+    pid, _, rest = os.fsdecode(os.pread(fd, 4096, 0)).partition("\n")
+    return pid, rest.removesuffix("\n")
+
+
+def _taken(what: str, pid: str, listens_at: str) -> str:
+    text = f"{what} is in use by another rised (pid {pid})"
+    if listens_at:
+        text += f", which listens at {listens_at}; use that one, or end it with rised --stop"
+    return text
+
+
+def unreachable_holder(lock: str, own: str) -> int | None:
+    """The pid of a daemon that holds `lock` although nobody can reach it any more; None if there is none.
+
+    Its socket was removed together with the lock beside it, as happens to all of /run/user/UID when
+    its user logs out for the last time. The caller holds the lock of `own`, its own socket.
+    """
+    with contextlib.suppress(FileNotFoundError), open(lock, "rb") as file:
+        if not _is_held(file.fileno()):
+            return None
+        pid, listens_at = _holder(file.fileno())
+        if pid.isdigit() and listens_at and (listens_at == own or not _has_daemon(listens_at)):
+            return int(pid)
+    return None
+
+
+def _has_daemon(path: str) -> bool:
+    try:
+        with open(path + ".lock", "rb") as file:
+            return _is_held(file.fileno())
+    except OSError:
+        return False
+
+
+def _is_held(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    fcntl.flock(fd, fcntl.LOCK_UN)
+    return False
 
 
 def check_directory(path: str) -> None:

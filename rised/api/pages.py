@@ -1,0 +1,25 @@
+"""Answers that can be long: written some at a time, so that whoever else asks has to wait for a page at most."""
+
+from collections.abc import Iterable, Sequence
+
+import msgspec
+import trio
+
+from rised.web.request import Send, Streamed
+
+
+def in_pages(whole: object, pages: Iterable[Sequence[msgspec.Struct]]) -> Streamed:
+    """The JSON of `whole`, which ends in an empty list, with what is in `pages` in that list."""
+    start, end = msgspec.json.encode(whole).rsplit(b"[]", 1)
+
+    async def write(send: Send) -> None:
+        await send(start + b"[")
+        comma = b""
+        for page in pages:
+            if page:
+                await send(comma + msgspec.json.encode(page)[1:-1])
+                comma = b","
+            await trio.lowlevel.checkpoint()
+        await send(b"]" + end + b"\n")
+
+    return Streamed(write, "application/json")
