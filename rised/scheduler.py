@@ -17,10 +17,10 @@ from rised.lifecycle import Lifecycle, Workshop
 from rised.log import log
 from rised.queue import decide
 from rised.resources import Grant, Inventory
-from rised.store.records import Change, MemberRow
+from rised.store.records import Change, ExperimentRow, MemberRow
 from rised.store.store import Store
 from riseml_proto import ids
-from riseml_proto.errors import NotFound, StorageFull
+from riseml_proto.errors import NotFound, RisemlError, StorageFull
 from riseml_proto.states import State
 
 
@@ -109,9 +109,14 @@ class Scheduler:
             (e.row.user, e.row.project, e.row.revision) == (row.user, row.project, row.revision)
             for e in self.experiments.values()
         ):
-            self._nursery.start_soon(
-                self._shop.revisions.discard, row.user, row.project, row.revision
-            )
+            self._nursery.start_soon(self._discard, row)
+
+    async def _discard(self, row: ExperimentRow) -> None:
+        """Remove the pristine tree of a revision that no unfinished experiment uses."""
+        try:
+            await self._shop.revisions.discard(row.user, row.project, row.revision)
+        except (RisemlError, OSError) as error:
+            log.warning("cannot remove a tree", revision=row.revision, error=str(error))
 
     async def kill(self, number: int, member: int | None, *, force: bool) -> bool:
         """End an experiment, or one member of it; return when nothing of it is left.

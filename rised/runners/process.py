@@ -26,6 +26,7 @@ import trio
 
 from rised.crashpoints import crash_point
 from rised.layout import overwrite
+from rised.log import log
 from rised.revisions.copies import copy_tree, remove_tree
 from rised.revisions.places import disk_may_be_full
 from rised.runners.base import Exit, Job, StartFailed
@@ -167,10 +168,9 @@ class ProcessRunner:
         """Remove the private copy, and the control group of a job that never started; its exit file is free."""
         directory = self._directory(job)
         if _is_small(directory):
-            remove_tree(directory)
+            _remove(directory)
         else:
-            await trio.to_thread.run_sync(remove_tree, directory)
-        crash_point("half-cleaned")
+            await trio.to_thread.run_sync(_remove, directory)
         if path := self._exit_files.pop(job.key, None):
             self._free_exit_files.append(path)
         if self._cgroup:
@@ -180,7 +180,7 @@ class ProcessRunner:
         """Remove what jobs left that are not in `kept`."""
         for key in os.listdir(self._work):
             if key not in kept:
-                remove_tree(os.path.join(self._work, key))
+                _remove(os.path.join(self._work, key))
         identities = {key: msgspec.json.decode(text, type=Identity) for key, text in kept.items()}
         self._exit_files = {key: identity.exit_file for key, identity in identities.items()}
         for name in os.listdir(self._run):
@@ -200,11 +200,19 @@ class ProcessRunner:
 
     def _tree(self, identity: Identity, job: Job) -> Tree:
         if identity.cgroup:
-            return CgroupTree(identity.cgroup)
+            return CgroupTree(identity.cgroup, identity.pid, identity.start)
         return SessionTree(identity.pid, identity.start, f"{self._instance}/{job.key}")
 
     def _directory(self, job: Job) -> str:
         return os.path.join(self._work, job.key)
+
+
+def _remove(directory: str) -> None:
+    """Remove a working directory. What cannot be removed, such as a mount that a job left, stays until a restart."""
+    try:
+        remove_tree(directory)
+    except OSError as error:
+        log.warning("cannot remove a working directory", path=directory, error=str(error))
 
 
 def _is_small(directory: str) -> bool:

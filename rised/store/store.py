@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import trio
 
 from rised.crashpoints import crash_point
+from rised.log import log
 from rised.store.records import Change, EventRow, ExperimentRow, MemberRow
 from rised.store.schema import migrate
 from riseml_proto.errors import StorageFull
@@ -59,14 +60,18 @@ class Store:
         await self._flush.run(task_status=task_status)
 
     async def sync(self) -> None:
-        """Return when everything committed so far is on disk."""
-        await self._flush.wait()
+        """Return when everything committed so far is on disk. Raises `StorageFull` where the disk refuses."""
+        try:
+            await self._flush.wait()
+        except OSError as error:
+            raise StorageFull(f"{self.path}: {error.strerror}; look after this disk") from error
 
     async def sync_start(self) -> None:
         """The same for a job that is about to begin.
 
         Where starts come thick and fast they do not wait for a flush each: one that comes less than `_STORM_SECONDS`
-        after the last flush may begin while its own is still to come, that much later at most.
+        after the last flush may begin while its own is still to come, that much later at most. Raises nothing: it is
+        too late to go back.
         """
         await self._flush.wait_or_later()
 
@@ -370,9 +375,15 @@ class _Flush:
     async def wait_or_later(self) -> None:
         """The same, unless the last flush is so near that another is due in a moment."""
         if trio.current_time() - self._last > _STORM_SECONDS:
-            await self.wait()
+            await self._try()
         else:
             self._later.set()
+
+    async def _try(self) -> None:
+        try:
+            await self.wait()
+        except OSError as error:
+            log.error("cannot flush the database to its disk", error=str(error))
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Do what was put off, until cancelled."""
@@ -381,4 +392,4 @@ class _Flush:
             await self._later.wait()
             await trio.sleep_until(self._last + _STORM_SECONDS)
             self._later = trio.Event()
-            await self.wait()
+            await self._try()
