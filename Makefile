@@ -47,7 +47,7 @@ docs: .venv/dev
 	$(BIN)/python scripts/api_reference.py > docs/api.md
 
 bench: .venv/dev
-	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks $(BENCH)
 
 clean:
 	rm -rf .venv .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis

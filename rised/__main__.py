@@ -23,8 +23,8 @@ The flags from --socket to --min-free are also the keys of a configuration file,
 ~/.config/rised/config.yml or else /etc/rised/config.yml:
   gpus: 4
   output-dir: /data/experiments
-A flag wins over the file. SIGTERM, or rised --stop, stops the daemon; jobs run on, and
-the next rised takes them back."""
+A flag wins over the file. SIGTERM, or rised --stop, stops the daemon; jobs run
+on, and the next rised takes them back."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -85,7 +85,13 @@ def main() -> None:
     except RisemlError as error:
         sys.exit(_say(error, 2))
     except sqlite3.DatabaseError as error:
-        text = f"{chosen.state_dir}/rised.db: {error}; move it away, or name another --state-dir"
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # none where Python itself raised it
+        full = code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
+        way_out = "free some of the disk" if full else "move it away"
+        text = f"{chosen.state_dir}/rised.db: {error}; {way_out}, or name another --state-dir"
+        sys.exit(_say(DaemonError(text), 2))
+    except OSError as error:
+        text = f"{error.filename or chosen.state_dir}: {error.strerror}; name another --state-dir"
         sys.exit(_say(DaemonError(text), 2))
 
 

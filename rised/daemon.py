@@ -14,6 +14,7 @@ import gc
 import os
 import resource
 import signal
+import sqlite3
 from collections.abc import Callable, Iterator
 from functools import partial
 
@@ -27,7 +28,6 @@ from rised.job import TRAIN
 from rised.journal import StoreJournal
 from rised.layout import Layout
 from rised.ledger import Ledger
-from rised.lifecycle import Workshop
 from rised.log import log
 from rised.logs.watch import LogWatcher
 from rised.resources import Inventory
@@ -40,8 +40,9 @@ from rised.settings import Settings
 from rised.store.store import Store
 from rised.views import Views
 from rised.web import socket
+from rised.workshop import Workshop
 from riseml_proto import VERSION
-from riseml_proto.errors import DaemonError
+from riseml_proto.errors import DaemonError, RisemlError
 from riseml_proto.ids import job_id
 
 
@@ -88,14 +89,18 @@ async def run(settings: Settings, ready: Callable[[], None]) -> None:
                 await nursery.start(children.run)
                 await nursery.start(watcher.run)
                 await nursery.start(scheduler.run)
-                with socket.listening(settings.socket) as listener:
-                    nursery.start_soon(socket.serve, listener, handler(context))
+                with (
+                    # Before anyone is told that it is ready: who starts a daemon may stop it at once.
+                    trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals,
+                    socket.listening(settings.socket) as listener,
+                ):
+                    nursery.start_soon(socket.serve, listener, handler(context), _connections())
                     # What is there now stays; the collector need not look at it again and again.
                     gc.freeze()
                     gc.set_threshold(20_000, 20, 50)
                     log.info("ready", version=VERSION, pid=os.getpid(), socket=settings.socket)
                     ready()
-                    await _until_told_to_stop()
+                    log.info("stopping", signal=signal.Signals(await anext(signals)).name)
                 nursery.cancel_scope.cancel()
         log.info("stopped; jobs run on", running=sum(1 for _ in inventory.holders()))
 
@@ -106,7 +111,7 @@ def _places(settings: Settings) -> Iterator[None]:
     try:
         for directory in (settings.state_dir, settings.output_dir, settings.data_dir):
             os.makedirs(directory, mode=0o700, exist_ok=True)
-        socket.check_directory(settings.socket)
+        socket.check_place(settings.socket)
     except OSError as error:
         raise DaemonError(f"{error.filename}: {error.strerror}; name another directory") from None
     state_lock = os.path.join(settings.state_dir, "lock")
@@ -128,19 +133,17 @@ def _kept(store: Store) -> dict[str, str]:
     }
 
 
-async def _until_told_to_stop() -> None:
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-        async for number in signals:
-            log.info("stopping", signal=signal.Signals(number).name)
-            return
-
-
 def _raise_open_files() -> int:
     """Allow as many open files as the system lets us; return what jobs are to get."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     return soft
+
+
+def _connections() -> int:
+    """How many there may be: half of the files that may be open, the rest is for jobs and logs."""
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2
 
 
 def _cpus() -> int:
@@ -152,5 +155,14 @@ def _memory() -> int:
 
 
 def main(settings: Settings, ready: Callable[[], None]) -> None:
-    """`run`, from the outside."""
-    trio.run(partial(run, settings, ready), strict_exception_groups=True)
+    """`run`, from the outside. Raises `DaemonError`, and `sqlite3.DatabaseError` for a damaged database."""
+    try:
+        trio.run(partial(run, settings, ready), strict_exception_groups=True)
+    except BaseExceptionGroup as group:
+        if group.split((RisemlError, sqlite3.DatabaseError))[1]:
+            raise
+        # Each nursery around the place where it happened has wrapped it.
+        found: BaseException = group
+        while isinstance(found, BaseExceptionGroup):
+            found = found.exceptions[0]
+        raise found from None

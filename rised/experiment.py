@@ -100,6 +100,11 @@ class Experiment:
             self._next += 1
         return self._next if self._next <= self.last else None
 
+    @property
+    def next_untouched(self) -> int | None:
+        """The member that starts next, if it never started before."""
+        return None if self._again else self.head
+
     def pop(self) -> int:
         """Take the head: it starts now."""
         head = self.head

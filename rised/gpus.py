@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from rised.log import log
 from riseml_proto.errors import InvalidInput
 
+MAX_GPUS = 1024
+
 
 @dataclass(frozen=True)
 class Gpu:
@@ -33,20 +35,23 @@ def find(setting: str | int) -> list[Gpu]:
 
 
 def declared(setting: str | int) -> list[int]:
-    """The indices that `4` or `0,2,3` declare."""
+    """The indices that `4`, `0,2,3`, or `2,` for one alone declare. Raises `InvalidInput`."""
     text = str(setting).strip()
-    parts = text.split(",")
-    if not all(part.strip().isascii() and part.strip().isdigit() for part in parts):
+    parts = [part.strip() for part in text.split(",")]
+    several = len(parts) > 1
+    if several and not parts[-1]:
+        parts.pop()
+    if not all(part.isascii() and part.isdigit() and len(part) <= 4 for part in parts):
         raise InvalidInput(
-            f"gpus must be auto, a number such as 4, or indices such as 0,2,3, not {text!r}"
+            f"must be auto, a number such as 4, or indices such as 0,2,3, not {text!r}"
         )
     numbers = [int(part) for part in parts]
-    if len(parts) == 1:
-        if numbers[0] > 1024:
-            raise InvalidInput(f"gpus: {numbers[0]} GPUs are more than any machine has")
+    if max(numbers) > MAX_GPUS:
+        raise InvalidInput(f"{max(numbers)} GPUs are more than any machine has")
+    if not several:
         return list(range(numbers[0]))
     if len(set(numbers)) < len(numbers):
-        raise InvalidInput(f"gpus: {text} names an index twice")
+        raise InvalidInput(f"{text} names an index twice")
     return sorted(numbers)
 
 

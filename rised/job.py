@@ -18,10 +18,18 @@ def commands(experiment: Experiment, member: int) -> list[str]:
     return [placeholders.render(command, params) for command in experiment.config.run]
 
 
+def visible_gpus(grant: Grant) -> str:
+    """The value of CUDA_VISIBLE_DEVICES. An empty text hides every GPU; without the variable all would be seen."""
+    return ",".join(map(str, grant.gpus))
+
+
 def environment(
-    experiment: Experiment, member: int, grant: Grant, *, output_dir: str, data_dir: str
+    experiment: Experiment, member: int, *, output_dir: str, data_dir: str
 ) -> dict[str, str]:
-    """The whole environment of a job; what comes later in it wins, and the daemon's own names come last."""
+    """The whole environment of a job but its GPUs, which it is told with its leave to begin.
+
+    What comes later in it wins, and the daemon's own names come last.
+    """
     return {
         **_login(experiment.row.uid),
         "PYTHONUNBUFFERED": "1",
@@ -31,8 +39,7 @@ def environment(
         "EXPERIMENT_ID": ids.experiment_id(experiment.number, member),
         "OUTPUT_DIR": output_dir,
         "DATA_DIR": data_dir,
-        # An empty text hides every GPU; without the variable all would be seen.
-        "CUDA_VISIBLE_DEVICES": ",".join(map(str, grant.gpus)),
+        "CUDA_VISIBLE_DEVICES": "",
         "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
     }
 

@@ -78,11 +78,10 @@ class StoreJournal:
             return [_elided(row, State.CREATED, count)]
         frontier = self._store.frontier(row.id, 1)
         touched = {found.member for found in self._store.members(row.id, frontier, row.members)}
-        return [
-            _initial(row, member, State.CREATED)
-            for member in range(frontier, row.members + 1)
-            if member not in touched
-        ]
+        found = [m for m in range(frontier, row.members + 1) if m not in touched]
+        if len(found) < count:  # one that is about to start was overtaken by one that has
+            found = self._store.rowless(row.id, 1, frontier) + found
+        return [_initial(row, member, State.CREATED) for member in found]
 
     def events(self, target: CanonicalId, after: int, limit: int) -> list[Event]:
         """The first `limit` events with a higher `seq` than `after`, without those of the opening."""

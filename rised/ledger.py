@@ -113,9 +113,10 @@ class Ledger:
             for member in experiment.active.keys() - experiment.running.keys()
             if (row := self._store.member(number, member))
         ]
-        count = experiment.remaining
+        members = max(1, experiment.row.members)
+        count = members - sum(experiment.ended.values()) - len(experiment.running)
         ended = {**experiment.ended, State.KILLED: experiment.ended[State.KILLED] + count}
-        killed, outcome = experiment.row._replace(kill=force), None
+        killed, outcome = experiment.row._replace(kill=max(experiment.row.kill, force)), None
         before, experiment.row = experiment.row, killed
         try:
             with self._store.transaction():

@@ -11,67 +11,29 @@ Each arrow can be cut by a crash; `resume` takes up from whatever row the crash 
 """
 
 import json
-import os
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 
 import trio
 
-from rised.bells import Bells
+from rised import starting
 from rised.clock import now_ms
 from rised.crashpoints import crash_point
 from rised.experiment import Experiment
-from rised.job import TRAIN, commands, environment
-from rised.layout import Layout, make_directory, write_file
-from rised.ledger import Ledger
+from rised.job import visible_gpus
+from rised.layout import make_directory, write_file
 from rised.log import log
-from rised.logs.watch import LogWatcher
 from rised.resources import Grant
-from rised.revisions import Revisions
 from rised.revisions.places import disk_may_be_full
-from rised.runners.base import Exit, Handle, Job, Runner
+from rised.runners.base import Exit, Handle, Job
+from rised.starting import Ahead, Held
 from rised.store.records import Change, MemberRow
-from rised.store.store import Store
-from riseml_proto import ids
+from rised.workshop import Workshop
 from riseml_proto.errors import RisemlError, StorageFull
 from riseml_proto.states import Reason, State, advance
 
 # A job that cannot start because the disk is full is tried again; the kernel does not tell when there is room.
 _FULL_DISK_SECONDS = 5.0
-
-_IMAGE_IGNORED = "rised: image {} is ignored: jobs are processes here\n"
-
-
-class Workshop:
-    """What every sub-experiment's life needs, in one place."""
-
-    def __init__(
-        self,
-        store: Store,
-        ledger: Ledger,
-        runner: Runner,
-        revisions: Revisions,
-        watcher: LogWatcher,
-        layout: Layout,
-        bells: Bells,
-        *,
-        data_dir: str,
-        kill_grace: float,
-        gpu_uuids: dict[int, str | None],
-        runs_images: bool,
-    ) -> None:
-        """`kill_grace` counts seconds; `runs_images` is false where the runner ignores `image`."""
-        self.store = store
-        self.ledger = ledger
-        self.runner = runner
-        self.revisions = revisions
-        self.watcher = watcher
-        self.layout = layout
-        self.bells = bells
-        self.data_dir = data_dir
-        self.kill_grace = kill_grace
-        self.gpu_uuids = gpu_uuids
-        self.runs_images = runs_images
 
 
 class Lifecycle:
@@ -83,13 +45,20 @@ class Lifecycle:
         experiment: Experiment,
         row: MemberRow,
         grant: Grant,
+        ahead: Ahead | None,
+        begun: Callable[[], None],
         release: Callable[[], None],
     ) -> None:
-        """`row` is the database's, or a new one in state CREATED; `release` gives back the grant."""
+        """`row` is the database's, or a new one in state CREATED; `ahead` its job, if that was started before its turn.
+
+        `begun` is called when the job may run, `release` gives back the grant.
+        """
         self._shop = shop
         self._experiment = experiment
         self._row = row
         self._grant = grant
+        self._ahead = ahead
+        self._begun = begun
         self._release = release
         self._kill = row.kill
         self._unwritten: list[Change] = []
@@ -112,6 +81,8 @@ class Lifecycle:
         again = await self._resume() if self._row.state is State.RUNNING else True
         while again:
             if self._kill:
+                if held := await self._take_ahead():
+                    await starting.let_go(self._shop, held)
                 await self._end(State.KILLED, Reason.KILLED, None, None)
                 self._release()
                 return
@@ -119,49 +90,66 @@ class Lifecycle:
 
     async def _resume(self) -> bool:
         """Take back what an earlier daemon started."""
-        job = self._job("")
+        job = self._job()
         assert self._row.handle is not None
         handle = await self._shop.runner.adopt(job, self._row.handle)
         log.info("job adopted", job=job.id, attempt=job.attempt)
+        self._begun()
         return await self._see_through(job, handle)
 
     async def _attempt(self) -> bool:
         """One attempt. Return whether there is to be another."""
-        row = self._experiment.row
+        held = await self._take_ahead()
         if self._row.state is not State.PENDING:
             self._come_to(State.PENDING)
         self._come_to(
             State.STARTING,
-            attempt=self._row.attempt + 1,
+            attempt=held.job.attempt if held else self._next_attempt(),
             gpus=_gpus(self._grant, self._shop.gpu_uuids),
             handle=None,
         )
         try:
-            files = await self._shop.revisions.checkout(row.user, row.project, row.revision)
-            job = self._job(files)
-            if not self._shop.runner.starts_at_once(job):
-                await self._write()
-            self._prepare(job)
-            handle = await self._shop.runner.start(job)
+            held = held or await starting.start(
+                self._shop, self._experiment, self._row.member, self._row.attempt, self._write
+            )
+            self._make_output()
         except StorageFull as error:
+            await self._let_go(held)
             return await self._wait_for_room(str(error))
         except (RisemlError, OSError) as error:
+            await self._let_go(held)
             await self._end(State.FAILED, Reason.START_FAILED, str(error), None)
             self._release()
-            await self._shop.runner.clean(self._job(""))
             return False
+        job, handle = held
         try:
             self._come_to(State.RUNNING, handle=handle.identity, started_ms=now_ms())
             await self._write()
             await self._shop.store.sync_start()
             crash_point("before-go")
             if not self._kill:
-                handle.go()
+                handle.go(visible_gpus(self._grant))
             crash_point("after-go")
         except BaseException:
             handle.close()
             raise
+        self._begun()
         return await self._see_through(job, handle)
+
+    async def _take_ahead(self) -> Held | None:
+        ahead, self._ahead = self._ahead, None
+        return await ahead.take() if ahead else None
+
+    def _next_attempt(self) -> int:
+        return starting.next_attempt(
+            self._shop, self._experiment, self._row.member, self._row.attempt
+        )
+
+    async def _let_go(self, held: Held | None) -> None:
+        if held:
+            await starting.let_go(self._shop, held)
+        else:
+            await self._shop.runner.clean(self._job())
 
     def _come_to(self, state: State, message: str | None = None, **facts: object) -> None:
         """Change the state, which is written together with what else changes before the next `_write`."""
@@ -172,37 +160,18 @@ class Lifecycle:
         await self._shop.ledger.write_surely(self._experiment, self._unwritten)
         self._unwritten.clear()
 
-    def _prepare(self, job: Job) -> None:
-        """Make its output directory and its log. Raises `OSError`, `StorageFull`."""
+    def _make_output(self) -> None:
+        """Make its output directory, its configuration in it. Raises `OSError`, `StorageFull`."""
         experiment, member = self._experiment, self._row.member
-        output = job.env["OUTPUT_DIR"]
+        output = self._shop.layout.output(experiment.row, member)
         with disk_may_be_full(output):
             make_directory(output)
             text = experiment.configuration.text(experiment.params(member) or None)
             write_file(output + "/riseml-configuration.yml", text.encode())
         crash_point("output-made")
-        with disk_may_be_full(job.log):
-            make_directory(os.path.dirname(job.log))
-            if experiment.config.image and not self._shop.runs_images:
-                note = _IMAGE_IGNORED.format(experiment.config.image)
-                write_file(job.log, note.encode())
 
-    def _job(self, files: str) -> Job:
-        experiment, member = self._experiment, self._row.member
-        return Job(
-            id=ids.job_id(experiment.number, member, TRAIN),
-            attempt=self._row.attempt,
-            commands=commands(experiment, member),
-            env=environment(
-                experiment,
-                member,
-                self._grant,
-                output_dir=self._shop.layout.output(experiment.row, member),
-                data_dir=self._shop.data_dir,
-            ),
-            files=files,
-            log=self._shop.layout.log(experiment.number, member, TRAIN, self._row.attempt),
-        )
+    def _job(self) -> Job:
+        return starting.job(self._shop, self._experiment, self._row.member, self._row.attempt)
 
     async def _see_through(self, job: Job, handle: Handle) -> bool:
         """Watch a started job until nothing of it is left. Return whether there is to be another attempt."""
@@ -257,6 +226,7 @@ class Lifecycle:
         if not how.begun and how.code is None:
             # The daemon that started it died before it gave leave: nothing has happened yet.
             self._come_to(State.PENDING, handle=None, started_ms=None)
+            await self._write()
             return True
         if not how.begun:
             told = f"its shell could not begin (exit code {how.code}); its log may say why"
@@ -284,9 +254,7 @@ class Lifecycle:
     async def _wait_for_room(self, message: str) -> bool:
         self._come_to(State.PENDING, message, handle=None)
         await self._write()
-        job = self._job("")
-        log.warning("start put off", job=job.id, why=message)
-        await self._shop.runner.clean(job)
+        log.warning("start put off", job=self._job().id, why=message)
         with self._until_killed():
             await trio.sleep(_FULL_DISK_SECONDS)
         return True

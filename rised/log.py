@@ -1,17 +1,19 @@
 """The daemon's own log: one line of `key=value` pairs per event on standard error, as systemd's journal likes them."""
 
 import contextlib
+import json
 import sys
 from datetime import UTC, datetime
-
-import msgspec
 
 _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-/:,@+")
 
 
 def _value(value: object) -> str:
     text = str(value)
-    return text if text and set(text) <= _PLAIN else msgspec.json.encode(text).decode()
+    if text and set(text) <= _PLAIN:
+        return text
+    # What would do something to a terminal, or is no character at all, is escaped.
+    return json.dumps(text, ensure_ascii=not text.isprintable())
 
 
 class Log:

@@ -31,16 +31,16 @@ def decide(waiting: Iterable[Waiting], free: Room) -> Decision:
     start: dict[int, int] = {}
     why: dict[int, str] = {}
     ahead: int | None = None
-    left = free
+    unused = left = free  # `left` is what of the unused nobody ahead has put aside
     for entry in waiting:
         started = 0
         while started < entry.slots and left.fits(entry.request):
-            left = left.less(entry.request)
+            left, unused = left.less(entry.request), unused.less(entry.request)
             started += 1
         if started:
             start[entry.experiment] = started
         if started < entry.slots:
-            lacks = shortage(entry.request, free, "are free") or f"its turn after {ahead}"
+            lacks = shortage(entry.request, unused, "free") or f"its turn after {ahead}"
             why[entry.experiment] = f"waits for {lacks}"
             left = left.less(entry.request)
             ahead = entry.experiment if ahead is None else ahead

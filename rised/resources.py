@@ -51,18 +51,23 @@ class Room(NamedTuple):
         )
 
 
-def shortage(request: Request, room: Room, verb: str) -> str | None:
-    """Name every amount of `request` that `room` lacks, with the numbers; None where it fits."""
+def shortage(request: Request, room: Room, where: str) -> str | None:
+    """Name every amount that `room` lacks for `request`: `2 GPUs (1 free)` if `where` is `free`. None where it fits."""
     missing = [
-        f"{asked:g} {unit} but {there:g} {verb}"
+        f"{_number(asked)} {unit}{'s' * (asked != 1)} ({_number(there)} {where})"
         for asked, there, unit, short in (
-            (request.gpus, room.gpus, "GPUs", request.gpus > room.gpus),
-            (request.cpus, room.cpus, "CPUs", request.cpus > room.cpus + _EPSILON),
-            (request.mem, room.mem, "MiB of memory", request.mem > room.mem),
+            (request.gpus, room.gpus, "GPU", request.gpus > room.gpus),
+            (request.cpus, room.cpus, "CPU", request.cpus > room.cpus + _EPSILON),
         )
         if short
     ]
+    if request.mem > room.mem:
+        missing.append(f"{request.mem} MiB of memory ({room.mem} {where})")
     return ", ".join(missing) or None
+
+
+def _number(amount: float) -> str:
+    return f"{round(amount, 3):.15g}"
 
 
 @dataclass

@@ -13,15 +13,21 @@ from rised.clock import now_ms
 from rised.crashpoints import crash_point
 from rised.experiment import Experiment
 from rised.ledger import Ledger
-from rised.lifecycle import Lifecycle, Workshop
+from rised.lifecycle import Lifecycle
 from rised.log import log
 from rised.queue import decide
 from rised.resources import Grant, Inventory
-from rised.store.records import Change, ExperimentRow, MemberRow
+from rised.starting import Ahead
+from rised.store.records import Change, MemberRow
 from rised.store.store import Store
+from rised.workshop import Workshop
 from riseml_proto import ids
 from riseml_proto.errors import NotFound, RisemlError, StorageFull
 from riseml_proto.states import State
+
+_RETRY_SECONDS = 1.0
+_MOST_AHEAD = 4
+"""Jobs that are started ahead of their turn at any time; each costs a waiting shell and a working copy."""
 
 
 class Scheduler:
@@ -35,6 +41,8 @@ class Scheduler:
         self.inventory = inventory
         self.experiments: dict[int, Experiment] = {}
         self._changed = trio.Event()
+        self._starting: set[tuple[int, int]] = set()
+        self._ahead: dict[tuple[int, int], Ahead] = {}
         self._nursery: trio.Nursery | None = None
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -43,10 +51,16 @@ class Scheduler:
             self._nursery = nursery
             self._restore()
             task_status.started()
-            while True:
-                self._changed = trio.Event()
-                self._start_what_may()
-                await self._changed.wait()
+            try:
+                while True:
+                    self._changed = trio.Event()
+                    self._start_what_may()
+                    if not self._starting:  # those go first
+                        self._start_ahead()
+                    await self._changed.wait()
+            finally:
+                for ahead in self._ahead.values():
+                    ahead.close()
 
     def add(self, experiment: Experiment) -> None:
         """Take in one that is on disk."""
@@ -71,11 +85,39 @@ class Scheduler:
         grant = self.inventory.take((experiment.number, member), experiment.request)
         self._live(experiment, row, grant)
 
+    def _start_ahead(self) -> None:
+        """Start the jobs that will be next as soon as a place is free, held back."""
+        if not self._shop.runner.starts_ahead:
+            return
+        assert self._nursery is not None
+        for experiment in self.experiments.values():
+            if len(self._ahead) >= _MOST_AHEAD:
+                return
+            member = experiment.next_untouched
+            if member is None or not (experiment.running or experiment.why):
+                continue
+            key = experiment.number, member
+            if key in self._ahead:
+                continue
+            ahead = self._ahead[key] = Ahead(self._shop, experiment, member)
+            self._nursery.start_soon(ahead.run)
+
+    def _drop_ahead(self, number: int, member: int | None = None) -> None:
+        """End what was started ahead of an experiment, or of one member of it, whose turn will not come."""
+        assert self._nursery is not None
+        for key in [k for k in self._ahead if k[0] == number and member in (None, k[1])]:
+            self._nursery.start_soon(self._ahead.pop(key).drop)
+
     def _live(self, experiment: Experiment, row: MemberRow, grant: Grant) -> None:
         key = (experiment.number, row.member)
         experiment.limiter.acquire_on_behalf_of_nowait(key)
 
+        def begun() -> None:
+            self._starting.discard(key)
+            self._changed.set()
+
         def release() -> None:
+            self._starting.discard(key)
             del experiment.running[row.member]
             self.inventory.give_back(key)
             experiment.limiter.release_on_behalf_of(key)
@@ -83,7 +125,9 @@ class Scheduler:
                 self._forget(experiment)
             self._changed.set()
 
-        life = Lifecycle(self._shop, experiment, row, grant, release)
+        self._starting.add(key)
+        ahead = self._ahead.pop(key, None)
+        life = Lifecycle(self._shop, experiment, row, grant, ahead, begun, release)
         experiment.running[row.member] = life
         assert self._nursery is not None
         self._nursery.start_soon(life.run, name=ids.experiment_id(*key))
@@ -103,20 +147,22 @@ class Scheduler:
 
     def _forget(self, experiment: Experiment) -> None:
         del self.experiments[experiment.number]
+        self._drop_ahead(experiment.number)
         row = experiment.row
         assert self._nursery is not None
-        if not any(
-            (e.row.user, e.row.project, e.row.revision) == (row.user, row.project, row.revision)
-            for e in self.experiments.values()
-        ):
-            self._nursery.start_soon(self._discard, row)
+        self._nursery.start_soon(self._discard, row.user, row.project, row.revision)
 
-    async def _discard(self, row: ExperimentRow) -> None:
-        """Remove the pristine tree of a revision that no unfinished experiment uses."""
+    async def _discard(self, user: str, project: str, revision: str) -> None:
+        """Remove the pristine tree of a revision unless an unfinished experiment uses it."""
+
+        def wanted() -> bool:
+            rows = (experiment.row for experiment in self.experiments.values())
+            return (user, project, revision) in ((r.user, r.project, r.revision) for r in rows)
+
         try:
-            await self._shop.revisions.discard(row.user, row.project, row.revision)
+            await self._shop.revisions.discard(user, project, revision, wanted)
         except (RisemlError, OSError) as error:
-            log.warning("cannot remove a tree", revision=row.revision, error=str(error))
+            log.warning("cannot remove a tree", revision=revision, error=str(error))
 
     async def kill(self, number: int, member: int | None, *, force: bool) -> bool:
         """End an experiment, or one member of it; return when nothing of it is left.
@@ -137,8 +183,8 @@ class Scheduler:
 
     async def _kill_all(self, experiment: Experiment, force: bool) -> None:
         self._ledger.kill_rest(experiment, 2 if force else 1)
-        await self._store.sync()
-        crash_point("kill-recorded")
+        self._drop_ahead(experiment.number)
+        await self._flush_kill()
         for run in list(experiment.running.values()):
             run.kill(force)
         if experiment.done.is_set() and experiment.number in self.experiments:
@@ -146,18 +192,22 @@ class Scheduler:
             self._changed.set()
         await experiment.done.wait()
 
+    async def _flush_kill(self) -> None:
+        await self._store.sync()
+        crash_point("kill-recorded")
+
     async def _kill_member(self, experiment: Experiment, member: int, force: bool) -> bool:
         if run := experiment.running.get(member):
             done = experiment.member_done.setdefault(member, trio.Event())
             self._ledger.kill_running(experiment, member, 2 if force else 1)
-            await self._store.sync()
-            crash_point("kill-recorded")
+            await self._flush_kill()
             run.kill(force)
             await done.wait()
             return True
         if not experiment.not_started(member):
             return False
         self._ledger.kill_waiting(experiment, member)
+        self._drop_ahead(experiment.number, member)
         await self._store.sync()
         if experiment.done.is_set():
             self._forget(experiment)
@@ -166,30 +216,46 @@ class Scheduler:
 
     def _restore(self) -> None:
         """Take up every unfinished experiment from what the database says."""
+        assert self._nursery is not None
         for row in self._store.unfinished():
-            frontier = self._store.frontier(row.id, 1 if row.members else 0)
+            first = 1 if row.members else 0
+            frontier = self._store.frontier(row.id, first)
             experiment = Experiment.load(row, frontier=frontier)
             self.experiments[row.id] = experiment
             for member in self._store.unended_members(row.id):
                 experiment.active[member.member] = member.state
-                self._restore_member(experiment, member)
-            if row.kill:
-                experiment.skip_all()
-                for run in list(experiment.running.values()):
-                    run.kill(row.kill == 2)
+                self._restore_member(experiment, member, frontier)
+            for overtaken in self._store.rowless(row.id, first, frontier):
+                experiment.push(overtaken)
             for ahead in self._store.members(row.id, frontier, row.members):
                 if ahead.state.ended:
                     experiment.skip(ahead.member)
+            if row.kill:
+                experiment.skip_all()
+                self._nursery.start_soon(self._kill_again, experiment, row.kill == 2)
+        for revision in self._shop.revisions.trees():
+            self._nursery.start_soon(self._discard, *revision)
         log.info(
             "unfinished experiments taken up",
             experiments=len(self.experiments),
             running=sum(len(e.running) for e in self.experiments.values()),
         )
 
-    def _restore_member(self, experiment: Experiment, row: MemberRow) -> None:
+    async def _kill_again(self, experiment: Experiment, force: bool) -> None:
+        """Kill what was killed: a member whose start had not been written down yet was not counted as killed either."""
+        for run in experiment.running.values():
+            run.kill(force)
+        while True:
+            try:
+                return await self._kill_all(experiment, force)
+            except StorageFull as error:
+                log.error("cannot write that the rest is killed, trying again", error=str(error))
+                await trio.sleep(_RETRY_SECONDS)
+
+    def _restore_member(self, experiment: Experiment, row: MemberRow, frontier: int) -> None:
         key = (experiment.number, row.member)
         if row.state is State.PENDING:
-            if row.attempt:
+            if row.attempt or row.member < frontier:
                 experiment.push(row.member)
             return
         held = tuple(self._index(index, uuid) for index, uuid in json.loads(row.gpus))

@@ -2,11 +2,13 @@
 
 import os
 from collections.abc import Mapping
+from difflib import get_close_matches
 from typing import Any, Literal
 
 import msgspec
 import yaml
 
+from rised import gpus
 from riseml_proto.errors import InvalidInput
 from riseml_proto.places import user_socket
 
@@ -37,16 +39,27 @@ class Settings(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, rename=
     """MiB of disk below which no new experiment is taken."""
 
 
+_FIELDS = {field.encode_name: field.type for field in msgspec.structs.fields(Settings)}
+_WORDS = {
+    str: "a text",
+    str | int: "auto, a number or indices such as 0,2,3",
+    int: "a whole number, 0 or more",
+    int | None: "a whole number, 0 or more",
+    float: "a number, 0 or more",
+    float | None: "a number, 0 or more",
+    Literal["auto", "process"]: "auto or process",
+}
+
+
 def load(file: str | None, flags: Mapping[str, object], environ: Mapping[str, str]) -> Settings:
     """Put the settings together. `flags` are those given, by key. Raises `InvalidInput` with file and key."""
     path = file or next((p for p in _default_files(environ) if os.path.exists(p)), None)
-    given = {**(_read(path) if path else {}), **flags}
-    place = f"{path}: " if path else ""
-    try:
-        settings = msgspec.convert(given, Settings, strict=True)
-    except msgspec.ValidationError as error:
-        raise InvalidInput(f"{place}{error}; see rised --help") from None
-    _check(settings, place)
+    written = _read(path) if path else {}
+    for key, value in written.items():
+        _check(key, value, f"{path}: {key}")
+    for key, value in flags.items():
+        _check(key, value, f"--{key}")
+    settings = msgspec.convert({**written, **flags}, Settings)
     _fill_in(settings, environ)
     return settings
 
@@ -69,11 +82,24 @@ def _read(path: str) -> dict[str, Any]:
     return found
 
 
-def _check(settings: Settings, place: str) -> None:
-    for name in ("cpus", "mem", "kill_grace", "max_files", "max_bytes", "min_free"):
-        value = getattr(settings, name)
-        if value is not None and not 0 <= value < float("inf"):
-            raise InvalidInput(f"{place}{name.replace('_', '-')} must be 0 or more, not {value}")
+def _check(key: object, value: object, place: str) -> None:
+    if key not in _FIELDS:
+        near = get_close_matches(str(key), _FIELDS, 1) or sorted(_FIELDS)
+        raise InvalidInput(f"{place}: there is no such key; there is {', '.join(near)}")
+    kind = _FIELDS[str(key)]
+    try:
+        found = msgspec.convert(value, kind)
+        fits = not isinstance(found, int | float) or 0 <= found < float("inf")
+    except msgspec.ValidationError:
+        fits = False
+    if not fits:
+        shown = "empty" if value is None else repr(value)
+        raise InvalidInput(f"{place}: must be {_WORDS[kind]}, not {shown}")
+    if key == "gpus" and value != "auto":
+        try:
+            gpus.declared(found)
+        except InvalidInput as error:
+            raise InvalidInput(f"{place}: {error}") from None
 
 
 def _fill_in(settings: Settings, environ: Mapping[str, str]) -> None:

@@ -111,9 +111,10 @@ class Views:
             return 0, 0
         if limit is None or limit >= row.members:
             return 1, row.members
-        around = self._store.frontier(row.id, 1)
         if live := self._unfinished.get(row.id):
-            around = min([around, *live.active])
+            around = min([live.head or row.members, *live.active])
+        else:
+            around = self._store.frontier(row.id, 1)
         first = max(1, min(around - limit // 4, row.members - limit + 1))
         return first, first + limit - 1
 

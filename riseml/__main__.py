@@ -16,7 +16,7 @@ from riseml_proto import VERSION
 from riseml_proto.errors import InvalidInput, RisemlError
 
 _EXAMPLE = """\
-Example, in a directory with your code:
+In a directory with your code:
   riseml init            writes riseml.yml; edit its `run` and `parameters`
   riseml train           runs every combination, Ctrl+C detaches
   riseml status 144      shows how far number 144 is
@@ -34,6 +34,7 @@ class _Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run `riseml` with `argv` (default: what was typed) and exit."""
+    _open_what_is_closed()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a job may print what the terminal's encoding cannot
             stream.reconfigure(errors="backslashreplace")
@@ -53,6 +54,16 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         place = f"{error.filename}: " if error.filename else ""
         code = _complain(f"{place}{error.strerror or error}", 2)
     sys.exit(code)
+
+
+def _open_what_is_closed() -> None:
+    """Let stdin, stdout or stderr, where closed, be /dev/null, or a socket would take its number."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, which is this one
+            setattr(sys, name, os.fdopen(number, "w" if number else "r", closefd=False))
 
 
 def _complain(text: str, code: int) -> int:
@@ -126,21 +137,13 @@ def _help() -> str:
     lines = [
         "usage: riseml [--host URL] COMMAND ...",
         "",
-        "Runs hyperparameter experiments on a GPU box.",
-    ]
-    group = ""
-    for command in COMMANDS:
-        if command.group != group:
-            group = command.group
-            lines += ["", f"{group}:"]
-        lines.append(f"  {command.name:<10} {command.summary}")
-    lines += [
+        "Runs hyperparameter experiments on a GPU box: one riseml.yml, one command.",
         "",
-        "Options:",
+        *(f"  {command.name:<10} {command.summary}" for command in COMMANDS),
+        "",
         "  --host URL   the daemon: unix:///path/of/its/socket (default: $RISEML_HOST,",
         "               or the daemon of this machine)",
         "  --version    show the version and exit",
-        "  -h, --help   show this and exit",
         "",
         _EXAMPLE,
     ]

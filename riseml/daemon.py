@@ -2,8 +2,8 @@
 
     --host or RISEML_HOST given     that one
     /run/rised/rised.sock exists    the machine's, which serves every user
-    otherwise                       the user's own, which is started by the first command that needs
-    it
+    otherwise                       the user's own, wherever it listens; the first command that
+                                    needs it starts it
 
 Only the last one is ever started from here. It lies in a directory that only its user can write to,
 or whoever else can would be obeyed as the daemon.
@@ -38,6 +38,8 @@ def connect(host: str | None = None) -> Iterator[Client]:
         path, own = SYSTEM_SOCKET, False
     else:
         path, own = own_socket(os.environ, os.getuid()), True
+        if not os.path.exists(path):
+            path = noted_socket(os.environ) or path
     with Client(path) as client:
         try:
             client.connect()
@@ -90,6 +92,20 @@ def own_socket(environ: Mapping[str, str], uid: int) -> str:
     return path
 
 
+def noted_socket(environ: Mapping[str, str]) -> str | None:
+    """Where the user's own daemon listens, if one runs that was started with another runtime
+    directory: by cron, by su, or before a log-in that has one.
+    """
+    try:
+        with open(os.path.join(os.path.dirname(log_file(environ)), "lock"), "rb") as file:
+            path = os.fsdecode(file.read(4096).split(b"\n")[1])
+        with Client(path) as client:
+            client.connect()
+    except (OSError, IndexError, DaemonError):
+        return None
+    return path
+
+
 def _is_private(directory: str, uid: int) -> bool:
     try:
         status = os.lstat(directory)
@@ -127,7 +143,13 @@ def _spawn(path: str, log: str) -> None:
     import select
     import subprocess
 
-    os.makedirs(os.path.dirname(log), mode=0o700, exist_ok=True)
+    try:
+        os.makedirs(os.path.dirname(log), mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise DaemonError(
+            f"{os.path.dirname(log)}: {error.strerror}; rised keeps its state there: set "
+            "XDG_STATE_HOME to a directory that you can write to"
+        ) from None
     ours, theirs = os.pipe()
     with open(ours, "rb", buffering=0) as ready:
         with open(theirs, "wb", buffering=0), open(log, "ab") as output:
@@ -159,4 +181,7 @@ def _last_line(log: str, begin: int) -> str:
     with open(log, "rb") as file:
         file.seek(begin)
         lines = file.read().decode("utf-8", "replace").splitlines()
-    return next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing")
+    # The last words of a crash stand in a frame of bars.
+    words = (line.strip(" |+-") for line in reversed(lines))
+    said = next(filter(None, words), "it said nothing")
+    return said.removeprefix("rised: ")

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from rised.bells import Bells
 from rised.gpus import Gpu
+from rised.job import TRAIN
 from rised.journal import StoreJournal
 from rised.ledger import Ledger
 from rised.revisions import Revisions
@@ -16,7 +17,7 @@ from rised.store.store import Store
 from rised.views import Views
 from rised.web.request import Peer
 from riseml_proto.errors import Forbidden, InvalidInput, NotFound
-from riseml_proto.ids import CanonicalId, parse
+from riseml_proto.ids import CanonicalId, job_id, parse
 
 ROOT = 0
 
@@ -51,6 +52,9 @@ class Context:
         row = self.views.row(found.experiment)
         if found.user is not None and found.user != row.user:
             raise NotFound(f"{found.user} has no experiment {found.experiment}")
+        if found.job not in (None, TRAIN) or (found.job and row.members and not found.member):
+            example = job_id(row.id, 1 if row.members else 0, TRAIN)
+            raise NotFound(f"there is no job {text}; {row.id} has jobs such as {example}")
         return found, row
 
     def last(self, peer: Peer, project: str | None) -> int:

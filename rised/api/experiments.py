@@ -16,7 +16,7 @@ from rised.scheduler import check_member
 from rised.web.request import Answer, Request, Streamed
 from riseml_proto import config as riseml_yml
 from riseml_proto.config import Config
-from riseml_proto.errors import InvalidInput, NotFound, StorageFull, Unsatisfiable
+from riseml_proto.errors import InvalidInput, NotFound, RisemlError, StorageFull, Unsatisfiable
 from riseml_proto.messages import Kill, Killed, Submission, Submitted
 from riseml_proto.states import State
 
@@ -47,13 +47,13 @@ async def submit(context: Context, request: Request) -> Answer:
             members=config.count,
             created_ms=now_ms(),
         )
-    await store.sync()
-    crash_point("before-acknowledge")
     row = context.views.row(number)
     first = 1 if config.count else 0
     experiment = Experiment(row, config, frontier=first)
     experiment.active[first] = State.PENDING
-    context.scheduler.add(experiment)
+    context.scheduler.add(experiment)  # before anything else can happen: a kill must find it
+    await store.sync()
+    crash_point("before-acknowledge")
     log.info("experiment submitted", id=number, user=user, project=row.project, count=row.members)
     return Answer(
         Submitted(
@@ -74,7 +74,7 @@ def _check(context: Context, config: Config, asked: Submission) -> None:
             " leave image out, or start rised with --runner process, which ignores it"
         )
     wanted = Resources(config.cpus, config.mem, config.gpus)
-    if lacks := shortage(wanted, context.scheduler.inventory.total, "are here"):
+    if lacks := shortage(wanted, context.scheduler.inventory.total, "in this machine"):
         raise Unsatisfiable(f"{config.file}: train.resources: asks for {lacks}; ask for less")
     if odd := set(asked.env) - _ENV:
         raise InvalidInput(
@@ -85,10 +85,11 @@ def _check(context: Context, config: Config, asked: Submission) -> None:
     for directory in (context.settings.state_dir, context.settings.output_dir):
         found = os.statvfs(directory)
         free = found.f_bavail * found.f_frsize >> 20
-        if free < context.settings.min_free:
+        needed = max(1, context.settings.min_free)
+        if free < needed:
             raise StorageFull(
                 f"only {free} MiB are free on the disk of {directory}, and new experiments need"
-                f" {context.settings.min_free}; free some"
+                f" {needed}; free some"
             )
 
 
@@ -127,13 +128,19 @@ async def kill(context: Context, request: Request) -> Answer:
         check_member(row.members, row.id, found.member)
         targets.append((text, row.id, found.member))
     killed: dict[str, bool] = {}
+    failed: list[RisemlError] = []
 
     async def kill_one(text: str, number: int, member: int | None) -> None:
-        killed[text] = await context.scheduler.kill(number, member, force=asked.force)
+        try:
+            killed[text] = await context.scheduler.kill(number, member, force=asked.force)
+        except RisemlError as error:  # the others are killed all the same
+            failed.append(error)
 
     async with trio.open_nursery() as nursery:
         for target in targets:
             nursery.start_soon(kill_one, *target)
+    if failed:
+        raise failed[0]
     return Answer(
         Killed(
             killed=[text for text in texts if killed[text]],

@@ -1,16 +1,19 @@
 """States and output, as they are and as they come."""
 
+from datetime import UTC
+
 import msgspec
 
 from rised.api.context import Context
-from rised.job import TRAIN
 from rised.logs.read import raw
 from rised.logs.stream import stream
 from rised.scheduler import check_member
 from rised.web.request import Request, Send, Streamed
-from riseml_proto.errors import InvalidInput, NotFound
+from riseml_proto.errors import InvalidInput
 from riseml_proto.ids import CanonicalId, experiment_id
 from riseml_proto.messages import Entry, LogRequest
+
+_TOO_MANY = 1 << 53  # the first that JSON's readers may not tell from the next
 
 
 async def post(context: Context, request: Request) -> Streamed:
@@ -31,11 +34,12 @@ async def get(context: Context, request: Request, target: str) -> Streamed:
 
 
 def _answer(context: Context, request: Request, asked: LogRequest) -> Streamed:
+    _check(asked)
+    if asked.since and not asked.since.tzinfo:  # what has no zone is UTC, as everywhere
+        asked = msgspec.structs.replace(asked, since=asked.since.replace(tzinfo=UTC))
     text = asked.id or str(context.last(request.peer, asked.project))
     target, row = context.target(request.peer, text)
     check_member(row.members, row.id, target.member)
-    if target.job not in (None, TRAIN):
-        raise NotFound(f"{row.id} has no {target.job} job")
     if asked.raw:
         return _raw(context, asked, target, row.members)
 
@@ -50,6 +54,15 @@ def _answer(context: Context, request: Request, asked: LogRequest) -> Streamed:
             await stream(asked, target, context.journal, bell, send_entries)
 
     return Streamed(write)
+
+
+def _check(asked: LogRequest) -> None:
+    """Raise `InvalidInput` for numbers that count nothing, or more than there can be."""
+    numbers = {"tail": asked.tail or 0, "after": asked.after}
+    numbers |= {f"offsets: {key}": value for key, value in asked.offsets.items()}
+    for name, value in numbers.items():
+        if not 0 <= value < _TOO_MANY:
+            raise InvalidInput(f"{name} must be 0 or more and less than {_TOO_MANY}, not {value}")
 
 
 def _raw(context: Context, asked: LogRequest, target: CanonicalId, count: int) -> Streamed:

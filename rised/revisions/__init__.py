@@ -6,9 +6,10 @@
 `Revisions` is the only door; what blocks runs in threads behind it.
 """
 
+import glob
 import os
 import weakref
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import trio
 
@@ -90,15 +91,26 @@ class Revisions:
                 await trio.to_thread.run_sync(_make_tree, repository, revision, path)
         return path
 
-    async def discard(self, user: str, project: str, revision: str) -> None:
-        """Remove the revision's pristine tree, if there is one; a later checkout makes it again."""
+    def trees(self) -> list[tuple[str, str, str]]:
+        """User, project and revision of every pristine tree there is."""
+        found = glob.iglob("*/*/[0-9a-f]*", root_dir=os.path.join(self._state_dir, "trees"))
+        paths = (path.split("/") for path in found)
+        return [(user, project, name) for user, project, name in paths if is_object_id(name)]
+
+    async def discard(
+        self, user: str, project: str, revision: str, wanted: Callable[[], bool] = lambda: False
+    ) -> None:
+        """Remove the revision's pristine tree, if there is one; a later checkout makes it again.
+
+        `wanted` is asked at the last moment, and may spare it.
+        """
         try:
             repository = await self._use(user, project, create=False)
         except NotFound:
             return
         path = repository.tree_path(revision)
         async with repository.tree_lock(revision):
-            old = checkout.set_aside(path)
+            old = None if wanted() else checkout.set_aside(path)
         if old is not None:
             await trio.to_thread.run_sync(remove_tree, old, abandon_on_cancel=True)
 

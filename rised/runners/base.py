@@ -4,7 +4,7 @@ The order that makes a crash of the daemon harmless at any instant:
 
     handle = await runner.start(job)   the job exists but must wait
     (handle.identity is committed)     from here on a restarted daemon finds it
-    handle.go()                        it may begin
+    handle.go(gpus)                    it may begin
     await handle.wait()                it ended by itself, or
     await handle.kill(grace)           it is made to end
     await handle.settle(grace)         nothing of it is left
@@ -34,7 +34,7 @@ class Job(NamedTuple):
     commands: Sequence[str]
     """Shell commands, run in turn until one fails; its exit code is the job's."""
     env: Mapping[str, str]
-    """The whole environment."""
+    """The whole environment, but for the value of CUDA_VISIBLE_DEVICES."""
     files: str
     """The project's files, pristine; the job gets a private copy as its working directory."""
     log: str
@@ -63,8 +63,8 @@ class Handle(Protocol):
         """What `adopt` needs to find it after a restart."""
         ...
 
-    def go(self) -> None:
-        """Let it begin. Not for an adopted one."""
+    def go(self, visible_gpus: str) -> None:
+        """Let it begin, with this CUDA_VISIBLE_DEVICES. Not for an adopted one."""
         ...
 
     async def wait(self) -> Exit:
@@ -90,6 +90,11 @@ class Runner(Protocol):
     @property
     def isolation(self) -> str:
         """How a job's processes are kept together, for `riseml system info`."""
+        ...
+
+    @property
+    def starts_ahead(self) -> bool:
+        """Whether `start` may come long before `go`, when nobody knows yet which GPUs the job will get."""
         ...
 
     def starts_at_once(self, job: Job) -> bool:

@@ -9,9 +9,10 @@ place, which even a full disk allows.
     0-255   has ended with this code
 
 There are as many such files as jobs ever ran at once; one is used again once the end that it told is in the database.
+After a loss of power that end may be gone from there, and the file tell another job's: so a second line names the job.
 
-Leave is a line on the shell's standard input. When the daemon dies before giving it, the shell reads an end of file and
-goes without having begun.
+Leave is a line on the shell's standard input, with the job's GPUs in it. When the daemon dies before giving it, the
+shell reads an end of file and goes without having begun.
 """
 
 import contextlib
@@ -37,17 +38,20 @@ from rised.runners.trees import MARK, CgroupTree, SessionTree, Tree, delegated_c
 SHELL = "/bin/sh"
 # A control group may count a process for a moment after the kernel has said that it ended.
 _CGROUP_DELAY = 0.002
+# The start of a shell that ran before the machine was booted: no process has it.
+_OTHER_BOOT = -1
 
 # $1 exit file, $2 control group or empty, $3 working directory, $4 limit on open files, then the commands.
 # TERM, INT and HUP reach the whole session; the shell outlives its command to write down how that ended.
+# It joins its group while it still waits: that can take the kernel many milliseconds.
 # `1<>` opens without truncating. The subshell keeps a command's `exit`, `cd` and variables to itself.
 SCRIPT = """\
-read -r go || exit 0
-exec </dev/null
 [ -z "$2" ] || echo 0 >"$2/cgroup.procs" || exit 0
 cd "$3" || exit 0
 ulimit -S -n "$4"
 trap : TERM INT HUP
+read -r leave CUDA_VISIBLE_DEVICES || exit 0
+exec </dev/null
 exit_file=$1
 printf 'run\\n' 1<>"$exit_file"
 shift 4
@@ -94,6 +98,11 @@ class ProcessRunner:
         """`cgroup`: every process of a job is known. `session`: see `trees.SessionTree`."""
         return "cgroup" if self._cgroup else "session"
 
+    @property
+    def starts_ahead(self) -> bool:
+        """A shell can wait."""
+        return True
+
     def starts_at_once(self, job: Job) -> bool:
         """Whether the project is a few small files, looked at once per tree."""
         if self._small[0] != job.files:
@@ -122,7 +131,7 @@ class ProcessRunner:
             number = next(n for n in itertools.count() if str(n) not in taken)
             path = os.path.join(self._run, str(number))
         self._exit_files[job.key] = path
-        overwrite(path, b"new\n")
+        overwrite(path, b"new\n%s\n" % job.key.encode())
         return path
 
     def _make_cgroup(self, job: Job) -> str | None:
@@ -155,14 +164,16 @@ class ProcessRunner:
         found = stat(child.pid)
         assert found is not None  # not reaped before the next checkpoint
         identity = Identity(child.pid, found.start, self._boot, cgroup, exit_file)
-        return ProcessHandle(identity, self._tree(identity, job), self._children, child, leave)
+        tree = self._tree(identity, job)
+        return ProcessHandle(identity, job.key, tree, self._children, child, leave)
 
     async def adopt(self, job: Job, identity: str) -> "ProcessHandle":
         """Find the job by its shell's pid and start; where it is gone, its exit file remains."""
         found = msgspec.json.decode(identity, type=Identity)
         if found.boot != self._boot:
-            found = found._replace(start=-1, cgroup=None)
-        return ProcessHandle(found, self._tree(found, job), self._children, None, None)
+            found = found._replace(start=_OTHER_BOOT, cgroup=None)
+        tree = self._tree(found, job)
+        return ProcessHandle(found, job.key, tree, self._children, None, None)
 
     async def clean(self, job: Job) -> None:
         """Remove the private copy, and the control group of a job that never started; its exit file is free."""
@@ -234,13 +245,15 @@ class ProcessHandle:
     def __init__(
         self,
         identity: Identity,
+        key: str,
         tree: Tree,
         children: Children,
         child: Child | None,
         leave: int | None,
     ) -> None:
-        """`child` is None for a job that an earlier daemon started, `leave` then too."""
+        """`key` is the job's; `child` is None for one that an earlier daemon started, `leave` then too."""
         self._identity = identity
+        self._key = key.encode()
         self._tree = tree
         self._children = children
         self._child = child
@@ -251,11 +264,11 @@ class ProcessHandle:
         """The `Identity` as JSON."""
         return msgspec.json.encode(self._identity).decode()
 
-    def go(self) -> None:
+    def go(self, visible_gpus: str) -> None:
         """Write the line that the shell waits for."""
         assert self._leave is not None
         with contextlib.suppress(BrokenPipeError):  # it was killed meanwhile; `wait` tells
-            os.write(self._leave, b"go\n")
+            os.write(self._leave, f"go {visible_gpus}\n".encode())
         self.close()
 
     async def wait(self) -> Exit:
@@ -274,13 +287,16 @@ class ProcessHandle:
         try:
             fd = os.open(self._identity.exit_file, os.O_RDONLY | os.O_CLOEXEC)
             try:
-                text = os.read(fd, 16).strip()
+                text, _, rest = os.read(fd, 512).partition(b"\n")
             finally:
                 os.close(fd)
         except FileNotFoundError:
             return Exit(begun=True, code=None)
+        if rest.partition(b"\n")[0] != self._key:
+            return Exit(begun=True, code=None)
         if text == b"new":
-            return Exit(begun=False, code=status)
+            # What the shell wrote after that may not have reached the disk before the power went.
+            return Exit(begun=self._identity.start == _OTHER_BOOT, code=status)
         if text == b"run":
             # The shell itself was killed, for example for want of memory. Only its parent knows by what.
             return Exit(begun=True, code=status if status else None)

@@ -61,22 +61,25 @@ def _held(tree: Tree) -> Iterator[list[int]]:
 
 
 class CgroupTree:
-    """The processes in a control group and in those below it."""
+    """The processes in a control group and in those below it, and the leader, who joins it a moment after it began."""
 
-    def __init__(self, path: str) -> None:
-        """`path` is the group's directory."""
+    def __init__(self, path: str, leader: int = 0, start: int = -1) -> None:
+        """`path` is the group's directory; `leader` started at `start` (`Stat.start`)."""
         self.path = path
+        self._leader = leader
+        self._start = start
 
     def pids(self) -> list[int]:
         """Those alive now."""
-        found: list[int] = []
+        led = stat(self._leader) if self._leader else None
+        found = [self._leader] if led and led.start == self._start else []
         for directory, _, _ in os.walk(self.path):
             with (
                 contextlib.suppress(OSError),  # removed meanwhile
                 open(os.path.join(directory, "cgroup.procs"), encoding="ascii") as file,
             ):
                 found += [int(line) for line in file]
-        return [pid for pid in found if (seen := stat(pid)) and not seen.gone]
+        return [pid for pid in {*found} if (seen := stat(pid)) and not seen.gone]
 
     def remove(self) -> bool:
         """Remove the group; False if a process is still in it. A group that is not there is removed."""

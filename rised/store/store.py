@@ -27,6 +27,9 @@ _COUNTERS = {State.FINISHED: "finished", State.FAILED: "failed", State.KILLED: "
 _MEMBER_COLUMNS = ", ".join(MemberRow._fields)
 _MEMBER_VALUES = ", ".join("?" for _ in MemberRow._fields)
 _STORM_SECONDS = 0.02
+# As long as SQLite lets it grow (1,000 frames). The room is taken at once, so that a disk that is full later still
+# takes the ends of jobs, and a kill of the one that filled it.
+_WAL_BYTES = 32 + 1000 * (24 + 4096)
 _NO_SEQ = (1 << 63) - 1
 _EVENT_COLUMNS = ", ".join(EventRow._fields)
 
@@ -47,7 +50,9 @@ class Store:
         (self.instance,) = self._db.execute(
             "SELECT value FROM meta WHERE name = 'instance'"
         ).fetchone()
-        self._wal = os.open(self.path + "-wal", os.O_RDONLY)
+        self._wal = os.open(self.path + "-wal", os.O_RDWR | os.O_CLOEXEC)
+        with contextlib.suppress(OSError):
+            os.posix_fallocate(self._wal, 0, _WAL_BYTES)
         self._flush = _Flush(self._wal)
 
     def close(self) -> None:
@@ -255,6 +260,18 @@ class Store:
             (experiment,),
         ).fetchone()
         return row[0] + 1 if row else first
+
+    def rowless(self, experiment: int, first: int, end: int) -> list[int]:
+        """The members from `first` and before `end` that have no row: later ones overtook them, then came a crash."""
+        where, values = (
+            "WHERE experiment = ? AND member >= ? AND member < ?",
+            (experiment, first, end),
+        )
+        (count,) = self._db.execute(f"SELECT count(*) FROM members {where}", values).fetchone()
+        if count == end - first:
+            return []
+        there = {n for (n,) in self._db.execute(f"SELECT member FROM members {where}", values)}
+        return [member for member in range(first, end) if member not in there]
 
     def events(
         self, row: ExperimentRow, after: int, limit: int, member: int | None = None

@@ -18,8 +18,9 @@ import trio
 
 from rised.log import log
 from rised.web.request import Answer, Handler, Peer, Request, Send, Streamed
+from rised.web.room import Room
 from riseml_proto import API_VERSION
-from riseml_proto.errors import InvalidInput, RisemlError
+from riseml_proto.errors import DaemonError, InvalidInput, RisemlError
 from riseml_proto.messages import Problem
 
 PATIENCE = 30.0
@@ -37,18 +38,21 @@ class PeerGone(Exception):
 class Connection:
     """One connection and its protocol state."""
 
-    def __init__(self, stream: trio.SocketStream, peer: Peer, handle: Handler) -> None:
+    def __init__(self, stream: trio.SocketStream, peer: Peer, handle: Handler, room: Room) -> None:
         """`handle` answers each request, or raises a `RisemlError`."""
         self._stream = stream
         self._peer = peer
         self._handle = handle
+        self._room = room
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=_HEAD_LIMIT)
 
     async def serve(self) -> None:
         """Serve until the connection ends. Raises nothing."""
         try:
-            while await self._serve_one():
-                self._http.start_next_cycle()
+            with self._room.place() as admitted:
+                serve_one = self._serve_one if admitted else self._turn_away
+                while await serve_one():
+                    self._http.start_next_cycle()
         except PeerGone:
             pass
         except h11.RemoteProtocolError as error:
@@ -80,19 +84,23 @@ class Connection:
         if isinstance(answer, Streamed):
             await self._stream_out(answer)
         else:
-            body = msgspec.json.encode(answer.message) + b"\n"
-            await self._send_head(answer.status, "application/json", length=len(body))
-            if head.method != b"HEAD":
-                await self._send(self._http.send(h11.Data(data=body)))
-        await self._send(self._http.send(h11.EndOfMessage()))
+            await self._answer(answer, with_body=head.method != b"HEAD")
         # A body that nobody read ends the connection: it could be endless.
         return self._http.their_state is h11.DONE and self._http.our_state is h11.DONE
+
+    async def _turn_away(self) -> bool:
+        text = f"rised serves {self._room.limit} others; try again when fewer follow logs"
+        await self._answer(Answer(Problem(error=text, code=DaemonError.code), DaemonError.status))
+        return False
 
     async def _read_head(self) -> h11.Request | None:
         """The next request's head; None at the end of the connection."""
         event = self._http.next_event()
         if event is h11.NEED_DATA:
-            self._http.receive_data(await self._receive())
+            data = b""
+            with self._room.idling():
+                data = await self._receive()
+            self._http.receive_data(data)
             event = await self._next_event()
         if isinstance(event, h11.Request):
             return event
@@ -114,13 +122,21 @@ class Connection:
         event = await self._next_event()
         return bytes(event.data) if isinstance(event, h11.Data) else None
 
+    async def _answer(self, answer: Answer, *, with_body: bool = True) -> None:
+        body = msgspec.json.encode(answer.message) + b"\n"
+        data = self._head(answer.status, "application/json", length=len(body))
+        if with_body:
+            data += self._http.send(h11.Data(data=body)) or b""
+        await self._send(data + (self._http.send(h11.EndOfMessage()) or b""))
+
     async def _stream_out(self, answer: Streamed) -> None:
-        await self._send_head(200, answer.content_type, length=None)
+        await self._send(self._head(200, answer.content_type, length=None))
 
         async def send(data: bytes) -> None:
             await self._send(self._http.send(h11.Data(data=data)))
 
         await self._while_there(answer, send)
+        await self._send(self._http.send(h11.EndOfMessage()))
 
     async def _while_there(self, answer: Streamed, send: Send) -> None:
         gone = False
@@ -148,14 +164,14 @@ class Connection:
         if gone:
             raise PeerGone
 
-    async def _send_head(self, status: int, content_type: str, *, length: int | None) -> None:
+    def _head(self, status: int, content_type: str, *, length: int | None) -> bytes:
         headers = [*_HEADERS, ("Content-Type", content_type)]
         if self._http.their_state is h11.SEND_BODY:
             headers.append(("Connection", "close"))
         headers.append(
             ("Transfer-Encoding", "chunked") if length is None else ("Content-Length", str(length))
         )
-        await self._send(self._http.send(h11.Response(status_code=status, headers=headers)))
+        return self._http.send(h11.Response(status_code=status, headers=headers)) or b""
 
     async def _send(self, data: bytes | None) -> None:
         view = memoryview(data or b"")
@@ -180,13 +196,9 @@ class Connection:
         if self._http.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
             return
         text = f"the request is not HTTP/1.1 as rised speaks it: {error}"
-        body = msgspec.json.encode(Problem(error=text, code=InvalidInput.code)) + b"\n"
-        try:
-            await self._send_head(error.error_status_hint, "application/json", length=len(body))
-            await self._send(self._http.send(h11.Data(data=body)))
-            await self._send(self._http.send(h11.EndOfMessage()))
-        except (PeerGone, h11.LocalProtocolError):
-            pass
+        problem = Problem(error=text, code=InvalidInput.code)
+        with contextlib.suppress(PeerGone, h11.LocalProtocolError):
+            await self._answer(Answer(problem, error.error_status_hint))
 
 
 class _Body:

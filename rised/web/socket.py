@@ -18,11 +18,13 @@ import trio
 
 from rised.web.connection import Connection
 from rised.web.request import Handler, Peer
+from rised.web.room import Room
 from riseml_proto.errors import DaemonError
 
 _BACKLOG = 4096
 _CREDENTIALS = struct.Struct("3i")
 _LONGEST_PATH = 107
+_NEW = ".new"
 
 
 class AlreadyRunning(DaemonError):
@@ -33,8 +35,14 @@ class AlreadyRunning(DaemonError):
 
 @contextlib.contextmanager
 def locked(path: str, what: str, listens_at: str = "") -> Iterator[None]:
-    """Hold the lock file `path`, our pid and socket in it. Raises `AlreadyRunning`: `what` is taken."""
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    """Hold the lock file `path`, our pid and socket in it.
+
+    Raises `AlreadyRunning`: `what` is taken, and `DaemonError` where there can be no such file.
+    """
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        raise DaemonError(f"{path} cannot be a lock file ({error.strerror}); remove it") from None
     try:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -56,7 +64,7 @@ def _holder(fd: int) -> tuple[str, str]:
 def _taken(what: str, pid: str, listens_at: str) -> str:
     text = f"{what} is in use by another rised (pid {pid})"
     if listens_at:
-        text += f", which listens at {listens_at}; use that one, or end it with rised --stop"
+        text += f": use that one by --host unix://{listens_at}, or end it with rised --stop"
     return text
 
 
@@ -92,8 +100,10 @@ def _is_held(fd: int) -> bool:
     return False
 
 
-def check_directory(path: str) -> None:
+def check_place(path: str) -> None:
     """Make the socket's directory, or refuse one in which others could put a socket of theirs. Raises `DaemonError`."""
+    if len(os.fsencode(path)) + len(_NEW) > _LONGEST_PATH:
+        raise DaemonError(f"{path} is too long for a Unix socket; name a shorter --socket")
     directory = os.path.dirname(path)
     os.makedirs(os.path.dirname(directory), exist_ok=True)
     with contextlib.suppress(FileExistsError):
@@ -105,14 +115,14 @@ def check_directory(path: str) -> None:
             f"{directory} must be a directory that is yours and that nobody else may write to"
             f" (chmod 700 {directory}), or name another --socket"
         )
+    if os.path.lexists(path) and not stat.S_ISSOCK(os.lstat(path).st_mode):
+        raise DaemonError(f"{path} is there and is no socket; remove it, or name another --socket")
 
 
 @contextlib.contextmanager
 def listening(path: str) -> Iterator[trio.SocketListener]:
     """Listen on `path`, whose lock the caller holds; remove it at the end."""
-    if len(os.fsencode(path)) + 4 > _LONGEST_PATH:
-        raise DaemonError(f"{path} is too long for a Unix socket; name a shorter --socket")
-    new = path + ".new"
+    new = path + _NEW
     with contextlib.suppress(FileNotFoundError):
         os.unlink(new)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as plain:
@@ -127,11 +137,12 @@ def listening(path: str) -> Iterator[trio.SocketListener]:
                 os.unlink(path)
 
 
-async def serve(listener: trio.SocketListener, handle: Handler) -> None:
-    """Serve every connection until cancelled."""
+async def serve(listener: trio.SocketListener, handle: Handler, limit: int) -> None:
+    """Serve every connection, `limit` at once, until cancelled."""
+    room = Room(limit)
 
     async def connected(stream: trio.SocketStream) -> None:
-        await Connection(stream, peer_of(stream.socket), handle).serve()
+        await Connection(stream, peer_of(stream.socket), handle, room).serve()
 
     await trio.serve_listeners(connected, [listener])
 

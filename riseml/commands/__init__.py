@@ -15,18 +15,17 @@ class Command(NamedTuple):
     """One line of `riseml --help`."""
 
     name: str
-    group: str
     summary: str
 
 
 COMMANDS = (
-    Command("init", "Run", "write a first riseml.yml"),
-    Command("train", "Run", "run the experiment that riseml.yml describes, and follow it"),
-    Command("kill", "Run", "end experiments"),
-    Command("status", "Look", "show experiments and where they stand"),
-    Command("logs", "Look", "show the states and the output of an experiment"),
-    Command("system", "The machine", "show the machine and what of it is handed out"),
-    Command("whoami", "The machine", "show who the daemon takes you for"),
+    Command("init", "write a first riseml.yml"),
+    Command("train", "run the experiment that riseml.yml describes, and follow it"),
+    Command("status", "show experiments and where they stand"),
+    Command("logs", "show the states and the output of an experiment"),
+    Command("kill", "end experiments or sub-experiments"),
+    Command("system", "show the machine and what of it is handed out"),
+    Command("whoami", "show who the daemon takes you for"),
 )
 
 

@@ -1,4 +1,4 @@
-"""End experiments or sub-experiments with all their processes.
+"""End experiments or sub-experiments with all their processes, and wait until they are gone.
 
 Where one sub-experiment is killed its set goes on. Without an ID: the last experiment of the
 project in ./riseml.yml, or your last one where there is no such file.
@@ -17,7 +17,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `riseml kill`."""
     parser.add_argument("ids", nargs="*", metavar="ID", help="such as 144 or 144.2")
     parser.add_argument(
-        "-f", "--force", action="store_true", help="at once, without a time to clean up"
+        "-f", "--force", action="store_true", help="at once, without time to clean up"
     )
 
 

@@ -1,4 +1,4 @@
-"""Show experiments and where they stand: the running ones, or with an ID one of them in detail."""
+"""Show experiments and where they stand: those that have not ended, or with an ID one in detail."""
 
 import argparse
 import os
@@ -69,12 +69,17 @@ def run(args: argparse.Namespace) -> int:
         lines = show_detail(detail, wanted.member, view)
     elif found or not out.isatty():
         lines = show_list(found, view)
-    elif args.all:
-        lines = ["No experiments yet; riseml train starts one"]
     else:
-        lines = ["No running experiments; riseml status -a shows ended ones"]
+        lines = [_nothing(wanted.user, ended=args.all)]
     print("\n".join(lines))
     return 0
+
+
+def _nothing(user: str | None, *, ended: bool) -> str:
+    whose = f" of user {user}" if user else ""
+    if ended:
+        return f"No experiments{whose} yet; riseml train starts one"
+    return f"No running experiments{whose}; riseml status -a shows ended ones"
 
 
 def fetch_list(client: Client, user: str | None, *, ended: bool) -> list[Summary]:

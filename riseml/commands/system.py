@@ -1,7 +1,6 @@
 """Show the machine, and how much of it is handed out to jobs.
 
-riseml system info      CPU, MEM, GPU and GPU MEM, as handed out/there
-riseml system info -g   its GPUs, one by one
+CPU, memory, GPUs and their memory, each as handed out/there; with -g its GPUs, one by one.
 """
 
 import argparse
@@ -14,7 +13,7 @@ from riseml_proto.messages import Amount, Gpu, System
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `riseml system`."""
-    parser.add_argument("what", choices=["info"], help="what to show")
+    parser.add_argument("what", choices=["info"], metavar="info", help="what to show")
     parser.add_argument("-l", "--long", action="store_true", help="the daemon's settings too")
     parser.add_argument("-g", "--gpus", action="store_true", help="every GPU")
     add_json(parser)

@@ -87,7 +87,7 @@ def read_config(path: str, name: str) -> str:
             raise ConfigError("is too large for a configuration; -f names the right one", file=name)
         return data.decode()
     except FileNotFoundError:
-        remedy = "riseml init writes a first one, -f FILE names another"
+        remedy = _elsewhere(path) or "riseml init writes a first one, -f FILE names another"
         raise ConfigError(f"there is no such file; {remedy}", file=name) from None
     except OSError as error:
         raise ConfigError(
@@ -96,6 +96,16 @@ def read_config(path: str, name: str) -> str:
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise ConfigError("is not UTF-8 text; save it as that", file=name, line=line) from None
+
+
+def _elsewhere(path: str) -> str | None:
+    """What to do where the file is in a directory above: the usual case of a wrong directory."""
+    directory = os.path.dirname(os.getcwd())
+    while path == _FILE and directory != "/":
+        if os.path.isfile(os.path.join(directory, _FILE)):
+            return f"there is one in {directory}: cd there"
+        directory = os.path.dirname(directory)
+    return None
 
 
 def submitted_env(environ: Mapping[str, str]) -> dict[str, str]:
@@ -175,8 +185,9 @@ def _follow(name: str, host: str | None) -> int:
     from riseml.daemon import connect
     from riseml.follow import follow
 
+    request = LogRequest(id=name, follow=True, opening=True)
     try:
-        return exit_code(follow(partial(connect, host), LogRequest(id=name, follow=True)))
+        return exit_code(follow(partial(connect, host), request))
     except KeyboardInterrupt:
         after_echo = "\n" if sys.stdout.isatty() else ""  # the terminal has just shown ^C
         print(f"{after_echo}Job will continue in background.")

@@ -121,7 +121,7 @@ def test_a_daemon_that_fails_is_told_with_its_last_words(
     with pytest.raises(DaemonError) as caught, finder.connect():
         pass
     assert str(caught.value) == (
-        "rised did not start: rised: the state directory is damaged; "
+        "rised did not start: the state directory is damaged; "
         f"its log is {home}/state/rised/rised.log"
     )
 

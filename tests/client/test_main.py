@@ -155,3 +155,13 @@ def test_status_imports_nothing_costly(daemon: Any) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     costly = {"asyncio", "hashlib", "httpx", "json", "pathspec", "rich", "rised", "trio", "yaml"}
     assert not costly & set(done.stdout.split())
+
+
+def test_a_closed_output_is_no_error() -> None:
+    for closed in ("0<&-", "1>&-", "2>&-", "0<&- 1>&- 2>&-"):
+        done = subprocess.run(
+            ["/bin/sh", "-c", f'"$@" {closed}', "sh", *RISEML, "--help"],
+            capture_output=True,
+            check=False,
+        )
+        assert (done.returncode, done.stderr) == (0, b"")

@@ -89,7 +89,7 @@ def test_a_sync_and_an_experiment_on_the_screen(project: Project) -> None:
     )
     assert (done.stderr, done.returncode) == ("", 0)
     [request] = project.server.log_requests
-    assert (request.id, request.follow) == ("144", True)
+    assert (request.id, request.follow, request.opening) == ("144", True, True)
 
 
 def test_what_is_submitted(project: Project) -> None:
@@ -215,6 +215,20 @@ def test_a_bad_riseml_yml_is_refused_before_anything_is_sent(
     assert (done.returncode, done.stdout, project.server.manifests) == (2, "", [])
     assert done.stderr.startswith(f"riseml: {error}")
     assert done.stderr.count("\n") == 1
+
+
+def test_in_a_directory_below_the_project_it_is_told_where_to_go(project: Project) -> None:
+    (project.path / "src" / "model").mkdir(parents=True)
+    remedy = f"riseml.yml: there is no such file; there is one in {project.path}: cd there"
+    done = subprocess.run(
+        project.command(),
+        cwd=project.path / "src" / "model",
+        env=project.env,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (2, f"riseml: {remedy}\n")
 
 
 def test_files_that_cannot_be_taken_are_refused_before_anything_is_sent(project: Project) -> None:

@@ -13,6 +13,8 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+import pytest
+
 from riseml.follow import entries
 from riseml.http import Client
 from riseml_proto.messages import Entry, LogRequest
@@ -21,6 +23,15 @@ from riseml_proto.states import State
 BIN = Path(sys.executable).parent
 PATIENCE = 60.0
 """Seconds after which something that should have happened counts as not happening."""
+
+
+def need(condition: bool, what: str) -> None:
+    """Skip a test where the machine lacks `what`; where nothing may be lacking, fail."""
+    if condition:
+        return
+    if os.environ.get("RISEML_TEST_SKIPS") == "fail":
+        pytest.fail(f"this machine has no {what}, and here no test may be skipped")
+    pytest.skip(f"needs {what}")
 
 
 class Box:

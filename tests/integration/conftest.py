@@ -1,11 +1,11 @@
 """Fixtures for tests against a real daemon."""
 
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from box import Box
+from box import need as need
 
 
 @pytest.fixture
@@ -30,12 +30,3 @@ def box(make_box: Callable[..., Box]) -> Box:
     made = make_box(gpus=4)
     made.start()
     return made
-
-
-def need(condition: bool, what: str) -> None:
-    """Skip a test where the machine lacks `what`; where nothing may be lacking, fail."""
-    if condition:
-        return
-    if os.environ.get("RISEML_TEST_SKIPS") == "fail":
-        pytest.fail(f"this machine has no {what}, and here no test may be skipped")
-    pytest.skip(f"needs {what}")

@@ -1,0 +1,139 @@
+"""From a place in the queue to a job that waits for leave to begin.
+
+It takes milliseconds, and much longer for a large project. So the next in the queue is started ahead of its turn, as
+long as nobody needs to know: nothing is written down, and if the daemon dies, the job's shell meets the end of its pipe
+and goes. When its turn comes it is told its GPUs and given leave.
+"""
+
+import os
+from collections.abc import Awaitable, Callable
+from typing import NamedTuple
+
+import trio
+
+from rised.experiment import Experiment
+from rised.job import TRAIN, commands, environment
+from rised.layout import make_directory, write_file
+from rised.log import log
+from rised.revisions.places import disk_may_be_full
+from rised.runners.base import Handle, Job
+from rised.workshop import Workshop
+from riseml_proto import ids
+from riseml_proto.errors import RisemlError
+
+_IMAGE_IGNORED = "rised: image {} is ignored: jobs are processes here\n"
+
+
+class Held(NamedTuple):
+    """A job that waits for leave."""
+
+    job: Job
+    handle: Handle
+
+
+def job(shop: Workshop, experiment: Experiment, member: int, attempt: int, files: str = "") -> Job:
+    """One attempt of a member's job."""
+    return Job(
+        id=ids.job_id(experiment.number, member, TRAIN),
+        attempt=attempt,
+        commands=commands(experiment, member),
+        env=environment(
+            experiment,
+            member,
+            output_dir=shop.layout.output(experiment.row, member),
+            data_dir=shop.data_dir,
+        ),
+        files=files,
+        log=shop.layout.log(experiment.number, member, TRAIN, attempt),
+    )
+
+
+def next_attempt(shop: Workshop, experiment: Experiment, member: int, last: int) -> int:
+    """The number of the attempt after `last`.
+
+    One whose log holds something was made before: the database forgot it when the machine lost power.
+    """
+    while True:
+        last += 1
+        try:
+            found = os.stat(shop.layout.log(experiment.number, member, TRAIN, last))
+        except FileNotFoundError:
+            return last
+        if not found.st_size:
+            return last
+
+
+async def start(
+    shop: Workshop,
+    experiment: Experiment,
+    member: int,
+    attempt: int,
+    before_long: Callable[[], Awaitable[None]] | None = None,
+) -> Held:
+    """Make what the job needs and start it, held back. `before_long` is called first if that takes its time.
+
+    Raises `RisemlError`, among them `StorageFull`, or `OSError`; then the caller lets the runner clean up.
+    """
+    row = experiment.row
+    files = await shop.revisions.checkout(row.user, row.project, row.revision)
+    made = job(shop, experiment, member, attempt, files)
+    if before_long and not shop.runner.starts_at_once(made):
+        await before_long()
+    with disk_may_be_full(made.log):
+        make_directory(os.path.dirname(made.log))
+        if experiment.config.image and not shop.runs_images:
+            write_file(made.log, _IMAGE_IGNORED.format(experiment.config.image).encode())
+    return Held(made, await shop.runner.start(made))
+
+
+async def let_go(shop: Workshop, held: Held) -> None:
+    """End a job that never got leave, and remove what was made for it."""
+    held.handle.close()
+    await held.handle.wait()
+    await held.handle.settle(0)
+    await shop.runner.clean(held.job)
+
+
+class Ahead:
+    """A member's job that is started ahead of its turn."""
+
+    def __init__(self, shop: Workshop, experiment: Experiment, member: int) -> None:
+        """Nothing happens before `run`."""
+        self._shop = shop
+        self._experiment = experiment
+        self._member = member
+        self._held: Held | None = None
+        self._done = trio.Event()
+        self._unwanted = False
+
+    async def run(self) -> None:
+        """Start it. What goes wrong will go wrong again when its turn comes, and is told then."""
+        shop, experiment, member = self._shop, self._experiment, self._member
+        attempt = next_attempt(shop, experiment, member, 0)
+        try:
+            self._held = await start(shop, experiment, member, attempt)
+        except (RisemlError, OSError) as error:
+            log.info("not started ahead", experiment=experiment.number, why=str(error))
+            await shop.runner.clean(job(shop, experiment, member, attempt))
+        finally:
+            self._done.set()
+        if self._unwanted:
+            await self.drop()
+
+    async def take(self) -> Held | None:
+        """The job, now the caller's; None where it could not be started."""
+        await self._done.wait()
+        held, self._held = self._held, None
+        return held
+
+    async def drop(self) -> None:
+        """Its turn will not come."""
+        self._unwanted = True
+        if self._held:
+            held, self._held = self._held, None
+            await let_go(self._shop, held)
+
+    def close(self) -> None:
+        """Let go of it at once; its shell ends by itself."""
+        if self._held:
+            self._held.handle.close()

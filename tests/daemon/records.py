@@ -1,0 +1,100 @@
+"""One experiment's records, written by the daemon's own ledger, without a daemon."""
+
+import contextlib
+import tempfile
+from collections.abc import Iterator
+
+from rised.bells import Bells
+from rised.experiment import Experiment
+from rised.journal import StoreJournal
+from rised.layout import Layout
+from rised.ledger import Ledger
+from rised.store.records import Change, MemberRow
+from rised.store.store import Store
+from rised.views import Views
+from riseml_proto.config import parse_config
+from riseml_proto.messages import Member
+from riseml_proto.states import TRANSITIONS, State
+
+SET = """\
+project: toaster
+train:
+  parameters:
+    n: {{range: {{min: 1, max: {}, step: 1}}}}
+  concurrency: 3
+  run: echo {{{{n}}}}
+"""
+ONE = "project: toaster\ntrain: {run: echo}\n"
+
+
+class Records:
+    """A daemon's records, and the one experiment in them."""
+
+    def __init__(self, state_dir: str, config: str) -> None:
+        self.store = Store(state_dir)
+        self.unfinished: dict[int, Experiment] = {}
+        layout = Layout(state_dir, "/out")
+        self.views = Views(self.store, self.unfinished, layout)
+        self.journal = StoreJournal(self.store, self.views, layout)
+        self.ledger = Ledger(self.store, Bells())
+        parsed = parse_config(config, "riseml.yml")
+        with self.store.transaction():
+            self.number = self.store.add_experiment(
+                user="paul",
+                uid=1000,
+                project="toaster",
+                revision="0" * 40,
+                config=config,
+                config_file="riseml.yml",
+                env={},
+                members=parsed.count,
+                created_ms=1000,
+            )
+        first = 1 if parsed.count else 0
+        self.experiment = Experiment(self.views.row(self.number), parsed, frontier=first)
+        self.experiment.active[first] = State.PENDING
+        self.unfinished[self.number] = self.experiment
+        self.members = range(first, parsed.count + 1)
+        self.states = {m: State.PENDING if m == first else State.CREATED for m in self.members}
+        self.time = 1000
+
+    def move(self, member: int, *states: State) -> None:
+        """Let a member come to those of `states` that it can come to: one waits and starts only when it is its turn."""
+        for state in states:
+            before = self.states[member]
+            waits = self.experiment.not_started(member)
+            its_turn = self.experiment.head == member
+            early = waits and not its_turn and not state.ended
+            if before.ended or early or state not in TRANSITIONS[before]:
+                continue
+            row = self.store.member(self.number, member)
+            row = row or MemberRow(self.number, member, State.CREATED)
+            if waits and state is State.STARTING:
+                self.experiment.pop()
+            elif waits and state.ended:
+                self.experiment.skip(member)
+            elif state is State.PENDING and row.attempt:
+                self.experiment.push(member)
+            self.time += 1
+            attempt = row.attempt + (state is State.STARTING)
+            changed = row._replace(state=state, attempt=attempt)
+            self.ledger.write(self.experiment, Change(changed, self.time))
+            self.states[member] = state
+        if self.experiment.done.is_set():
+            self.unfinished.clear()
+
+    def shown(self, limit: int | None = None) -> list[Member]:
+        row = self.views.row(self.number)
+        window = self.views.window(row, limit)
+        return [member for page in self.views.pages(row, *window) for member in page]
+
+
+@contextlib.contextmanager
+def records(config: str) -> Iterator[Records]:
+    """Records with one experiment, number 1, in them."""
+    with tempfile.TemporaryDirectory() as directory:
+        made = Records(directory, config)
+        try:
+            yield made
+        finally:
+            made.store.close()

@@ -1,0 +1,166 @@
+"""The house stands as it is drawn: who may import whom, read from the source itself."""
+
+import ast
+import re
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = {
+    "riseml": ROOT / "riseml",
+    "rised": ROOT / "rised",
+    "riseml_proto": ROOT / "proto" / "riseml_proto",
+}
+PURE = ("queue", "resources", "store.records")
+"""Rooms of the daemon that decide, and do nothing."""
+EFFECTS = {
+    "trio",
+    "os",
+    "sys",
+    "time",
+    "socket",
+    "subprocess",
+    "sqlite3",
+    "threading",
+    "asyncio",
+    "random",
+}
+SOURCES = [
+    *(path for place in PACKAGES.values() for path in place.rglob("*.py")),
+    *(ROOT / "tests").rglob("*.py"),
+    *(ROOT / "benchmarks").rglob("*.py"),
+    *(ROOT / "examples").rglob("*.py"),
+]
+TEXTS = [
+    *SOURCES,
+    *ROOT.glob("*.*"),
+    *ROOT.glob("Makefile"),
+    *(p for d in ("docs", "scripts", "systemd", ".ci", "examples") for p in (ROOT / d).rglob("*")),
+]
+
+
+def module(path: Path) -> str:
+    place = ROOT / "proto" if ROOT / "proto" in path.parents else ROOT
+    return ".".join(path.relative_to(place).with_suffix("").parts).removesuffix(".__init__")
+
+
+def imported(path: Path, *, lazily: bool = True) -> Iterator[str]:
+    """Full names of all that a file imports, also inside functions unless not `lazily`."""
+    tree = ast.parse(path.read_bytes())
+    for node in ast.walk(tree) if lazily else tree.body:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are absolute here"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def roots(path: Path, **how: bool) -> set[str]:
+    return {name.partition(".")[0] for name in imported(path, **how)}
+
+
+@pytest.mark.parametrize(
+    ("package", "strangers"),
+    [
+        ("riseml", {"rised"}),
+        ("rised", {"riseml"}),
+        (
+            "riseml_proto",
+            {"riseml", "rised", "trio", "httpx", "rich", "socket", "subprocess", "os"},
+        ),
+    ],
+)
+def test_client_and_daemon_meet_in_the_contract_alone(package: str, strangers: set[str]) -> None:
+    files = list(PACKAGES[package].rglob("*.py"))
+    assert files
+    for path in files:
+        assert not roots(path) & strangers, path
+
+
+@pytest.mark.parametrize("name", PURE)
+def test_what_decides_has_no_clock_no_files_and_no_tasks(name: str) -> None:
+    """All that it imports of ours is as pure, and so on."""
+    seen, left = set[str](), [f"rised.{name}"]
+    while left:
+        here = left.pop()
+        seen.add(here)
+        path = next(p for p in SOURCES if module(p) == here)
+        assert not roots(path) & EFFECTS, path
+        ours = {module(p) for p in SOURCES}
+        for found in imported(path):
+            parent = found if found in ours else found.rpartition(".")[0]
+            if parent in ours - seen:
+                left.append(parent)
+
+
+@pytest.mark.parametrize("path", list(PACKAGES["riseml_proto"].rglob("*.py")), ids=lambda p: p.name)
+def test_the_contract_needs_little_beside_the_standard_library(path: Path) -> None:
+    assert roots(path) <= {*sys.stdlib_module_names, "msgspec", "yaml", "riseml_proto"}
+
+
+def test_asyncio_stays_out_of_the_daemon() -> None:
+    """What needs it lives in one runner's file."""
+    users = [
+        module(p)
+        for p in PACKAGES["rised"].rglob("*.py")
+        if roots(p) & {"asyncio", "aiodocker", "trio_asyncio"}
+    ]
+    assert set(users) <= {"rised.runners.docker"}
+
+
+@pytest.mark.parametrize(
+    "heavy", ["httpx", "rich", "yaml", "pathspec", "hashlib", "asyncio", "trio", "subprocess"]
+)
+def test_the_client_imports_what_is_costly_only_where_it_is_used(heavy: str) -> None:
+    """`riseml status` goes through these."""
+    for name in ("__main__", "http", "table", "commands.status", "commands.__init__", "daemon"):
+        path = PACKAGES["riseml"] / (name.replace(".", "/") + ".py")
+        assert heavy not in roots(path, lazily=False), path
+
+
+def test_each_crash_point_has_a_name_of_its_own() -> None:
+    names = Counter[str]()
+    for path in PACKAGES["rised"].rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_bytes())):
+            match node:
+                case ast.Call(
+                    func=ast.Name(id="crash_point"), args=[ast.Constant(value=str(name))]
+                ):
+                    names[name] += 1
+                case ast.Call(func=ast.Name(id="crash_point")):
+                    pytest.fail(f"{path}:{node.lineno}: a crash point's name is written out")
+    assert names
+    assert [name for name, count in names.items() if count > 1] == []
+
+
+_HOST = re.compile(
+    r"(?i)\b(?:files\.)?(?:pythonhosted|pypi)\.org|index-url|extra-index|artifactory|https?://[^\s/]*mirror"
+)
+_HOME = re.compile(r"(?<![\w.~$}{])/(?:root|work|home/(?!paul|USER|user|me|you|alice|bob)\w+)/")
+
+
+@pytest.mark.parametrize(
+    "path", [p for p in TEXTS if p.is_file()], ids=lambda p: str(p.relative_to(ROOT))
+)
+def test_no_file_knows_the_machine_that_it_was_written_on(path: Path) -> None:
+    if path == Path(__file__):
+        return
+    try:
+        text = path.read_text()
+    except UnicodeDecodeError:
+        return
+    assert not _HOST.search(text)
+    assert not _HOME.search(text)
+
+
+def test_no_source_file_is_a_whole_house() -> None:
+    sizes = {
+        p: len(p.read_text().splitlines())
+        for place in PACKAGES.values()
+        for p in place.rglob("*.py")
+    }
+    assert max(sizes.values()) < 500, max(sizes, key=sizes.__getitem__)
