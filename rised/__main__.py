@@ -44,8 +44,8 @@ def parser() -> argparse.ArgumentParser:
     add("--config", metavar="FILE", help="read this configuration file and no other")
     add("--socket", metavar="PATH", help="listen here ($XDG_RUNTIME_DIR/rised/rised.sock)")
     add("--state-dir", metavar="DIR", help="database, logs, revisions (~/.local/state/rised)")
-    add("--output-dir", metavar="DIR", help="what experiments write (~/riseml/output)")
-    add("--data-dir", metavar="DIR", help="what experiments read (~/riseml/data)")
+    add("--output-dir", metavar="DIR", help="what experiments write (~/riseml-output)")
+    add("--data-dir", metavar="DIR", help="what experiments read (~/riseml-data)")
     add("--gpus", metavar="auto|N|0,2,3",
         help="ask the driver (auto), or declare N GPUs or these indices without asking it")  # fmt: skip
     add("--cpus", metavar="N", type=float, help="CPUs to hand out (all there are)")

@@ -109,8 +109,8 @@ def _fill_in(settings: Settings, environ: Mapping[str, str]) -> None:
     defaults = {
         "socket": user_socket(environ, uid, run_user=run_user),
         "state_dir": os.path.join(state, "rised"),
-        "output_dir": os.path.join(home, "riseml", "output"),
-        "data_dir": os.path.join(home, "riseml", "data"),
+        "output_dir": os.path.join(home, "riseml-output"),
+        "data_dir": os.path.join(home, "riseml-data"),
     }
     for name, default in defaults.items():
         setattr(

@@ -121,9 +121,12 @@ class Ahead:
             await self.drop()
 
     async def take(self) -> Held | None:
-        """The job, now the caller's; None where it could not be started."""
+        """The job, now the caller's; None where it could not be started, or somebody has ended it since."""
         await self._done.wait()
         held, self._held = self._held, None
+        if held and not held.handle.waits:
+            await let_go(self._shop, held)
+            return None
         return held
 
     async def drop(self) -> None:

@@ -63,6 +63,11 @@ class Handle(Protocol):
         """What `adopt` needs to find it after a restart."""
         ...
 
+    @property
+    def waits(self) -> bool:
+        """Whether it is there and waits for leave."""
+        ...
+
     def go(self, visible_gpus: str) -> None:
         """Let it begin, with this CUDA_VISIBLE_DEVICES. Not for an adopted one."""
         ...

@@ -212,7 +212,8 @@ class ProcessRunner:
     def _tree(self, identity: Identity, job: Job) -> Tree:
         if identity.cgroup:
             return CgroupTree(identity.cgroup, identity.pid, identity.start)
-        return SessionTree(identity.pid, identity.start, f"{self._instance}/{job.key}")
+        mark = f"{self._instance}/{job.key}"
+        return SessionTree(identity.pid, identity.start, mark, self._directory(job), job.log)
 
     def _directory(self, job: Job) -> str:
         return os.path.join(self._work, job.key)
@@ -263,6 +264,11 @@ class ProcessHandle:
     def identity(self) -> str:
         """The `Identity` as JSON."""
         return msgspec.json.encode(self._identity).decode()
+
+    @property
+    def waits(self) -> bool:
+        """Whether the shell is alive and has no leave yet."""
+        return self._leave is not None and self._child is not None and self._child.code is None
 
     def go(self, visible_gpus: str) -> None:
         """Write the line that the shell waits for."""

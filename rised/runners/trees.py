@@ -2,8 +2,10 @@
 
 Two ways to know them. A `CgroupTree` asks the kernel and misses none: each job has a control group of its own. Where
 the daemon may not make one (a workstation without systemd's delegation), a `SessionTree` looks for processes that are
-in the job's session, carry its mark in the environment they were started with, or descend from such a process. A
-process that leaves the session, wipes its environment and loses its parent before anyone looks escapes that.
+in the job's session, carry its mark in the environment they were started with, write to its log, or descend from such a
+process; what lost its parent to the daemon also counts if it is in the job's working directory. A process that leaves
+all of these behind before anyone looks escapes that, and so does a chain of processes each of which lives for less than
+a look takes.
 """
 
 import contextlib
@@ -17,6 +19,10 @@ import trio
 from rised.runners.processes import ended, pidfd, send, stat
 
 MARK = "RISEML_JOB"
+# Between two looks at processes that are gone sooner than they can be signalled.
+_PAUSE = 0.02
+# pidfd_send_signal(2): to the process group that the process leads; Linux 6.9.
+_PROCESS_GROUP = 4
 
 
 class Tree(Protocol):
@@ -26,37 +32,42 @@ class Tree(Protocol):
         """Those alive now."""
         ...
 
+    def strike(self) -> None:
+        """SIGKILL those that the kernel can reach in one step, so that none forks meanwhile."""
+        ...
+
 
 async def end(tree: Tree, grace: float) -> None:
     """SIGTERM to all, `grace` seconds to obey, then SIGKILL until none is left."""
     if grace > 0:
         with trio.move_on_after(grace):
-            if await _until_none(tree, signal.SIGTERM):
-                return
-    await _until_none(tree, signal.SIGKILL)
+            return await _until_none(tree, signal.SIGTERM)
+    return await _until_none(tree, signal.SIGKILL)
 
 
-async def _until_none(tree: Tree, number: signal.Signals) -> bool:
-    while True:
-        with _held(tree) as fds:
-            if not fds:
-                return True
+async def _until_none(tree: Tree, number: signal.Signals) -> None:
+    while pids := tree.pids():
+        if number is signal.SIGKILL:
+            tree.strike()
+        with _held(tree, pids) as fds:
             for fd in fds:
                 send(fd, number)
             for fd in fds:
                 await ended(fd)
+        if not fds:
+            await trio.sleep(_PAUSE)
 
 
 @contextlib.contextmanager
-def _held(tree: Tree) -> Iterator[list[int]]:
-    """Pidfds of the tree's processes.
+def _held(tree: Tree, pids: list[int]) -> Iterator[list[int]]:
+    """Pidfds of those of `pids` that are the tree's.
 
     A pid may be recycled between the look at the tree and the opening of its pidfd. One that is in the tree at a second
     look, after the opening, is the tree's.
     """
     with contextlib.ExitStack() as stack:
-        fds = {pid: stack.enter_context(pidfd(pid)) for pid in tree.pids()}
-        still = set(tree.pids()) if fds else set()
+        fds = {pid: stack.enter_context(pidfd(pid)) for pid in pids}
+        still = set(tree.pids())
         yield [fd for pid, fd in fds.items() if fd is not None and pid in still]
 
 
@@ -81,6 +92,14 @@ class CgroupTree:
                 found += [int(line) for line in file]
         return [pid for pid in {*found} if (seen := stat(pid)) and not seen.gone]
 
+    def strike(self) -> None:
+        """Linux 5.14 can; the leader may still be outside."""
+        with (
+            contextlib.suppress(OSError),
+            open(os.path.join(self.path, "cgroup.kill"), "w", encoding="ascii") as file,
+        ):
+            file.write("1")
+
     def remove(self) -> bool:
         """Remove the group; False if a process is still in it. A group that is not there is removed."""
         try:
@@ -101,35 +120,39 @@ class CgroupTree:
 
 
 class SessionTree:
-    """The processes of a session, those that carry a mark, and all their descendants.
+    """The processes of a session, those that are known as the job's by other signs, and all their descendants.
 
     The number of a session may be another's once its leader is gone and it is empty. So it counts only for as long as
-    the leader is the one that was started, and for what the leader left to the daemon, its subreaper.
+    the leader is the one that was started, and, once it is gone, for what it left to the daemon, its subreaper.
     """
 
-    def __init__(self, leader: int, start: int, mark: str) -> None:
+    def __init__(self, leader: int, start: int, mark: str, directory: str, log: str) -> None:
         """`leader` started at `start` (`Stat.start`); `mark` is the value of `MARK` in the job's environment."""
         self._leader = leader
         self._start = start
         self._mark = f"{MARK}={mark}".encode()
+        self._directory = directory
+        self._log = log
         self._known: set[tuple[int, int]] = set()
 
     def pids(self) -> list[int]:
         """Those alive now, in no order."""
+        own = os.getpid()
         seen = {
             int(name): found
             for name in os.listdir("/proc")
-            if name.isdigit() and (found := stat(int(name)))
+            if name.isdigit() and int(name) != own and (found := stat(int(name)))
         }
         leader = seen.get(self._leader)
         led = leader is not None and leader.start == self._start
-        own = os.getpid()
         members = {
             pid
             for pid, found in seen.items()
-            if (found.session == self._leader and (led or found.parent == own))
+            if (found.session == self._leader and (led or (not leader and found.parent == own)))
             or (pid, found.start) in self._known
             or self._carries_mark(pid)
+            or self._writes_to_log(pid)
+            or (found.parent == own and self._is_in_directory(pid))
         }
         children: dict[int, list[int]] = {}
         for pid, found in seen.items():
@@ -148,6 +171,28 @@ class SessionTree:
                 return self._mark in file.read().split(b"\0")
         except OSError:  # another user's, or gone
             return False
+
+    def _writes_to_log(self, pid: int) -> bool:
+        return any(_leads_to(f"/proc/{pid}/fd/{fd}", self._log) for fd in (1, 2))
+
+    def _is_in_directory(self, pid: int) -> bool:
+        return _leads_to(f"/proc/{pid}/cwd", self._directory)
+
+    def strike(self) -> None:
+        """The leader's process group, in which everything is that does not leave it."""
+        with pidfd(self._leader) as fd, contextlib.suppress(OSError):
+            found = stat(self._leader)
+            if fd is not None and found and found.start == self._start:
+                signal.pidfd_send_signal(fd, signal.SIGKILL, None, _PROCESS_GROUP)
+
+
+def _leads_to(link: str, path: str) -> bool:
+    """Whether a link of /proc leads to `path`, or into it, also if that was removed meanwhile."""
+    try:
+        target = os.readlink(link)
+    except OSError:  # another user's, or gone
+        return False
+    return target == path or target.startswith((f"{path}/", f"{path} (deleted)"))
 
 
 def delegated_cgroup(name: str) -> str | None:

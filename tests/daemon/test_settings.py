@@ -39,8 +39,8 @@ def test_without_a_file_there_are_defaults_below_the_home(home: Path) -> None:
     found = load(None, {}, {"XDG_RUNTIME_DIR": "/run/user/7"})
     assert found.socket == "/run/user/7/rised/rised.sock"
     assert found.state_dir == str(home / ".local/state/rised")
-    assert found.output_dir == str(home / "riseml/output")
-    assert found.data_dir == str(home / "riseml/data")
+    assert found.output_dir == str(home / "riseml-output")
+    assert found.data_dir == str(home / "riseml-data")
     assert (found.gpus, found.runner, found.kill_grace) == ("auto", "auto", 10.0)
 
 

@@ -88,6 +88,11 @@ class FakeHandle:
         self.identity = "{}/{}".format(*process.key)
         self._adopted = adopted
 
+    @property
+    def waits(self) -> bool:
+        """Whether it is there and has not begun."""
+        return self.process.alive and not self.process.begun
+
     def go(self, visible_gpus: str) -> None:
         """Let it begin."""
         self.process.gpus = tuple(map(int, filter(None, visible_gpus.split(","))))

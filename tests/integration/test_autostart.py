@@ -91,7 +91,7 @@ def test_the_first_command_starts_the_daemon_and_the_next_finds_it(home: Home) -
     (pid,) = home.daemons()
     assert f"PID: {pid}" in out
     assert f"State: {home.root}/.local/state/rised" in out
-    assert f"Output: {home.root}/riseml/output" in out
+    assert f"Output: {home.root}/riseml-output" in out
     assert home.run("whoami")[0] == 0
     assert home.daemons() == [pid]
     assert (home.root / ".local/state/rised/rised.log").stat().st_size

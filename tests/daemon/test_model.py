@@ -1,0 +1,375 @@
+"""The daemon's core against a model, whatever people, jobs, disks, clocks and crashes do to it.
+
+`World` is the machine; what must hold is checked after every step, and in the end everything has to come to its end.
+"""
+
+import os
+import tempfile
+from collections import Counter
+from typing import Any
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from rised.queue import decide
+from rised.store.records import ExperimentRow, MemberRow
+from riseml_proto import ids
+from riseml_proto.config import parse_config
+from riseml_proto.states import TRANSITIONS, Reason, State, set_outcome
+from tests.daemon.world import Answer, Daemon, Process, Theatre
+
+GPUS = 4
+_FORWARD = list(State)
+
+_crashes = st.sampled_from([0] * 12 + list(range(1, 13)))
+"""The crash point, counted from now, at which the daemon dies; 0: at none."""
+_kills = st.one_of(
+    st.none(), st.none(), st.tuples(st.booleans(), st.integers(0, 12), st.integers(0, 3))
+)
+"""A kill in the middle of what happens: by force, after how many turns of the loop, of which member."""
+
+
+def riseml_yml(members: int, **train: Any) -> str:
+    given = "\n".join(f"  {key}: {value}" for key, value in train.items() if value is not None)
+    grid = f"  parameters: {{n: {list(range(members))}}}\n" if members else ""
+    return f"project: p\ntrain:\n  run: x\n{grid}{given}\n"
+
+
+class Sweeps(RuleBasedStateMachine):
+    """People submit and kill, jobs end, the daemon dies and comes back."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.directory = tempfile.TemporaryDirectory(prefix="riseml-model-")
+        self.theatre = Theatre(self.directory.name)
+        self.world = self.theatre.world
+        self.told: dict[int, str] = {}
+        """Experiments of which the client was told, and their riseml.yml."""
+        self.wished: set[tuple[int, int | None]] = set()
+        """Kills that were asked for, whether they were answered or not."""
+        self.kills: list[tuple[int, int | None, Answer[bool]]] = []
+        self.ended: dict[tuple[int, int], MemberRow] = {}
+        """What was once seen to have ended, which must stay so."""
+        self.outcomes: dict[int, ExperimentRow] = {}
+
+    @initialize(random=st.random_module())
+    def begin(self, random: object) -> None:
+        self.theatre.boot(GPUS)
+
+    def teardown(self) -> None:
+        try:
+            if not self.theatre.failed:
+                self.all_comes_to_an_end()
+        finally:
+            self.theatre.close()
+            self.directory.cleanup()
+
+    # What people do.
+
+    def up(self) -> bool:
+        return self.world.daemon is not None
+
+    @precondition(up)
+    @rule(
+        members=st.sampled_from([0, 1, 2, 3, 4, 4]),
+        concurrency=st.sampled_from([1, 2, 3, 3]),
+        gpus=st.sampled_from([0, 0, 0, 1, 1, 2, 3]),
+        cpus=st.sampled_from([0, 0.5, 3]),
+        retries=st.integers(0, 2),
+        limit=st.sampled_from([None, 60]),
+        crash=_crashes,
+        then_kill=_kills,
+    )
+    def submit(
+        self,
+        members: int,
+        concurrency: int,
+        gpus: int,
+        cpus: float,
+        retries: int,
+        limit: int | None,
+        crash: int,
+        then_kill: tuple[bool, int, int] | None,
+    ) -> None:
+        text = riseml_yml(
+            members,
+            concurrency=concurrency,
+            resources=f"{{gpus: {gpus}, cpus: {cpus}}}",
+            retries=retries,
+            time_limit=limit,
+        )
+        self.world.crash_in = crash
+        if then_kill:
+            (number,) = self.theatre.look(lambda d: [(d.store.last("u", None) or 0) + 1])
+            self.ask_to_kill(number, min(members, then_kill[2]) or None, *then_kill[:2], calm=False)
+        answer = self.theatre.ask(lambda daemon: daemon.submit(text))
+        if answer.value is not None:
+            self.told[answer.value] = text
+
+    @precondition(lambda self: self.up() and self.told)
+    @rule(
+        data=st.data(),
+        force=st.booleans(),
+        crash=_crashes,
+    )
+    def kill(self, data: st.DataObject, force: bool, crash: int) -> None:
+        unended = sorted(self.told.keys() - self.outcomes.keys())
+        number = data.draw(st.sampled_from(unended or sorted(self.told)), "experiment")
+        count = parse_config(self.told[number]).count
+        member = data.draw(st.sampled_from([None, *range(1, count + 1)]), "member")
+        self.world.crash_in = crash
+        self.ask_to_kill(number, member, force, 0)
+
+    def ask_to_kill(
+        self, number: int, member: int | None, force: bool, ticks: int, *, calm: bool = True
+    ) -> None:
+        """Ask for it so many turns of the daemon's loop after what is done next."""
+        self.wished.add((number, member))
+        answer = self.theatre.ask(
+            lambda d: d.scheduler.kill(number, member, force=force), ticks=ticks, calm=calm
+        )
+        self.kills.append((number, member, answer))
+
+    # What jobs do.
+
+    def running(self) -> list[Process]:
+        return [p for p in self.world.processes.values() if p.alive and p.begun]
+
+    @precondition(lambda self: bool(self.running()))
+    @rule(
+        data=st.data(),
+        code=st.sampled_from([0, 0, 0, 1, 137]),
+        leftovers=st.sampled_from([False, False, True]),
+        crash=_crashes,
+        then_kill=_kills,
+    )
+    def job_ends(
+        self,
+        data: st.DataObject,
+        code: int,
+        leftovers: bool,
+        crash: int,
+        then_kill: tuple[bool, int, int] | None,
+    ) -> None:
+        process = data.draw(st.sampled_from(self.running()))
+        if self.up() and then_kill:
+            number = int(process.key[0].partition(".")[0])
+            members = parse_config(self.told[number]).count if number in self.told else 0
+            self.ask_to_kill(number, min(members, then_kill[2]) or None, *then_kill[:2], calm=False)
+        self.world.crash_in = crash if self.up() else 0
+        self.theatre.do(lambda: process.die(code, leftovers=leftovers))
+
+    @precondition(lambda self: any(p.leftovers for p in self.world.processes.values()))
+    @rule(data=st.data())
+    def leftovers_end(self, data: st.DataObject) -> None:
+        left = [p for p in self.world.processes.values() if p.leftovers]
+        process = data.draw(st.sampled_from(left))
+        self.theatre.do(process.sweep)
+
+    @rule(
+        stubborn=st.booleans(),
+        start_fails=st.sampled_from([False, False, False, False, True]),
+        disk_full=st.sampled_from([False, False, False, False, True]),
+    )
+    def from_now_on(self, stubborn: bool, start_fails: bool, disk_full: bool) -> None:
+        self.world.stubborn, self.world.start_fails = stubborn, start_fails
+        self.world.disk_full = disk_full
+
+    # What happens to the machine.
+
+    @precondition(up)
+    @rule()
+    def crash(self) -> None:
+        self.theatre.crash()
+
+    @precondition(lambda self: not self.up())
+    @rule(gpus=st.sampled_from([GPUS, GPUS, 2]), crash=_crashes)
+    def boot(self, gpus: int, crash: int) -> None:
+        self.world.crash_in = crash
+        self.theatre.boot(gpus)
+
+    @precondition(lambda self: not self.up())
+    @rule()
+    def reboot(self) -> None:
+        self.theatre.do(self.world.reboot)
+
+    @rule(seconds=st.sampled_from([0.5, 2, 11, 100]))
+    def time_passes(self, seconds: float) -> None:
+        self.theatre.jump(seconds)
+
+    @rule(seconds=st.sampled_from([-86_400, -50, 50, 86_400]))
+    def someone_sets_the_clock(self, seconds: float) -> None:
+        self.world.wall_offset += seconds
+
+    # What must hold.
+
+    @invariant()
+    def all_is_well(self) -> None:
+        assert all(n == 1 for n in self.world.begun.values()), "an attempt began twice"
+        there = self.world.alive()
+        members = Counter(process.key[0] for process in there)
+        assert all(n == 1 for n in members.values()), f"a member runs twice: {members}"
+        gpus = Counter(gpu for process in there for gpu in process.gpus)
+        assert all(n == 1 for n in gpus.values()), f"a GPU has two jobs: {gpus}"
+        alive = Counter(int(process.key[0].partition(".")[0]) for process in there)
+        for number, text in self.told.items():
+            assert alive[number] <= parse_config(text).concurrency, f"too many of {number} run"
+        if self.up():
+            self.theatre.look(self.check_records)
+            self.theatre.look(self.check_resources)
+
+    def check_records(self, daemon: Daemon) -> None:
+        store = daemon.store
+        numbers = range(1, (store.last("u", None) or 0) + 1)
+        everything = {n: row for n in numbers if (row := store.experiment(n))}
+        assert self.told.keys() <= everything.keys(), "an acknowledged experiment is lost"
+        for row in everything.values():
+            members = store.members(row.id, 0, row.members)
+            for member in members:
+                self.check_member(daemon, row, member)
+            self.check_counts(daemon, row, members)
+            if row.members:
+                states = [e.state for e in store.events(row, 0, 10_000, 0)]
+                assert states == sorted(set(states), key=_FORWARD.index), "a set went backwards"
+        for number, killed, answer in self.kills:
+            if answer.came and not answer.error:
+                self.check_killed(daemon, everything[number], killed)
+
+    def check_member(self, daemon: Daemon, row: ExperimentRow, member: MemberRow) -> None:
+        name = ids.experiment_id(row.id, member.member)
+        events = daemon.store.events(row, 0, 10_000, member.member)
+        first = 1 if row.members else 0
+        state = State.PENDING if member.member == first else State.CREATED
+        began = []
+        for event in events:
+            assert event.state in TRANSITIONS[state], f"{name}: {state} to {event.state}"
+            state = event.state
+            began += [event.attempt] * (state is State.RUNNING)
+        assert began == sorted(set(began)), f"{name}: an attempt began twice"
+        if events:
+            assert (state, events[-1].attempt) == (member.state, member.attempt)
+        config = parse_config(row.config)
+        job = ids.job_id(row.id, member.member, "train")
+        ends = [self.world.codes.get((job, attempt), (False, 0)) for attempt in began]
+        failed = sum(begun and code != 0 for begun, code in ends)
+        assert failed <= config.retries + 1, f"{name} was tried too often"
+        if not member.state.ended:
+            assert (row.id, member.member) not in self.ended
+            return
+        assert self.ended.setdefault((row.id, member.member), member) == member
+        assert member.ended_ms is not None
+        begun, code = self.world.codes.get((job, member.attempt), (False, None))
+        if process := self.world.processes.get((job, member.attempt)):
+            begun, code = process.begun, process.code
+        match member.reason:
+            case Reason.COMPLETED:
+                assert (member.state, begun, code) == (State.FINISHED, True, 0)
+                assert member.exit_code == 0
+            case Reason.ERROR:
+                assert (member.state, begun, member.exit_code) == (State.FAILED, True, code)
+                assert code not in (0, None)
+            case Reason.LOST:
+                assert (member.state, begun, code) == (State.FAILED, True, None)
+            case Reason.TIME_LIMIT:
+                assert member.state is State.FAILED
+                assert config.time_limit is not None
+            case Reason.START_FAILED:
+                assert (member.state, begun) == (State.FAILED, False)
+            case _:
+                assert (member.state, member.reason) == (State.KILLED, Reason.KILLED)
+                who = member.member or None
+                assert {(row.id, who), (row.id, None)} & self.wished, f"nobody killed {name}"
+
+    def check_counts(self, daemon: Daemon, row: ExperimentRow, members: list[MemberRow]) -> None:
+        counts = Counter(member.state for member in members)
+        rowless = max(1, row.members) - len(members)
+        assert (row.finished, row.failed) == (counts[State.FINISHED], counts[State.FAILED])
+        assert counts[State.KILLED] <= row.killed <= counts[State.KILLED] + rowless * bool(row.kill)
+        shown = daemon.views.counts(row)
+        assert all(count > 0 for count in shown.values()), shown
+        assert sum(shown.values()) == max(1, row.members), shown
+        if row.ended_ms is None:
+            assert not row.state.ended
+            assert row.id in daemon.scheduler.experiments
+            assert row.id not in self.outcomes
+            return
+        assert row.id not in daemon.scheduler.experiments
+        assert self.outcomes.setdefault(row.id, row) == row
+        all_ended = {
+            State.FINISHED: row.finished,
+            State.FAILED: row.failed,
+            State.KILLED: row.killed,
+        }
+        assert sum(all_ended.values()) == max(1, row.members)
+        if row.members:
+            assert row.state is set_outcome(all_ended, killed=bool(row.kill))
+        else:
+            assert row.state is members[0].state
+
+    def check_killed(self, daemon: Daemon, row: ExperimentRow, member: int | None) -> None:
+        name = ids.experiment_id(row.id, member or 0)
+        if member is None:
+            assert row.state.ended, f"{name} was said to be killed"
+        else:
+            found = daemon.store.member(row.id, member)
+            state = found.state if found else State.KILLED if row.kill else State.CREATED
+            assert state.ended, f"{name} was said to be killed"
+        for process in self.world.alive():
+            assert not f"{process.key[0]}.".startswith(f"{name}."), f"{process.key} lives on"
+
+    def check_resources(self, daemon: Daemon) -> None:
+        scheduler = daemon.scheduler
+        running = {(e.number, m) for e in scheduler.experiments.values() for m in e.running}
+        grants = dict(scheduler.inventory.holders())
+        assert grants.keys() == running
+        held = {gpu for grant in grants.values() for gpu in grant.gpus}
+        assert scheduler.inventory.free_gpus == set(scheduler.inventory.gpus) - held
+        for process in self.world.alive():
+            assert held.issuperset(process.gpus), f"{process.key} lives, and its GPU is free"
+        for experiment in scheduler.experiments.values():
+            assert experiment.limiter.borrowed_tokens == len(experiment.running)
+            assert experiment.remaining >= 0
+        waiting = [e.waiting() for e in scheduler.experiments.values()]
+        assert not decide(waiting, scheduler.inventory.free).start, "something could start"
+
+    def all_comes_to_an_end(self) -> None:
+        """With room on the disk and jobs that end, nothing may be left after a while."""
+        world = self.world
+        world.disk_full = world.start_fails = world.stubborn = False
+        world.crash_in = 0
+        if self.up() and len(world.daemon.scheduler.inventory.gpus) < GPUS:  # type: ignore[union-attr]
+            self.theatre.crash()
+        if not self.up():
+            self.theatre.boot(GPUS)
+        for _ in range(200):
+            self.theatre.jump(20)
+            for process in self.running():
+                self.theatre.do(lambda process=process: process.die(0))  # type: ignore[misc]
+            if not self.theatre.look(lambda daemon: len(daemon.scheduler.experiments)):
+                break
+        self.all_is_well()
+        assert not self.theatre.look(lambda daemon: [r.id for r in daemon.store.unfinished()])
+        assert not self.theatre.look(lambda d: [*d.scheduler.inventory.holders()])
+        assert not world.processes, "something was left on the machine"
+        assert self.told.keys() <= self.outcomes.keys()
+
+
+def test_whatever_happens_the_records_and_the_machine_agree() -> None:
+    """More by hand: MODEL_EXAMPLES=2000 pytest tests/daemon/test_model.py."""
+    run_state_machine_as_test(
+        Sweeps,
+        settings=settings(
+            max_examples=int(os.environ.get("MODEL_EXAMPLES", "40")),
+            stateful_step_count=int(os.environ.get("MODEL_STEPS", "30")),
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
