@@ -21,10 +21,8 @@ from rised.clock import now_ms
 from rised.crashpoints import crash_point
 from rised.experiment import Experiment
 from rised.job import visible_gpus
-from rised.layout import make_directory, write_file
 from rised.log import log
 from rised.resources import Grant
-from rised.revisions.places import disk_may_be_full
 from rised.runners.base import Exit, Handle, Job
 from rised.starting import Ahead, Held
 from rised.store.records import Change, MemberRow
@@ -34,6 +32,8 @@ from riseml_proto.states import Reason, State, advance
 
 # A job that cannot start because the disk is full is tried again; the kernel does not tell when there is room.
 _FULL_DISK_SECONDS = 5.0
+# What comes next goes first; tidying up after a job can wait so long.
+_TIDY_SECONDS = 0.003
 
 
 class Lifecycle:
@@ -112,7 +112,6 @@ class Lifecycle:
             held = held or await starting.start(
                 self._shop, self._experiment, self._row.member, self._row.attempt, self._write
             )
-            self._make_output()
         except StorageFull as error:
             await self._let_go(held)
             return await self._wait_for_room(str(error))
@@ -160,16 +159,6 @@ class Lifecycle:
         await self._shop.ledger.write_surely(self._experiment, self._unwritten)
         self._unwritten.clear()
 
-    def _make_output(self) -> None:
-        """Make its output directory, its configuration in it. Raises `OSError`, `StorageFull`."""
-        experiment, member = self._experiment, self._row.member
-        output = self._shop.layout.output(experiment.row, member)
-        with disk_may_be_full(output):
-            make_directory(output)
-            text = experiment.configuration.text(experiment.params(member) or None)
-            write_file(output + "/riseml-configuration.yml", text.encode())
-        crash_point("output-made")
-
     def _job(self) -> Job:
         return starting.job(self._shop, self._experiment, self._row.member, self._row.attempt)
 
@@ -191,6 +180,8 @@ class Lifecycle:
         if not again:
             self._release()
         crash_point("before-clean")
+        if self._experiment.remaining:
+            await trio.sleep(_TIDY_SECONDS)
         await shop.runner.clean(job)
         return again
 

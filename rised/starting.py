@@ -5,12 +5,14 @@ long as nobody needs to know: nothing is written down, and if the daemon dies, t
 and goes. When its turn comes it is told its GPUs and given leave.
 """
 
+import contextlib
 import os
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
 import trio
 
+from rised.crashpoints import crash_point
 from rised.experiment import Experiment
 from rised.job import TRAIN, commands, environment
 from rised.layout import make_directory, write_file
@@ -21,6 +23,7 @@ from rised.workshop import Workshop
 from riseml_proto import ids
 from riseml_proto.errors import RisemlError
 
+CONFIGURATION = "riseml-configuration.yml"
 _IMAGE_IGNORED = "rised: image {} is ignored: jobs are processes here\n"
 
 
@@ -79,6 +82,11 @@ async def start(
     made = job(shop, experiment, member, attempt, files)
     if before_long and not shop.runner.starts_at_once(made):
         await before_long()
+    with disk_may_be_full(made.env["OUTPUT_DIR"]):
+        make_directory(made.env["OUTPUT_DIR"])
+        text = experiment.configuration.text(experiment.params(member) or None)
+        write_file(os.path.join(made.env["OUTPUT_DIR"], CONFIGURATION), text.encode())
+    crash_point("output-made")
     with disk_may_be_full(made.log):
         make_directory(os.path.dirname(made.log))
         if experiment.config.image and not shop.runs_images:
@@ -92,6 +100,11 @@ async def let_go(shop: Workshop, held: Held) -> None:
     await held.handle.wait()
     await held.handle.settle(0)
     await shop.runner.clean(held.job)
+    output = held.job.env["OUTPUT_DIR"]
+    with contextlib.suppress(OSError):
+        if os.listdir(output) == [CONFIGURATION]:  # else an earlier attempt's output is there
+            os.unlink(os.path.join(output, CONFIGURATION))
+            os.rmdir(output)
 
 
 class Ahead:

@@ -1,5 +1,8 @@
 """What starting and watching a job needs, handed around as one."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+
 from rised.bells import Bells
 from rised.layout import Layout
 from rised.ledger import Ledger
@@ -9,33 +12,21 @@ from rised.runners.base import Runner
 from rised.store.store import Store
 
 
+@dataclass(frozen=True)
 class Workshop:
-    """What every sub-experiment's life needs, in one place."""
+    """One daemon's."""
 
-    def __init__(
-        self,
-        store: Store,
-        ledger: Ledger,
-        runner: Runner,
-        revisions: Revisions,
-        watcher: LogWatcher,
-        layout: Layout,
-        bells: Bells,
-        *,
-        data_dir: str,
-        kill_grace: float,
-        gpu_uuids: dict[int, str | None],
-        runs_images: bool,
-    ) -> None:
-        """`kill_grace` counts seconds; `runs_images` is false where the runner ignores `image`."""
-        self.store = store
-        self.ledger = ledger
-        self.runner = runner
-        self.revisions = revisions
-        self.watcher = watcher
-        self.layout = layout
-        self.bells = bells
-        self.data_dir = data_dir
-        self.kill_grace = kill_grace
-        self.gpu_uuids = gpu_uuids
-        self.runs_images = runs_images
+    store: Store
+    ledger: Ledger
+    runner: Runner
+    revisions: Revisions
+    watcher: LogWatcher
+    layout: Layout
+    bells: Bells
+    data_dir: str
+    kill_grace: float
+    """Seconds from SIGTERM to SIGKILL."""
+    gpu_uuids: Mapping[int, str | None]
+    """Index → UUID of each GPU, None where nobody knows it."""
+    runs_images: bool
+    """False where the runner ignores `image`."""
