@@ -13,6 +13,7 @@ Each arrow can be cut by a crash; `resume` takes up from whatever row the crash 
 import json
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
+from typing import NamedTuple
 
 import trio
 
@@ -33,7 +34,18 @@ from riseml_proto.states import Reason, State, advance
 # A job that cannot start because the disk is full is tried again; the kernel does not tell when there is room.
 _FULL_DISK_SECONDS = 5.0
 # What comes next goes first; tidying up after a job can wait so long.
-_TIDY_SECONDS = 0.003
+_TIDY_SECONDS = 0.05
+
+
+class Place(NamedTuple):
+    """A sub-experiment's place among those that run."""
+
+    begun: Callable[[], None]
+    """To be called when its job may run."""
+    release: Callable[[], None]
+    """Gives back what it was granted; to be called once."""
+    calm: Callable[[], Awaitable[None]]
+    """Returns when no job is on its way to begin."""
 
 
 class Lifecycle:
@@ -46,20 +58,15 @@ class Lifecycle:
         row: MemberRow,
         grant: Grant,
         ahead: Ahead | None,
-        begun: Callable[[], None],
-        release: Callable[[], None],
+        place: Place,
     ) -> None:
-        """`row` is the database's, or a new one in state CREATED; `ahead` its job, if that was started before its turn.
-
-        `begun` is called when the job may run, `release` gives back the grant.
-        """
+        """`row` is the database's, or a new one in state CREATED; `ahead` its job, if that was started already."""
         self._shop = shop
         self._experiment = experiment
         self._row = row
         self._grant = grant
         self._ahead = ahead
-        self._begun = begun
-        self._release = release
+        self._place = place
         self._kill = row.kill
         self._unwritten: list[Change] = []
         self._patience = trio.CancelScope()
@@ -84,7 +91,7 @@ class Lifecycle:
                 if held := await self._take_ahead():
                     await starting.let_go(self._shop, held)
                 await self._end(State.KILLED, Reason.KILLED, None, None)
-                self._release()
+                self._place.release()
                 return
             again = await self._attempt()
 
@@ -94,7 +101,7 @@ class Lifecycle:
         assert self._row.handle is not None
         handle = await self._shop.runner.adopt(job, self._row.handle)
         log.info("job adopted", job=job.id, attempt=job.attempt)
-        self._begun()
+        self._place.begun()
         return await self._see_through(job, handle)
 
     async def _attempt(self) -> bool:
@@ -118,7 +125,7 @@ class Lifecycle:
         except (RisemlError, OSError) as error:
             await self._let_go(held)
             await self._end(State.FAILED, Reason.START_FAILED, str(error), None)
-            self._release()
+            self._place.release()
             return False
         job, handle = held
         try:
@@ -132,7 +139,7 @@ class Lifecycle:
         except BaseException:
             handle.close()
             raise
-        self._begun()
+        self._place.begun()
         return await self._see_through(job, handle)
 
     async def _take_ahead(self) -> Held | None:
@@ -178,10 +185,10 @@ class Lifecycle:
         again = await self._conclude(job, how, over)
         crash_point("after-end")
         if not again:
-            self._release()
+            self._place.release()
         crash_point("before-clean")
-        if self._experiment.remaining:
-            await trio.sleep(_TIDY_SECONDS)
+        with trio.move_on_after(_TIDY_SECONDS):
+            await self._place.calm()
         await shop.runner.clean(job)
         return again
 

@@ -6,6 +6,7 @@ them.
 """
 
 import json
+from functools import partial
 
 import trio
 
@@ -13,7 +14,7 @@ from rised.clock import now_ms
 from rised.crashpoints import crash_point
 from rised.experiment import Experiment
 from rised.ledger import Ledger
-from rised.lifecycle import Lifecycle
+from rised.lifecycle import Lifecycle, Place
 from rised.log import log
 from rised.queue import decide
 from rised.resources import Grant, Inventory
@@ -41,6 +42,7 @@ class Scheduler:
         self.inventory = inventory
         self.experiments: dict[int, Experiment] = {}
         self._changed = trio.Event()
+        self._calm = trio.Event()
         self._starting: set[tuple[int, int]] = set()
         self._ahead: dict[tuple[int, int], Ahead] = {}
         self._nursery: trio.Nursery | None = None
@@ -56,6 +58,7 @@ class Scheduler:
                     self._changed = trio.Event()
                     self._start_what_may()
                     if not self._starting:  # those go first
+                        self._calm.set()
                         self._start_ahead()
                     await self._changed.wait()
             finally:
@@ -111,26 +114,32 @@ class Scheduler:
     def _live(self, experiment: Experiment, row: MemberRow, grant: Grant) -> None:
         key = (experiment.number, row.member)
         experiment.limiter.acquire_on_behalf_of_nowait(key)
-
-        def begun() -> None:
-            self._starting.discard(key)
-            self._changed.set()
-
-        def release() -> None:
-            self._starting.discard(key)
-            del experiment.running[row.member]
-            self.inventory.give_back(key)
-            experiment.limiter.release_on_behalf_of(key)
-            if experiment.done.is_set():
-                self._forget(experiment)
-            self._changed.set()
-
         self._starting.add(key)
+        place = Place(partial(self._begun, key), partial(self._release, key), self._wait_for_calm)
         ahead = self._ahead.pop(key, None)
-        life = Lifecycle(self._shop, experiment, row, grant, ahead, begun, release)
+        life = Lifecycle(self._shop, experiment, row, grant, ahead, place)
         experiment.running[row.member] = life
         assert self._nursery is not None
         self._nursery.start_soon(life.run, name=ids.experiment_id(*key))
+
+    def _begun(self, key: tuple[int, int]) -> None:
+        self._starting.discard(key)
+        self._changed.set()
+
+    def _release(self, key: tuple[int, int]) -> None:
+        self._starting.discard(key)
+        experiment = self.experiments[key[0]]
+        del experiment.running[key[1]]
+        self.inventory.give_back(key)
+        experiment.limiter.release_on_behalf_of(key)
+        if experiment.done.is_set():
+            self._forget(experiment)
+        self._changed.set()
+        if self._calm.is_set():
+            self._calm = trio.Event()
+
+    async def _wait_for_calm(self) -> None:
+        await self._calm.wait()
 
     def _note_waiting(self, experiment: Experiment, why: str) -> None:
         experiment.why = why

@@ -44,24 +44,25 @@ _OTHER_BOOT = -1
 # $1 exit file, $2 control group or empty, $3 working directory, $4 limit on open files, then the commands.
 # TERM, INT and HUP reach the whole session; the shell outlives its command to write down how that ended.
 # It joins its group while it still waits: that can take the kernel many milliseconds.
-# `1<>` opens without truncating. The subshell keeps a command's `exit`, `cd` and variables to itself.
+# `1<>` opens without truncating. The subshell keeps a command's `exit`, `cd` and variables to itself. The script's
+# variables have names that no job's have: a shell passes on one that it was given with the value that it has now.
 SCRIPT = """\
 [ -z "$2" ] || echo 0 >"$2/cgroup.procs" || exit 0
 cd "$3" || exit 0
 ulimit -S -n "$4"
 trap : TERM INT HUP
-read -r leave CUDA_VISIBLE_DEVICES || exit 0
+read -r _riseml_leave CUDA_VISIBLE_DEVICES || exit 0
 exec </dev/null
-exit_file=$1
-printf 'run\\n' 1<>"$exit_file"
+_riseml_exit=$1
+printf 'run\\n' 1<>"$_riseml_exit"
 shift 4
-code=0
-for command; do
-  (set --; eval "$command")
-  code=$?
-  [ "$code" = 0 ] || break
+_riseml_code=0
+for _riseml_command; do
+  (set --; eval "$_riseml_command")
+  _riseml_code=$?
+  [ "$_riseml_code" = 0 ] || break
 done
-printf '%-3d\\n' "$code" 1<>"$exit_file"
+printf '%-3d\\n' "$_riseml_code" 1<>"$_riseml_exit"
 """
 
 
@@ -306,7 +307,9 @@ class ProcessHandle:
         if text == b"run":
             # The shell itself was killed, for example for want of memory. Only its parent knows by what.
             return Exit(begun=True, code=status if status else None)
-        return Exit(begun=True, code=int(text))
+        text = text.strip()
+        known = text.isdigit() and int(text) <= 255  # a job can write here, too
+        return Exit(begun=True, code=int(text) if known else None)
 
     async def kill(self, grace: float) -> None:
         """SIGTERM, `grace` seconds, SIGKILL."""
