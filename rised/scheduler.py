@@ -155,7 +155,9 @@ class Scheduler:
                 log.warning("cannot write that a job waits", error=str(error))
 
     def _forget(self, experiment: Experiment) -> None:
-        del self.experiments[experiment.number]
+        """Drop an experiment that has ended, if nobody has yet: its last member's end and a kill may both come here."""
+        if self.experiments.pop(experiment.number, None) is None:
+            return
         self._drop_ahead(experiment.number)
         row = experiment.row
         assert self._nursery is not None
@@ -196,7 +198,7 @@ class Scheduler:
         await self._flush_kill()
         for run in list(experiment.running.values()):
             run.kill(force)
-        if experiment.done.is_set() and experiment.number in self.experiments:
+        if experiment.done.is_set():
             self._forget(experiment)
             self._changed.set()
         await experiment.done.wait()
