@@ -70,6 +70,8 @@ async def run(settings: Settings, ready: Callable[[], None]) -> None:
             kill_grace=settings.kill_grace,
             gpu_uuids={gpu.index: gpu.uuid for gpu in found},
             runs_images=False,
+            state_dir=settings.state_dir,
+            min_free=settings.min_free,
         )
         inventory = Inventory(
             cpus=_cpus() if settings.cpus is None else settings.cpus,

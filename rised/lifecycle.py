@@ -119,6 +119,7 @@ class Lifecycle:
             held = held or await starting.start(
                 self._shop, self._experiment, self._row.member, self._row.attempt, self._write
             )
+            starting.make_output(self._experiment, self._row.member, held.job)
         except StorageFull as error:
             await self._let_go(held)
             return await self._wait_for_room(str(error))
@@ -134,6 +135,7 @@ class Lifecycle:
             await self._shop.store.sync_start()
             crash_point("before-go")
             if not self._kill:
+                starting.tell_of_image(self._shop, self._experiment, job)
                 handle.go(visible_gpus(self._grant))
             crash_point("after-go")
         except BaseException:

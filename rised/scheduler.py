@@ -27,6 +27,7 @@ from riseml_proto.errors import NotFound, RisemlError, StorageFull
 from riseml_proto.states import State
 
 _RETRY_SECONDS = 1.0
+_STOP_SECONDS = 2.0
 _MOST_AHEAD = 4
 """Jobs that are started ahead of their turn at any time; each costs a waiting shell and a working copy."""
 
@@ -62,8 +63,9 @@ class Scheduler:
                         self._start_ahead()
                     await self._changed.wait()
             finally:
-                for ahead in self._ahead.values():
-                    ahead.close()
+                with trio.move_on_after(_STOP_SECONDS, shield=True):
+                    for ahead in self._ahead.values():
+                        await ahead.drop()
 
     def add(self, experiment: Experiment) -> None:
         """Take in one that is on disk."""

@@ -21,9 +21,8 @@ from rised.revisions.places import disk_may_be_full
 from rised.runners.base import Handle, Job
 from rised.workshop import Workshop
 from riseml_proto import ids
-from riseml_proto.errors import RisemlError
+from riseml_proto.errors import RisemlError, StorageFull
 
-CONFIGURATION = "riseml-configuration.yml"
 _IMAGE_IGNORED = "rised: image {} is ignored: jobs are processes here\n"
 
 
@@ -82,16 +81,26 @@ async def start(
     made = job(shop, experiment, member, attempt, files)
     if before_long and not shop.runner.starts_at_once(made):
         await before_long()
-    with disk_may_be_full(made.env["OUTPUT_DIR"]):
-        make_directory(made.env["OUTPUT_DIR"])
-        text = experiment.configuration.text(experiment.params(member) or None)
-        write_file(os.path.join(made.env["OUTPUT_DIR"], CONFIGURATION), text.encode())
-    crash_point("output-made")
     with disk_may_be_full(made.log):
         make_directory(os.path.dirname(made.log))
-        if experiment.config.image and not shop.runs_images:
-            write_file(made.log, _IMAGE_IGNORED.format(experiment.config.image).encode())
     return Held(made, await shop.runner.start(made))
+
+
+def make_output(experiment: Experiment, member: int, made: Job) -> None:
+    """Make the output directory of a job that is about to begin. Raises `OSError`, `StorageFull`."""
+    output = made.env["OUTPUT_DIR"]
+    with disk_may_be_full(output):
+        make_directory(output)
+        text = experiment.configuration.text(experiment.params(member) or None)
+        write_file(os.path.join(output, "riseml-configuration.yml"), text.encode())
+    crash_point("output-made")
+
+
+def tell_of_image(shop: Workshop, experiment: Experiment, made: Job) -> None:
+    """Say in the log of a job that is about to begin that its image is ignored."""
+    if experiment.config.image and not shop.runs_images:
+        with contextlib.suppress(OSError), open(made.log, "a", encoding="utf-8") as file:
+            file.write(_IMAGE_IGNORED.format(experiment.config.image))
 
 
 async def let_go(shop: Workshop, held: Held) -> None:
@@ -100,11 +109,6 @@ async def let_go(shop: Workshop, held: Held) -> None:
     await held.handle.wait()
     await held.handle.settle(0)
     await shop.runner.clean(held.job)
-    output = held.job.env["OUTPUT_DIR"]
-    with contextlib.suppress(OSError):
-        if os.listdir(output) == [CONFIGURATION]:  # else an earlier attempt's output is there
-            os.unlink(os.path.join(output, CONFIGURATION))
-            os.rmdir(output)
 
 
 class Ahead:
@@ -124,6 +128,8 @@ class Ahead:
         shop, experiment, member = self._shop, self._experiment, self._member
         attempt = next_attempt(shop, experiment, member, 0)
         try:
+            if not shop.has_room():
+                raise StorageFull("the disk is nearly full")
             self._held = await start(shop, experiment, member, attempt)
         except (RisemlError, OSError) as error:
             log.info("not started ahead", experiment=experiment.number, why=str(error))
@@ -148,8 +154,3 @@ class Ahead:
         if self._held:
             held, self._held = self._held, None
             await let_go(self._shop, held)
-
-    def close(self) -> None:
-        """Let go of it at once; its shell ends by itself."""
-        if self._held:
-            self._held.handle.close()

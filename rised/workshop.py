@@ -1,5 +1,6 @@
 """What starting and watching a job needs, handed around as one."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -30,3 +31,11 @@ class Workshop:
     """Index → UUID of each GPU, None where nobody knows it."""
     runs_images: bool
     """False where the runner ignores `image`."""
+    state_dir: str
+    min_free: int
+    """MiB of disk below which nothing is made that is not needed now."""
+
+    def has_room(self) -> bool:
+        """Whether more than `min_free` is free where working copies are made."""
+        found = os.statvfs(self.state_dir)
+        return found.f_bavail * found.f_frsize >> 20 > self.min_free

@@ -4,6 +4,12 @@ Exit codes: 0 done, 2 a `RisemlError` (its text is printed after `riseml: `), 13
 reads the output any more; a command may have others of its own. No traceback ever reaches a user.
 """
 
+# Until `main` can catch it, Ctrl+C ends the program as it ends others, not with a traceback out of an import.
+import signal
+
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+# ruff: noqa: E402
 import argparse
 import importlib
 import os
@@ -39,6 +45,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         if hasattr(stream, "reconfigure"):  # a job may print what the terminal's encoding cannot
             stream.reconfigure(errors="backslashreplace")
     try:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         code = _run(sys.argv[1:] if argv is None else list(argv))
         sys.stdout.flush()
     except RisemlError as error:

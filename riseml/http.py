@@ -11,6 +11,7 @@ used again; it serves one request at a time, and one whose reply was not read to
 import os
 import select
 import socket
+import stat
 import struct
 from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
@@ -310,7 +311,10 @@ def _membership(path: str) -> str:
     import grp
 
     try:
-        group = grp.getgrgid(os.stat(path).st_gid).gr_name
+        found = os.stat(path)
+        group = grp.getgrgid(found.st_gid).gr_name
     except (OSError, KeyError):
         return "ask who runs it for permission"
+    if not found.st_mode & stat.S_IWGRP:
+        return "it serves its own user alone"
     return f"ask who runs it to add you to the group {group}, then log in again"

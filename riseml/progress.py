@@ -36,7 +36,11 @@ def plural(count: int, noun: str) -> str:
 
 
 class SyncLine:
-    """Use it in a `with`: the line begins with that and ends with it, in `done` or `failed`."""
+    """Use it in a `with`: the line begins with that and ends with it, in `done` or `failed`.
+
+    Where it does not go to a terminal it is written at the end, whole: what it goes to may be one of the project's own
+    files (`riseml train | tee train.log`), which must not change while it is synced.
+    """
 
     def __init__(
         self, size: int, count: int, out: TextIO | None = None, *, patience: float = PATIENCE
@@ -51,8 +55,9 @@ class SyncLine:
         self._bar: Progress | None = None
 
     def __enter__(self) -> Self:
-        self._out.write(self._text)
-        self._out.flush()
+        if self._out.isatty():
+            self._out.write(self._text)
+            self._out.flush()
         return self
 
     def __exit__(
@@ -64,7 +69,8 @@ class SyncLine:
         if self._bar:
             self._bar.stop()  # it leaves nothing on the screen but the cursor where the line was
             self._out.write(f"\r\x1b[K{self._text}")
-        self._out.write("done\n" if error is None else "failed\n")
+        begun = "" if self._out.isatty() else self._text
+        self._out.write(begun + ("done\n" if error is None else "failed\n"))
         self._out.flush()
 
     def start(self, step: str, total: int) -> None:

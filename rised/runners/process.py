@@ -43,6 +43,7 @@ _OTHER_BOOT = -1
 
 # $1 exit file, $2 control group or empty, $3 working directory, $4 limit on open files, then the commands.
 # TERM, INT and HUP reach the whole session; the shell outlives its command to write down how that ended.
+# While it waits they are not for it: its arguments look like the job's to a `pkill -f`.
 # It joins its group while it still waits: that can take the kernel many milliseconds.
 # `1<>` opens without truncating. The subshell keeps a command's `exit`, `cd` and variables to itself. The script's
 # variables have names that no job's have: a shell passes on one that it was given with the value that it has now.
@@ -50,8 +51,9 @@ SCRIPT = """\
 [ -z "$2" ] || echo 0 >"$2/cgroup.procs" || exit 0
 cd "$3" || exit 0
 ulimit -S -n "$4"
-trap : TERM INT HUP
+trap '' TERM INT HUP
 read -r _riseml_leave CUDA_VISIBLE_DEVICES || exit 0
+trap : TERM INT HUP
 exec </dev/null
 _riseml_exit=$1
 printf 'run\\n' 1<>"$_riseml_exit"
@@ -122,7 +124,9 @@ class ProcessRunner:
                     await trio.to_thread.run_sync(copy_tree, job.files, self._directory(job))
                 return self._spawn(job, self._make_cgroup(job), exit_file)
         except OSError as error:
-            raise StartFailed(f"{error.filename or SHELL}: {error.strerror}") from error
+            raise StartFailed(
+                f"{os.fsdecode(error.filename or SHELL)}: {error.strerror}"
+            ) from error
 
     def _take_exit_file(self, job: Job) -> str:
         if self._free_exit_files:
@@ -139,7 +143,10 @@ class ProcessRunner:
         if not self._cgroup:
             return None
         path = os.path.join(self._cgroup, job.key)
-        os.mkdir(path)
+        try:
+            os.mkdir(path)
+        except FileExistsError:  # a shell that waited when its daemon died, and has not gone yet
+            CgroupTree(path).kill_now()
         return path
 
     def _spawn(self, job: Job, cgroup: str | None, exit_file: str) -> "ProcessHandle":
@@ -202,7 +209,9 @@ class ProcessRunner:
         if self._cgroup:
             for entry in list(os.scandir(self._cgroup)):
                 if entry.is_dir() and entry.name not in kept:
-                    CgroupTree(entry.path).remove()
+                    group = CgroupTree(entry.path)
+                    group.kill_now()
+                    group.remove()
 
     def close(self) -> None:
         """Remove the group that held the jobs' groups, unless jobs run on in it."""
@@ -297,7 +306,7 @@ class ProcessHandle:
                 text, _, rest = os.read(fd, 512).partition(b"\n")
             finally:
                 os.close(fd)
-        except FileNotFoundError:
+        except OSError:  # the job has removed it, or made something else of it
             return Exit(begun=True, code=None)
         if rest.partition(b"\n")[0] != self._key:
             return Exit(begun=True, code=None)

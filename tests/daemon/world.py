@@ -314,6 +314,8 @@ class Daemon:
             kill_grace=GRACE,
             gpu_uuids=dict.fromkeys(range(gpus)),
             runs_images=False,
+            state_dir="/",
+            min_free=0,
         )
         self.scheduler = Scheduler(
             self.store, self.ledger, shop, Inventory(8.0, 8000, tuple(range(gpus)))
