@@ -5,7 +5,7 @@ import os
 import shutil
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -200,6 +200,15 @@ def test_a_newer_database_is_refused(tmp_path: Path) -> None:
         Store(str(tmp_path))
 
 
+PATIENCE = 5.0
+"""Seconds after which something that should have happened counts as not happening."""
+
+
+async def in_time(main: Callable[[], Awaitable[None]]) -> None:
+    with trio.fail_after(PATIENCE):
+        await main()
+
+
 class SlowDisk:
     """Counts flushes and holds them up until they are let go."""
 
@@ -211,7 +220,7 @@ class SlowDisk:
 
     def _wait(self, fd: int) -> None:
         self.begun.append(fd)
-        self.may_end.acquire()
+        self.may_end.acquire(timeout=PATIENCE)
         self._flush(fd)
 
 
@@ -242,7 +251,7 @@ def test_callers_that_come_while_a_flush_runs_share_the_next(
         assert sorted(done) == [0, 1, 2, 3, 4, 5]
         assert len(disk.begun) == 2
 
-    trio.run(main)
+    trio.run(in_time, main)
 
 
 def test_a_start_in_a_storm_does_not_wait_and_is_flushed_a_moment_later(
@@ -264,7 +273,7 @@ def test_a_start_in_a_storm_does_not_wait_and_is_flushed_a_moment_later(
             disk.may_end.release()
             nursery.cancel_scope.cancel()
 
-    trio.run(main)
+    trio.run(in_time, main)
 
 
 def test_a_disk_that_refuses_a_flush_is_told_of(

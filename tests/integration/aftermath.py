@@ -132,7 +132,9 @@ class Gate:
 
 def refused(box: Box) -> str:
     """What a daemon says that will not start."""
-    done = subprocess.run(box.argv(), env=box.env, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        box.argv(), env=box.env, capture_output=True, text=True, timeout=PATIENCE, check=False
+    )
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     assert done.stderr.count("\n") == 1

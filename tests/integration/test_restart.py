@@ -177,7 +177,7 @@ train:
   env: {RAN: %s, GATE: %s}
   run: |
     touch "$RAN"; n=$(wc -l <"$RAN"); echo "$EXPERIMENT_ID" >>"$RAN"; echo "number $n"
-    cat <"$GATE$n"; [ "$n" = 2 ]
+    cat <"$GATE$n"; exit 9
 """
 
 
@@ -193,9 +193,12 @@ def test_retries_are_counted_over_restarts(make_box: MakeBox) -> None:
         gate.open()
         wait_until_gone(jobs)
         box.start()
-    entries = list(box.entries("1"))
-    assert members(box)[0]["exit_code"] == 0
-    assert members(box)[0]["state"] == "FINISHED"
+    entries = []
+    for entry in box.entries("1"):
+        entries.append(entry)
+        assert "number 3" not in str(entry)
+    assert members(box)[0]["exit_code"] == 9
+    assert members(box)[0]["state"] == "FAILED"
     box.stop()
     assert output(entries) == {"1.train": ["number 0", "number 1", "number 2"]}
     assert ran(box) == ["1", "1", "1"]

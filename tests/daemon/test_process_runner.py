@@ -1,0 +1,375 @@
+"""The process runner by itself: held back, let go, adopted, settled; and trees that are not what they seem."""
+
+import ctypes
+import os
+import subprocess
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+import trio
+
+from rised.runners import process as process_runner
+from rised.runners.base import Exit, Job, StartFailed
+from rised.runners.children import Children
+from rised.runners.process import Identity, ProcessHandle, ProcessRunner
+from rised.runners.processes import Stat, boot_id, pidfd, stat
+from rised.runners.trees import MARK, CgroupTree, SessionTree, delegated_cgroup, end
+
+
+@pytest.fixture(params=["cgroup", "session"])
+def place(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Path]:
+    """A state directory for runners that have a control group, or none."""
+    if request.param == "session":
+        monkeypatch.setattr(process_runner, "delegated_cgroup", lambda _: None)
+    elif delegated_cgroup("rised-probe-of-tests") is None:
+        pytest.skip("needs the right to make control groups")
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files" / "hello").write_text("hello\n")
+    yield tmp_path
+    ctypes.CDLL(None).prctl(36, 0, 0, 0, 0)
+
+
+def job(place: Path, *commands: str, attempt: int = 1, **env: str) -> Job:
+    return Job(
+        id="1.2.train",
+        attempt=attempt,
+        commands=commands,
+        env={"PATH": os.environ["PATH"], "CUDA_VISIBLE_DEVICES": "", **env},
+        files=str(place / "files"),
+        log=str(place / f"log.{attempt}"),
+    )
+
+
+def output(made: Job) -> str:
+    return Path(made.log).read_text()
+
+
+def run(place: Path, test: Callable[[ProcessRunner], Awaitable[None]]) -> None:
+    """One life of a daemon, as far as its runner goes."""
+
+    async def main() -> None:
+        with trio.fail_after(20):
+            async with trio.open_nursery() as nursery:
+                children = Children()
+                await nursery.start(children.run)
+                runner = ProcessRunner(str(place), f"tests{os.getpid()}", children, 1024)
+                try:
+                    await test(runner)
+                finally:
+                    runner.close()
+                nursery.cancel_scope.cancel()
+
+    trio.run(main)
+
+
+async def finish(runner: ProcessRunner, made: Job, handle: ProcessHandle) -> Exit:
+    how = await handle.wait()
+    await handle.settle(0)
+    handle.close()
+    await runner.clean(made)
+    return how
+
+
+def assert_clean(place: Path, runner: ProcessRunner) -> None:
+    assert os.listdir(place / "work") == []
+    group = runner._cgroup
+    if group:
+        assert [entry.name for entry in os.scandir(group) if entry.is_dir()] == []
+
+
+def test_it_begins_only_when_it_has_leave_and_in_a_copy_of_its_own(place: Path) -> None:
+    made = job(place, "cat hello; echo mine > hello; echo $CUDA_VISIBLE_DEVICES", "cat hello")
+
+    async def test(runner: ProcessRunner) -> None:
+        handle = await runner.start(made)
+        assert handle.waits
+        assert output(made) == ""
+        handle.go("2,3")
+        assert await finish(runner, made, handle) == Exit(begun=True, code=0)
+        assert_clean(place, runner)
+
+    run(place, test)
+    assert output(made) == "hello\n2,3\nmine\n"
+    assert (place / "files" / "hello").read_text() == "hello\n"
+
+
+def test_one_that_is_never_let_go_ends_without_having_begun(place: Path) -> None:
+    made = job(place, "echo no")
+
+    async def test(runner: ProcessRunner) -> None:
+        handle = await runner.start(made)
+        handle.close()
+        how = await finish(runner, made, handle)
+        assert not how.begun
+        assert_clean(place, runner)
+
+    run(place, test)
+    assert output(made) == ""
+
+
+def test_the_daemons_end_lets_what_runs_run_on_and_ends_what_was_not_let_go(place: Path) -> None:
+    """The pipe ends with the daemon, and the next one adopts both."""
+    running = job(place, f"echo up; read x < {place}/fifo; exit 7")
+    held = job(place, "echo no", attempt=2)
+    os.mkfifo(place / "fifo")
+    identities = []
+
+    async def first(runner: ProcessRunner) -> None:
+        one, two = await runner.start(running), await runner.start(held)
+        identities.extend([one.identity, two.identity])
+        one.go("")
+        two.close()
+
+    async def second(runner: ProcessRunner) -> None:
+        runner.sweep(dict(zip((running.key, held.key), identities, strict=True)))
+        one = await runner.adopt(running, identities[0])
+        two = await runner.adopt(held, identities[1])
+        assert await finish(runner, held, two) == Exit(begun=False, code=None)
+        await trio.Path(place / "fifo").write_text("go\n")
+        assert await finish(runner, running, one) == Exit(begun=True, code=7)
+        assert_clean(place, runner)
+
+    run(place, first)
+    run(place, second)
+    assert output(running) == "up\n"
+
+
+def test_an_adopted_one_is_killed_with_all_that_it_started(place: Path) -> None:
+    made = job(place, f"setsid sleep 1000 & echo $! > {place}/pid; echo > {place}/fifo; wait")
+    os.mkfifo(place / "fifo")
+    identities = []
+
+    async def first(runner: ProcessRunner) -> None:
+        handle = await runner.start(made)
+        identities.append(handle.identity)
+        handle.go("")
+        await trio.Path(place / "fifo").read_text()
+
+    async def second(runner: ProcessRunner) -> None:
+        runner.sweep({made.key: identities[0]})
+        handle = await runner.adopt(made, identities[0])
+        await handle.kill(0)
+        assert await finish(runner, made, handle) == Exit(begun=True, code=None)
+        found = stat(int((place / "pid").read_text()))
+        assert found is None or found.gone
+        assert_clean(place, runner)
+
+    run(place, first)
+    run(place, second)
+
+
+def test_after_a_reboot_what_ended_is_believed_and_what_ran_is_lost(place: Path) -> None:
+    ended, ran = job(place, "exit 0"), job(place, "exit 0", attempt=2)
+    identities = {}
+
+    async def first(runner: ProcessRunner) -> None:
+        for made in (ended, ran):
+            handle = await runner.start(made)
+            identities[made.key] = handle.identity
+            handle.go("")
+            await handle.wait()
+            await handle.settle(0)
+
+    async def second(runner: ProcessRunner) -> None:
+        for made, how in ((ended, Exit(begun=True, code=0)), (ran, Exit(begun=True, code=None))):
+            text = identities[made.key].replace(boot_id(), "another-boot")
+            assert await finish(runner, made, await runner.adopt(made, text)) == how
+
+    run(place, first)
+    exit_file = Path(msgspec.json.decode(identities[ran.key], type=Identity).exit_file)
+    exit_file.write_bytes(exit_file.read_bytes().replace(b"0  \n", b"run\n"))
+    run(place, second)
+
+
+def test_the_exit_code_of_another_job_is_never_taken_for_its_own(place: Path) -> None:
+    """Exit files are used again, and the disk may hold an older content after a loss of power."""
+    made, other = job(place, "exit 0"), job(place, "exit 0", attempt=2)
+
+    async def test(runner: ProcessRunner) -> None:
+        handle = await runner.start(made)
+        handle.go("")
+        await handle.wait()
+        adopted = await runner.adopt(other, handle.identity)
+        assert await adopted.wait() == Exit(begun=True, code=None)
+        await finish(runner, made, handle)
+
+    run(place, test)
+
+
+def test_what_is_in_the_way_is_named(place: Path) -> None:
+    async def test(runner: ProcessRunner) -> None:
+        (place / "work" / "1.2.train.1").mkdir()
+        with pytest.raises(StartFailed, match=r"work/1\.2\.train\.1: File exists"):
+            await runner.start(job(place, "true"))
+        await runner.clean(job(place, "true"))
+        long = job(place, "true", attempt=2)._replace(commands=["x" * (1 << 21)])
+        with pytest.raises(StartFailed, match="Argument list too long"):
+            await runner.start(long)
+        await runner.clean(long)
+        assert_clean(place, runner)
+
+    run(place, test)
+
+
+def test_its_open_files_are_limited_as_the_daemons_were_at_first(place: Path) -> None:
+    made = job(place, "ulimit -S -n")
+
+    async def test(runner: ProcessRunner) -> None:
+        handle = await runner.start(made)
+        handle.go("")
+        await finish(runner, made, handle)
+
+    run(place, test)
+    assert output(made) == "1024\n"
+
+
+def test_a_sweep_removes_what_nobody_keeps(place: Path) -> None:
+    kept = job(place, "true")
+
+    async def test(runner: ProcessRunner) -> None:
+        handle = await runner.start(kept)
+        (place / "work" / "9.train.1" / "deep").mkdir(parents=True)
+        (place / "run" / "77").touch()
+        if runner._cgroup:
+            os.mkdir(os.path.join(runner._cgroup, "9.train.1"))
+        runner.sweep({kept.key: handle.identity})
+        assert os.listdir(place / "work") == [kept.key]
+        assert os.listdir(place / "run") == ["0"]
+        handle.close()
+        await finish(runner, kept, handle)
+        assert_clean(place, runner)
+
+    run(place, test)
+
+
+# Trees.
+
+
+class Changing:
+    """A tree that shows other processes at each look."""
+
+    def __init__(self, *looks: list[int]) -> None:
+        self._looks = list(looks)
+
+    def pids(self) -> list[int]:
+        return self._looks.pop(0) if self._looks else []
+
+    def strike(self) -> None:
+        """Reaches nothing."""
+
+
+@pytest.fixture
+def bystander() -> Iterator[subprocess.Popen[bytes]]:
+    """A process that dies of any signal."""
+    with subprocess.Popen(["sleep", "1000"], start_new_session=True) as one:
+        yield one
+        one.kill()
+
+
+@pytest.mark.parametrize("grace", [0, 5])
+def test_a_pid_that_is_not_the_trees_at_a_second_look_gets_no_signal(
+    bystander: subprocess.Popen[bytes], grace: float
+) -> None:
+    """Its process has ended after the first look, and the bystander took its number."""
+    trio.run(end, Changing([bystander.pid], []), grace)
+    assert bystander.poll() is None
+
+
+def test_processes_that_come_and_go_are_looked_for_until_none_is_left(
+    bystander: subprocess.Popen[bytes],
+) -> None:
+    """At no two looks the same one: that there is none to signal does not mean that there is none."""
+    gone = 1 << 22  # more than any pid
+    pid = bystander.pid
+    trio.run(end, Changing([gone], [gone - 1], [], [pid], [pid]), 0)
+    assert bystander.poll() is None, "the tree was empty at the third look"
+    trio.run(end, Changing([gone], [gone - 1], [pid], [pid]), 0)
+    assert bystander.wait(10) == -9
+
+
+def test_a_recycled_leader_and_its_session_are_not_the_jobs(
+    bystander: subprocess.Popen[bytes],
+) -> None:
+    found = stat(bystander.pid)
+    assert found is not None
+    mine = SessionTree(bystander.pid, found.start, "x", "/nowhere", "/nowhere")
+    assert mine.pids() == [bystander.pid]
+    other = SessionTree(bystander.pid, found.start - 1, "x", "/nowhere", "/nowhere")
+    assert other.pids() == []
+    other.strike()
+    group = CgroupTree("/nowhere", bystander.pid, found.start - 1)
+    assert group.pids() == []
+    trio.run(end, other, 0)
+    trio.run(end, group, 0)
+    assert bystander.poll() is None
+
+
+def test_the_mark_is_compared_as_a_whole() -> None:
+    with subprocess.Popen(["sleep", "1000"], env={MARK: "i/1.1.train.10"}) as one:
+        try:
+            (found,) = [SessionTree(1 << 22, 0, "i/1.1.train.10", "/nowhere", "/nowhere").pids()]
+            assert found == [one.pid]
+            assert SessionTree(1 << 22, 0, "i/1.1.train.1", "/nowhere", "/nowhere").pids() == []
+        finally:
+            one.kill()
+
+
+def test_who_looks_at_a_jobs_directory_or_reads_its_log_is_not_of_the_job(tmp_path: Path) -> None:
+    """A person's shell in the working directory, and `tail -f`, must live on."""
+    log = tmp_path / "log"
+    log.touch()
+    shell = ["sh", "-c", "sleep 1000 & wait"]  # its child's parent is not this process
+    with (
+        subprocess.Popen(shell, cwd=tmp_path, start_new_session=True) as person,
+        subprocess.Popen(["tail", "-f", str(log)], stdout=subprocess.DEVNULL) as tail,
+    ):
+        try:
+            tree = SessionTree(1 << 22, 0, "x", str(tmp_path / "work"), str(log))
+            assert tree.pids() == []
+        finally:
+            os.killpg(person.pid, 9)
+            tail.kill()
+
+
+def test_who_writes_to_its_log_is_of_the_job_whatever_else_it_dropped(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    with (
+        log.open("w") as out,
+        subprocess.Popen(["env", "-i", "setsid", "sleep", "1000"], stdout=out) as one,
+    ):
+        try:
+            tree = SessionTree(1 << 22, 0, "x", "/nowhere", str(log))
+            assert tree.pids() == [one.pid]
+            log.unlink()
+            assert tree.pids() == [one.pid]
+        finally:
+            one.kill()
+
+
+def test_a_zombie_is_gone_but_not_while_one_of_its_threads_lives() -> None:
+    assert Stat("Z", 1, 1, 0, 1).gone
+    assert not Stat("Z", 1, 1, 0, 2).gone
+    assert not Stat("S", 1, 1, 0, 1).gone
+
+
+def test_a_process_that_is_not_there_has_no_stat_and_no_descriptor() -> None:
+    assert stat(1 << 22) is None
+    with pidfd(1 << 22) as fd:
+        assert fd is None
+
+
+def test_a_programs_name_cannot_forge_its_stat(tmp_path: Path) -> None:
+    program = tmp_path / "a) S 1 1"
+    program.write_bytes(Path("/bin/sleep").resolve().read_bytes())
+    program.chmod(0o755)
+    with subprocess.Popen([str(program), "1000"], start_new_session=True) as one:
+        try:
+            found = stat(one.pid)
+            assert found is not None
+            assert (found.parent, found.session) == (os.getpid(), one.pid)
+        finally:
+            one.kill()
