@@ -8,6 +8,7 @@ import json
 import os
 import select
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -201,4 +202,20 @@ class Box:
         for pid in self.processes():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+        self._remove_cgroups()
         subprocess.run(["rm", "-rf", str(self._short)], check=True)
+
+    def _remove_cgroups(self) -> None:
+        """Jobs that were to run on had groups, which only the next daemon would have removed."""
+        with contextlib.suppress(sqlite3.Error), contextlib.closing(self._database()) as database:
+            query = "SELECT value FROM meta WHERE name = 'instance'"
+            groups = [f"rised-{instance}" for (instance,) in database.execute(query)]
+            mounts = [line.split() for line in Path("/proc/self/mounts").read_text().splitlines()]
+            for place in (mount[1] for mount in mounts if mount[2] == "cgroup2"):
+                for group in (found for name in groups for found in Path(place).rglob(name)):
+                    for directory, _, _ in os.walk(group, topdown=False):
+                        with contextlib.suppress(OSError):
+                            os.rmdir(directory)
+
+    def _database(self) -> sqlite3.Connection:
+        return sqlite3.connect(f"file:{self.state}/rised.db?mode=ro&immutable=1", uri=True)
