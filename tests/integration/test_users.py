@@ -184,7 +184,7 @@ def test_a_user_without_any_set_up_trains_and_root_may_look(users: Callable[[], 
     assert f"] {paul.name}\n" in done.stdout
     assert f"] {paul.home}\n" in done.stdout
     assert paul.place.stat().st_mode & 0o777 == 0o700
-    output = paul.home / "riseml" / "output" / paul.name / "a" / "1"
+    output = paul.home / "riseml-output" / paul.name / "a" / "1"
     assert output.stat().st_uid == paul.uid
     socket = paul.place / "rised.sock"
     env = {**os.environ, "RISEML_HOST": f"unix://{socket}"}
