@@ -146,7 +146,7 @@ class ProcessRunner:
         try:
             os.mkdir(path)
         except FileExistsError:  # a shell that waited when its daemon died, and has not gone yet
-            CgroupTree(path).kill_now()
+            CgroupTree(path).strike()
         return path
 
     def _spawn(self, job: Job, cgroup: str | None, exit_file: str) -> "ProcessHandle":
@@ -210,7 +210,7 @@ class ProcessRunner:
             for entry in list(os.scandir(self._cgroup)):
                 if entry.is_dir() and entry.name not in kept:
                     group = CgroupTree(entry.path)
-                    group.kill_now()
+                    group.strike()
                     group.remove()
 
     def close(self) -> None:

@@ -100,14 +100,6 @@ class CgroupTree:
         ):
             file.write("1")
 
-    def kill_now(self) -> None:
-        """SIGKILL to all of it, by the kernel (since Linux 5.14)."""
-        with (
-            contextlib.suppress(OSError),
-            open(os.path.join(self.path, "cgroup.kill"), "w", encoding="ascii") as file,
-        ):
-            file.write("1")
-
     def remove(self) -> bool:
         """Remove the group; False if a process is still in it. A group that is not there is removed."""
         try:
