@@ -8,7 +8,7 @@ import tempfile
 from collections import Counter
 from typing import Any
 
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -111,7 +111,7 @@ class Sweeps(RuleBasedStateMachine):
             (number,) = self.theatre.look(lambda d: [(d.store.last("u", None) or 0) + 1])
             self.ask_to_kill(number, min(members, then_kill[2]) or None, *then_kill[:2], calm=False)
         answer = self.theatre.ask(lambda daemon: daemon.submit(text))
-        if answer.value is not None:
+        if answer.came and answer.value is not None:
             self.told[answer.value] = text
 
     @precondition(lambda self: self.up() and self.told)
@@ -360,6 +360,21 @@ class Sweeps(RuleBasedStateMachine):
         assert not self.theatre.look(lambda d: [*d.scheduler.inventory.holders()])
         assert not world.processes, "something was left on the machine"
         assert self.told.keys() <= self.outcomes.keys()
+
+
+@settings(max_examples=60)
+@given(random=st.random_module(), crash=st.integers(1, 16))
+def test_a_crash_in_the_middle_of_several_starts_loses_none_of_them(
+    random: object, crash: int
+) -> None:
+    """They start in no order, so that a later one may be on disk and an earlier one not."""
+    machine = Sweeps()
+    try:
+        machine.theatre.boot(GPUS)
+        machine.world.crash_in = crash
+        machine.theatre.ask(lambda daemon: daemon.submit(riseml_yml(4, concurrency=3)))
+    finally:
+        machine.teardown()
 
 
 def test_whatever_happens_the_records_and_the_machine_agree() -> None:

@@ -451,7 +451,7 @@ class Theatre:
                 answer.value = await what(daemon)
             except RisemlError as error:
                 answer.error = error
-            answer.came = True
+            answer.came = not self.world.crashed  # the dead tell nothing
 
         if calm:
             self.do(lambda: daemon.nursery.start_soon(wait))

@@ -3,6 +3,7 @@
 All run against two daemons: one that has a control group for each job, and one that has to do without.
 """
 
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -49,6 +50,11 @@ def stage(
             "i=0; while [ $i -lt 200 ]; do sleep MARK & i=$((i+1)); done; exit 3", 3, id="200 left"
         ),
         pytest.param("exec > /dev/null 2>&1; nohup sleep MARK & exit 0", 0, id="nohup"),
+        pytest.param(
+            "(env -i /usr/bin/setsid sleep MARK > /dev/null 2>&1 &) & exit 0",
+            0,
+            id="all but its place",
+        ),
     ],
 )
 def test_what_a_job_leaves_behind_is_gone_before_its_gpus_are_free(
@@ -77,14 +83,14 @@ def test_what_a_job_leaves_behind_is_gone_before_its_gpus_are_free(
         pytest.param("trap '' TERM; echo up; while :; do sleep MARK; done", id="deaf to SIGTERM"),
         pytest.param("(setsid sleep MARK &); echo up; wait; sleep MARK", id="another session"),
         pytest.param("(env -i setsid sleep MARK &); echo up; sleep MARK", id="wiped environment"),
+        pytest.param(
+            "cd /; echo up; env -i /usr/bin/setsid sleep MARK > /dev/null 2>&1",
+            id="all but its parent",
+        ),
         pytest.param("sleep MARK & echo up; kill -STOP $$; sleep MARK", id="its shell stopped"),
         pytest.param("echo up; sh -c 'kill -STOP $$'; sleep MARK", id="stopped"),
         pytest.param(
             "i=0; while [ $i -lt 200 ]; do sleep MARK & i=$((i+1)); done; echo up; wait", id="200"
-        ),
-        pytest.param(
-            "python3 -c \"\nimport os\nprint('up', flush=True)\nwhile not os.fork(): pass  # MARK\"",
-            id="a fork storm in a line",
         ),
         pytest.param(
             "echo up; exec > /dev/null 2>&1 < /dev/null; sleep MARK", id="its outputs closed"
@@ -101,6 +107,38 @@ def test_a_kill_ends_it(stage: Stage, command: str, force: bool) -> None:
     stage.assert_clean(token)
     member = stage.member(number)
     assert (member.state, member.reason) == (State.KILLED, Reason.KILLED)
+
+
+COMET = """\
+import os
+print("up", flush=True)
+for _ in range(5_000):
+    if os.fork(): os._exit(0)  # MARK
+os.write(3, b"escaped")
+"""
+
+
+@pytest.mark.parametrize(
+    ("stage", "force"), [("cgroup", False), ("cgroup", True), ("session", True)], indirect=["stage"]
+)
+def test_processes_that_each_live_for_less_than_a_look_are_killed_too(
+    stage: Stage, force: bool
+) -> None:
+    """Without a control group only while the job's shell lives, and in its process group."""
+    token = mark()
+    os.mkfifo(stage.root / token)
+    held = os.open(stage.root / token, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        number = stage.submit(
+            f"exec 3> {stage.root / token}; python3 -c '{COMET.replace('MARK', token)}'; sleep {token}",
+        )
+        stage.wait_for_line(number, "up")
+        stage.kill(number, force=force)
+        os.set_blocking(held, True)
+        assert os.read(held, 100) == b"", "an end of file comes when no process is left"
+    finally:
+        os.close(held)
+    stage.assert_clean(token)
 
 
 @pytest.mark.parametrize(
@@ -216,8 +254,8 @@ def test_whatever_it_makes_of_its_output_it_ends_as_it_should(stage: Stage, comm
 
 
 def test_its_exit_file_is_not_believed_where_it_writes_into_it_itself(stage: Stage) -> None:
-    found = 'file=$(tr "\\0" "\\n" < /proc/$$/cmdline | grep /run/)'
-    for text in ("0", "x", "", "999999", "run\\n0", "-1"):
+    found = 'file=$(tr "\\0" "\\n" < /proc/$$/cmdline | grep -m1 "^/.*/run/[0-9]*$")'
+    for text in ("0", "x", "", "999999", "run\\n0", "abc", "-1 ", "999", "   "):
         for how in (">", "1<>"):
             number = stage.submit(f"{found}; printf '{text}\\n' {how} $file; kill -9 $$; sleep 9")
             (end,) = ends(stage.follow(number))
