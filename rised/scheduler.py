@@ -10,6 +10,7 @@ from functools import partial
 
 import trio
 
+from rised import starting
 from rised.clock import now_ms
 from rised.crashpoints import crash_point
 from rised.experiment import Experiment
@@ -92,8 +93,6 @@ class Scheduler:
 
     def _start_ahead(self) -> None:
         """Start the jobs that will be next as soon as a place is free, held back."""
-        if not self._shop.runner.starts_ahead:
-            return
         assert self._nursery is not None
         for experiment in self.experiments.values():
             if len(self._ahead) >= _MOST_AHEAD:
@@ -103,6 +102,9 @@ class Scheduler:
                 continue
             key = experiment.number, member
             if key in self._ahead:
+                continue
+            made = starting.job(self._shop, experiment, member, 0)
+            if not self._shop.runner.starts_ahead(made, experiment.request.gpus):
                 continue
             ahead = self._ahead[key] = Ahead(self._shop, experiment, member)
             self._nursery.start_soon(ahead.run)

@@ -25,6 +25,30 @@ class StartFailed(RisemlError):
     code = "start-failed"
 
 
+class Container(NamedTuple):
+    """What a job in a container needs beyond what a plain process needs. Amounts are MiB and CPUs, 0 for none."""
+
+    image: str
+    """ID of the image (`sha256:…`)."""
+    output: str
+    """Path of its output directory, `/output` for it."""
+    data: str
+    """Path of the data directory, `/data` for it, read-only."""
+    gpus: tuple[tuple[int, str | None], ...] = ()
+    """Index and UUID (None where nobody knows it) of each GPU that it gets."""
+    cpus: float = 0.0
+    mem: int = 0
+    """`cpus` and `mem` are guarantees."""
+    cpus_limit: float = 0.0
+    mem_limit: int = 0
+    shm: int = 0
+    """Size of its /dev/shm; the engine's default where 0."""
+    has_code: bool = False
+    """Whether the image has the project's files in its working directory, and no copy has to be put there."""
+    build: bool = False
+    """Whether it runs as root in an image of which a new one is to be made (`ContainerRunner.commit`)."""
+
+
 class Job(NamedTuple):
     """One attempt of a job."""
 
@@ -39,6 +63,8 @@ class Job(NamedTuple):
     """The project's files, pristine; the job gets a private copy as its working directory."""
     log: str
     """Path of the file that takes its output; exists."""
+    container: Container | None = None
+    """None for plain processes."""
 
     @property
     def key(self) -> str:
@@ -66,6 +92,10 @@ class Handle(Protocol):
     @property
     def waits(self) -> bool:
         """Whether it is there and waits for leave."""
+        ...
+
+    def pids(self) -> list[int]:
+        """Its processes now, as the daemon's machine numbers them."""
         ...
 
     def go(self, visible_gpus: str) -> None:
@@ -97,9 +127,8 @@ class Runner(Protocol):
         """How a job's processes are kept together, for `riseml system info`."""
         ...
 
-    @property
-    def starts_ahead(self) -> bool:
-        """Whether `start` may come long before `go`, when nobody knows yet which GPUs the job will get."""
+    def starts_ahead(self, job: Job, gpus: int) -> bool:
+        """Whether `start` may come long before `go`, when nobody knows yet which `gpus` GPUs the job will get."""
         ...
 
     def starts_at_once(self, job: Job) -> bool:

@@ -101,9 +101,8 @@ class ProcessRunner:
         """`cgroup`: every process of a job is known. `session`: see `trees.SessionTree`."""
         return "cgroup" if self._cgroup else "session"
 
-    @property
-    def starts_ahead(self) -> bool:
-        """A shell can wait."""
+    def starts_ahead(self, job: Job, gpus: int) -> bool:
+        """A shell can wait, and is told its GPUs with its leave to begin."""
         return True
 
     def starts_at_once(self, job: Job) -> bool:
@@ -279,6 +278,10 @@ class ProcessHandle:
     def waits(self) -> bool:
         """Whether the shell is alive and has no leave yet."""
         return self._leave is not None and self._child is not None and self._child.code is None
+
+    def pids(self) -> list[int]:
+        """Those of its tree."""
+        return self._tree.pids()
 
     def go(self, visible_gpus: str) -> None:
         """Write the line that the shell waits for."""

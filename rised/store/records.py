@@ -29,6 +29,10 @@ class ExperimentRow(NamedTuple):
     """All its events come after this one."""
     last_seq: int | None
     """The last of its events, once it has ended."""
+    image: str | None = None
+    """ID of the image that its jobs run in, once there is one."""
+    builds: int = 0
+    """Whether an image had to be pulled or built for it: 1, else 0."""
 
 
 class MemberRow(NamedTuple):
@@ -49,6 +53,22 @@ class MemberRow(NamedTuple):
     exit_code: int | None = None
     reason: str | None = None
     started_ms: int | None = None
+    ended_ms: int | None = None
+    results: str | None = None
+    """JSON: the last value of each result that it reported, once it has ended."""
+
+
+class JobRow(NamedTuple):
+    """One job of an experiment beside those of its members: its image's build, its TensorBoard."""
+
+    experiment: int
+    job: str
+    """`build` or `tensorboard`."""
+    attempt: int
+    started_ms: int
+    handle: str | None = None
+    """What the runner needs to find it again after a restart."""
+    exit_code: int | None = None
     ended_ms: int | None = None
 
 

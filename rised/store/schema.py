@@ -7,6 +7,8 @@ A sub-experiment has a row in `members` only once something happened to it: unti
 a grid of a million costs what a grid of eight costs. Member 0 is an experiment that is no set. In `events`, member 0 is
 the experiment or set itself; an experiment's events lie between its `first_seq` and its `last_seq`, mixed with those of
 others that ran at the time, which spares an index that every event would have to be written to.
+
+`jobs` holds an experiment's jobs beside those of its members: `build` and `tensorboard`, of each the newest attempt.
 """
 
 import sqlite3
@@ -48,6 +50,17 @@ MIGRATIONS = (
         reason TEXT, message TEXT, exit_code INTEGER
     ) STRICT;
     CREATE INDEX events_by_member ON events (experiment, member, seq);
+    """,
+    """
+    ALTER TABLE experiments ADD COLUMN image TEXT;
+    ALTER TABLE experiments ADD COLUMN builds INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE members ADD COLUMN results TEXT;
+    CREATE TABLE jobs (
+        experiment INTEGER NOT NULL, job TEXT NOT NULL,
+        attempt INTEGER NOT NULL, handle TEXT, exit_code INTEGER,
+        started_ms INTEGER NOT NULL, ended_ms INTEGER,
+        PRIMARY KEY (experiment, job)
+    ) STRICT, WITHOUT ROWID;
     """,
 )
 

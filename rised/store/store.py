@@ -18,7 +18,7 @@ import trio
 
 from rised.crashpoints import crash_point
 from rised.log import log
-from rised.store.records import Change, EventRow, ExperimentRow, MemberRow
+from rised.store.records import Change, EventRow, ExperimentRow, JobRow, MemberRow
 from rised.store.schema import migrate
 from riseml_proto.errors import StorageFull
 from riseml_proto.states import State
@@ -148,6 +148,13 @@ class Store:
             row,
         )
 
+    def put_job(self, row: JobRow) -> None:
+        """Write one job of an experiment itself."""
+        self._db.execute(
+            f"INSERT OR REPLACE INTO jobs ({', '.join(JobRow._fields)}) VALUES (?, ?, ?, ?, ?, ?, ?)",
+            row,
+        )
+
     def tell_member(self, change: Change) -> None:
         """Write the event of a member's change of state."""
         row = change.row
@@ -224,6 +231,22 @@ class Store:
             values,
         )
         return [ExperimentRow(*row)._replace(state=State(row[9])) for row in rows]
+
+    def job(self, experiment: int, job: str) -> JobRow | None:
+        """The newest attempt of one job of an experiment itself, such as `build`."""
+        found = self._db.execute(
+            f"SELECT {', '.join(JobRow._fields)} FROM jobs WHERE experiment = ? AND job = ?",
+            (experiment, job),
+        ).fetchone()
+        return JobRow(*found) if found else None
+
+    def unended_jobs(self, job: str) -> list[JobRow]:
+        """The jobs of this kind that have not ended, of all experiments."""
+        rows = self._db.execute(
+            f"SELECT {', '.join(JobRow._fields)} FROM jobs WHERE ended_ms IS NULL AND job = ?",
+            (job,),
+        )
+        return [JobRow(*row) for row in rows]
 
     def member(self, experiment: int, member: int) -> MemberRow | None:
         """One member's row, if anything has happened to it."""

@@ -93,6 +93,9 @@ class FakeHandle:
         """Whether it is there and has not begun."""
         return self.process.alive and not self.process.begun
 
+    def pids(self) -> list[int]:
+        return []
+
     def go(self, visible_gpus: str) -> None:
         """Let it begin."""
         self.process.gpus = tuple(map(int, filter(None, visible_gpus.split(","))))
@@ -200,7 +203,9 @@ class FakeRunner:
     """Runs jobs in a `World`."""
 
     isolation = "none"
-    starts_ahead = True
+
+    def starts_ahead(self, job: Job, gpus: int) -> bool:
+        return True
 
     def __init__(self, world: World) -> None:
         """The jobs are the world's and stay there when the daemon goes."""
