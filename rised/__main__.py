@@ -50,8 +50,8 @@ def parser() -> argparse.ArgumentParser:
         help="ask the driver (auto), or declare N GPUs or these indices without asking it")  # fmt: skip
     add("--cpus", metavar="N", type=float, help="CPUs to hand out (all there are)")
     add("--mem", metavar="MIB", type=int, help="memory to hand out, in MiB (all there is)")
-    add("--runner", choices=("auto", "process"),
-        help="an experiment with an image is refused (auto) or runs without it (process)")  # fmt: skip
+    add("--runner", choices=("auto", "process", "docker"),
+        help="containers for those with an image (auto), never (process), or always (docker)")  # fmt: skip
     add("--kill-grace", metavar="SECONDS", type=float, help="from SIGTERM to SIGKILL (10)")
     add("--max-files", metavar="N", type=int, help="most files in a project (100000)")
     add("--max-bytes", metavar="N", type=int, help="most bytes in a project (2147483648)")

@@ -24,6 +24,7 @@ from rised import gpus
 from rised.api.context import Context
 from rised.api.routes import handler
 from rised.bells import Bells
+from rised.images import Images
 from rised.job import TRAIN
 from rised.journal import StoreJournal
 from rised.layout import Layout
@@ -33,6 +34,9 @@ from rised.logs.watch import LogWatcher
 from rised.resources import Inventory
 from rised.revisions import Revisions
 from rised.runners.children import Children
+from rised.runners.choice import Runners
+from rised.runners.containers import ContainerRunner
+from rised.runners.engine import Engine
 from rised.runners.process import ProcessRunner
 from rised.runners.processes import stop
 from rised.scheduler import Scheduler
@@ -56,7 +60,11 @@ async def run(settings: Settings, ready: Callable[[], None]) -> None:
         revisions = Revisions(
             settings.state_dir, max_files=settings.max_files, max_bytes=settings.max_bytes
         )
-        runner = ProcessRunner(settings.state_dir, store.instance, children, open_files)
+        engine = Engine()
+        containers = ContainerRunner(settings.state_dir, store.instance, engine)
+        processes = ProcessRunner(settings.state_dir, store.instance, children, open_files)
+        runner = Runners(processes, containers)
+        images = Images(engine, containers, revisions)
         ledger = Ledger(store, bells)
         shop = Workshop(
             store,
@@ -69,7 +77,6 @@ async def run(settings: Settings, ready: Callable[[], None]) -> None:
             data_dir=settings.data_dir,
             kill_grace=settings.kill_grace,
             gpu_uuids={gpu.index: gpu.uuid for gpu in found},
-            runs_images=False,
             state_dir=settings.state_dir,
             min_free=settings.min_free,
         )
@@ -78,11 +85,21 @@ async def run(settings: Settings, ready: Callable[[], None]) -> None:
             mem=_memory() if settings.mem is None else settings.mem,
             gpus=tuple(gpu.index for gpu in found),
         )
-        scheduler = Scheduler(store, ledger, shop, inventory)
+        scheduler = Scheduler(store, ledger, shop, images, inventory)
         views = Views(store, scheduler.experiments, layout)
         journal = StoreJournal(store, views, layout)
         context = Context(
-            settings, store, ledger, scheduler, revisions, runner, views, journal, bells, found
+            settings,
+            store,
+            ledger,
+            scheduler,
+            revisions,
+            images,
+            runner,
+            views,
+            journal,
+            bells,
+            found,
         )
         runner.sweep(_kept(store))
         with contextlib.closing(runner):
@@ -90,6 +107,8 @@ async def run(settings: Settings, ready: Callable[[], None]) -> None:
                 await nursery.start(store.run)
                 await nursery.start(children.run)
                 await nursery.start(watcher.run)
+                await nursery.start(engine.run)
+                await nursery.start(containers.run)
                 await nursery.start(scheduler.run)
                 with (
                     # Before anyone is told that it is ready: who starts a daemon may stop it at once.
@@ -127,12 +146,18 @@ def _places(settings: Settings) -> Iterator[None]:
 
 def _kept(store: Store) -> dict[str, str]:
     """The keys of jobs whose files a restart must not touch, and their runner's handles."""
-    return {
+    members = {
         f"{job_id(row.id, member.member, TRAIN)}.{member.attempt}": member.handle
         for row in store.unfinished()
         for member in store.unended_members(row.id)
         if member.handle
     }
+    own = {
+        f"{job_id(row.experiment, 0, row.job)}.{row.attempt}": row.handle
+        for row in store.unended_jobs()
+        if row.handle
+    }
+    return members | own
 
 
 def _raise_open_files() -> int:

@@ -41,6 +41,10 @@ class Experiment:
             State.FAILED: row.failed,
             State.KILLED: row.killed,
         }
+        self.building: Run | None = None
+        """What makes its image, as long as it has none."""
+        self.build_attempt = 0
+        """Number of the build that runs; 0 where none does."""
         self.why: str | None = None
         """What its next member waits for."""
         self.noted: int | None = None
@@ -103,7 +107,7 @@ class Experiment:
     @property
     def next_untouched(self) -> int | None:
         """The member that starts next, if it never started before."""
-        return None if self._again else self.head
+        return None if self._again or self.building else self.head
 
     def pop(self) -> int:
         """Take the head: it starts now."""
@@ -139,5 +143,5 @@ class Experiment:
 
     def waiting(self) -> Waiting:
         """How it stands in the queue."""
-        slots = min(int(self.limiter.available_tokens), self.remaining)
+        slots = min(int(self.limiter.available_tokens), self.remaining) if not self.building else 0
         return Waiting(self.number, self.request, slots)

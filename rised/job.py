@@ -10,6 +10,8 @@ from rised.resources import Grant
 from riseml_proto import ids, placeholders
 
 TRAIN = "train"
+WORKING_DIRECTORY = "/code"
+"""Of a job in a container."""
 
 
 def commands(experiment: Experiment, member: int) -> list[str]:
@@ -30,10 +32,13 @@ def environment(
 
     What comes later in it wins, and the daemon's own names come last.
     """
+    image = experiment.row.image
+    if image:
+        output_dir, data_dir = "/output", "/data"
     return {
-        **_login(experiment.row.uid),
+        **(_in_container(experiment.row.uid) if image else _login(experiment.row.uid)),
         "PYTHONUNBUFFERED": "1",
-        **experiment.env,
+        **({} if image else experiment.env),
         **placeholders.environment(experiment.params(member)),
         **experiment.config.env,
         "EXPERIMENT_ID": ids.experiment_id(experiment.number, member),
@@ -42,6 +47,17 @@ def environment(
         "CUDA_VISIBLE_DEVICES": "",
         "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
     }
+
+
+def build_environment(experiment: Experiment) -> dict[str, str]:
+    """What the steps that build an image are given. Nothing in it may differ from one experiment to the next."""
+    return {"PYTHONUNBUFFERED": "1", **experiment.config.env}
+
+
+def _in_container(uid: int) -> Mapping[str, str]:
+    """A user whose home is the working directory: the image knows no other place where they may write."""
+    name = _login(uid).get("USER", str(uid))
+    return {"HOME": WORKING_DIRECTORY, "USER": name, "LOGNAME": name}
 
 
 @functools.cache

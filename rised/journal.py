@@ -5,8 +5,8 @@ from rised.job import TRAIN
 from rised.layout import Layout
 from rised.logs.journal import Attempt, Event
 from rised.store.records import EventRow, ExperimentRow
-from rised.store.store import Store
-from rised.views import Views
+from rised.store.store import BUILD, Store
+from rised.views import Views, rowless
 from riseml_proto import ids
 from riseml_proto.ids import CanonicalId
 from riseml_proto.messages import ElidedEntry, EndEntry, HeadEntry, StateEntry
@@ -31,10 +31,14 @@ class StoreJournal:
         return HeadEntry(id=ids.experiment_id(row.id, target.member or 0), count=row.members)
 
     def opening(self, target: CanonicalId) -> list[StateEntry | ElidedEntry]:
-        """The states at submission: the set and its first member wait, the others are there."""
+        """The states at submission: the set and its first member wait, the others are there.
+
+        As long as it needs an image, nothing of it waits.
+        """
         row = self._row(target)
-        first = 1 if row.members else 0
-        told = [] if target.member else [_initial(row, 0, State.PENDING)]
+        first = 1 if row.members and not row.builds else 0
+        waits = State.CREATED if row.builds else State.PENDING
+        told = [] if target.member else [_initial(row, 0, waits)]
         last = min(row.members, _OPENING_LIMIT)
         members = range(target.member, target.member + 1) if target.member else range(1, last + 1)
         for member in members:
@@ -47,7 +51,7 @@ class StoreJournal:
     def known(self, target: CanonicalId, limit: int) -> list[StateEntry | ElidedEntry]:
         """The states now."""
         row = self._row(target)
-        if target.member or not row.members:
+        if target.member or target.job or not row.members:
             member = target.member or 0
             last = self._store.last_event(row.id, member)
             return [_entry(last) if last else self._first_state(row, member)]
@@ -67,7 +71,7 @@ class StoreJournal:
         if not member:
             return _initial(row, 0, row.state)
         found = self._store.member(row.id, member)
-        return _initial(row, member, found.state if found else _rowless(row))
+        return _initial(row, member, found.state if found else rowless(row)[0])
 
     def _untouched(
         self, row: ExperimentRow, count: int, limit: int
@@ -88,13 +92,14 @@ class StoreJournal:
         row = self._row(target)
         member = self._only_member(row, target)
         found = self._store.events(row, after, limit, member)
-        return [self._event(event) for event in found]
+        return [self._event(event, target) for event in found]
 
     def attempts(self, target: CanonicalId, after: int, limit: int) -> list[Attempt]:
         """The first `limit` attempts that began at a higher `seq` than `after`."""
         row = self._row(target)
         found = self._store.begun(row, after, limit, self._only_member(row, target))
-        return [self._attempt(began, ended) for began, ended in found]
+        attempts = [self._attempt(began, ended) for began, ended in found]
+        return [attempt for attempt in attempts if target.job in (None, attempt.job)]
 
     def standing(self, target: CanonicalId) -> EndEntry:
         """State of `target` and counts of its members."""
@@ -102,7 +107,7 @@ class StoreJournal:
         if not target.member:
             return EndEntry(state=row.state, counts=self._views.counts(row))
         found = self._store.member(row.id, target.member)
-        state = found.state if found else _rowless(row)
+        state = found.state if found else rowless(row)[0]
         return EndEntry(state=state, counts={str(state): 1})
 
     def _row(self, target: CanonicalId) -> ExperimentRow:
@@ -111,12 +116,16 @@ class StoreJournal:
 
     @staticmethod
     def _only_member(row: ExperimentRow, target: CanonicalId) -> int | None:
+        if target.job and not target.member:
+            return 0
         return target.member if row.members else None
 
-    def _event(self, event: EventRow) -> Event:
+    def _event(self, event: EventRow, target: CanonicalId) -> Event:
         attempt = None
         if event.attempt and event.state is not State.STARTING:
             attempt = self._attempt_of(event)
+        if attempt and target.job not in (None, attempt.job):
+            attempt = None
         return Event(
             event.seq,
             ids.experiment_id(event.experiment, event.member),
@@ -133,22 +142,18 @@ class StoreJournal:
         return self._attempt(*found) if found else None
 
     def _attempt(self, began: EventRow, ended: EventRow | None) -> Attempt:
+        job = BUILD if began.state is State.BUILDING else TRAIN
         return Attempt(
             began.experiment,
             began.member,
-            TRAIN,
+            job,
             began.attempt,
-            self._layout.log(began.experiment, began.member, TRAIN, began.attempt),
+            self._layout.log(began.experiment, began.member, job, began.attempt),
             began.seq,
             began.time_ms,
             ended.seq if ended else None,
             ended.time_ms if ended else None,
         )
-
-
-def _rowless(row: ExperimentRow) -> State:
-    """The state of a member to which nothing has happened."""
-    return State.KILLED if row.kill else State.CREATED
 
 
 def _initial(row: ExperimentRow, member: int, state: State) -> StateEntry:

@@ -12,8 +12,8 @@ from rised.bells import Bells
 from rised.clock import now_ms
 from rised.experiment import Experiment
 from rised.log import log
-from rised.store.records import Change, MemberRow
-from rised.store.store import Store
+from rised.store.records import Change, JobRow, MemberRow
+from rised.store.store import BUILD, Store
 from riseml_proto.errors import StorageFull
 from riseml_proto.states import Reason, State, advance, set_outcome, set_state
 
@@ -25,6 +25,8 @@ _OUTCOMES = {
     State.FAILED: Reason.ERROR,
     State.KILLED: Reason.KILLED,
 }
+
+_KILLED = MemberRow(0, 0, State.KILLED, kill=1, reason=Reason.KILLED)
 
 
 class Ledger:
@@ -65,15 +67,32 @@ class Ledger:
         self._tell(experiment, final.values(), outcome)
 
     def _end(
-        self, experiment: Experiment, last: MemberRow, ended: dict[State, int], time_ms: int
+        self,
+        experiment: Experiment,
+        last: MemberRow,
+        ended: dict[State, int],
+        time_ms: int,
+        message: str | None = None,
     ) -> State:
         """Write the end of an experiment whose last member has come to be as `last`."""
         outcome, reason = last.state, last.reason
         if experiment.is_set:
             outcome = set_outcome(ended, killed=bool(experiment.row.kill))
             reason = _OUTCOMES[outcome]
-            self._store.tell_experiment(experiment.number, outcome, time_ms, reason)
+            code = None
+            if last.reason == Reason.BUILD_FAILED:
+                reason, code = Reason.BUILD_FAILED, last.exit_code
+            self._store.tell_experiment(
+                experiment.number,
+                outcome,
+                time_ms,
+                reason,
+                attempt=experiment.build_attempt,
+                message=message,
+                exit_code=code,
+            )
         self._store.end_experiment(experiment.number, outcome, time_ms, reason)
+        self._end_build(experiment, time_ms, last.exit_code)
         return outcome
 
     def _tell(
@@ -105,44 +124,103 @@ class Ledger:
                 log.error("cannot write a change of state, trying again", error=str(error))
                 await trio.sleep(_RETRY_SECONDS)
 
+    def mark_killed(self, experiment: Experiment, force: int) -> None:
+        """Note that the whole experiment is to end; what runs for it ends it. Raises `StorageFull`."""
+        with self._store.transaction():
+            self._store.mark_killed(experiment.number, force)
+        experiment.row = experiment.row._replace(kill=max(experiment.row.kill, force))
+
     def kill_rest(self, experiment: Experiment, force: int) -> None:
         """Note that the whole experiment is to end, and end all of it that has not started. Raises `StorageFull`."""
+        before, killed = experiment.row, max(experiment.row.kill, force)
+        experiment.row = before._replace(kill=killed)
+        try:
+            self._end_rest(experiment, _KILLED)
+        except StorageFull:
+            experiment.row = before
+            raise
+
+    def fail_rest(self, experiment: Experiment, message: str, code: int | None) -> None:
+        """End an experiment that nothing has started of, for it has no image. Raises `StorageFull`."""
+        end = MemberRow(0, 0, State.FAILED, reason=Reason.BUILD_FAILED, exit_code=code)
+        self._end_rest(experiment, end, message)
+
+    def _end_rest(self, experiment: Experiment, end: MemberRow, message: str | None = None) -> None:
+        """Bring all that has not started to the end that `end` tells."""
         number, time_ms = experiment.number, now_ms()
         waiting = [
-            _killed(row, time_ms)
+            _ended(row, end, time_ms)
             for member in experiment.active.keys() - experiment.running.keys()
             if (row := self._store.member(number, member))
         ]
         members = max(1, experiment.row.members)
         count = members - sum(experiment.ended.values()) - len(experiment.running)
-        ended = {**experiment.ended, State.KILLED: experiment.ended[State.KILLED] + count}
-        killed, outcome = experiment.row._replace(kill=max(experiment.row.kill, force)), None
-        before, experiment.row = experiment.row, killed
-        try:
-            with self._store.transaction():
-                self._store.mark_killed(number, force)
-                self._store.count_ends(number, State.KILLED, count)
-                for row in waiting:
-                    self._store.put_member(row)
-                    self._store.tell_member(Change(row, time_ms))
-                if not experiment.running:
-                    last = waiting[-1] if waiting else MemberRow(number, 0, State.KILLED)
-                    outcome = self._end(experiment, last, ended, time_ms)
-        except StorageFull:
-            experiment.row = before
-            raise
+        ended = {**experiment.ended, end.state: experiment.ended[end.state] + count}
+        outcome = None
+        with self._store.transaction():
+            if experiment.row.kill:
+                self._store.mark_killed(number, experiment.row.kill)
+            self._store.count_ends(number, end.state, count)
+            for row in waiting:
+                self._store.put_member(row)
+                told = row if experiment.is_set else _of_build(row, experiment.build_attempt)
+                self._store.tell_member(Change(told, time_ms, message))
+            if not experiment.running:
+                last = waiting[-1] if waiting else end
+                outcome = self._end(experiment, last, ended, time_ms, message)
         experiment.ended = ended
         experiment.state = outcome or experiment.state
         experiment.skip_all()
         self._tell(experiment, waiting, outcome)
         self._bells.ring(number)
 
+    def build_again(self, experiment: Experiment, attempt: int) -> None:
+        """A build starts from the beginning, for nothing is left of the last one. Raises `StorageFull`."""
+        time_ms = now_ms()
+        with self._store.transaction():
+            self._store.put_job(JobRow(experiment.number, BUILD, attempt, time_ms))
+            self._store.tell_experiment(experiment.number, State.BUILDING, time_ms, attempt=attempt)
+        experiment.build_attempt = attempt
+        self._bells.ring(experiment.number)
+
+    def note_job(self, row: JobRow) -> None:
+        """Write what is known of a job of the experiment itself. Raises `StorageFull`."""
+        with self._store.transaction():
+            self._store.put_job(row)
+
+    def built(self, experiment: Experiment, image: str) -> None:
+        """The experiment has its image: it waits for its turn. Raises `StorageFull`."""
+        number, time_ms, first = experiment.number, now_ms(), experiment.head
+        assert first is not None
+        row = MemberRow(number, first, State.PENDING)
+        with self._store.transaction():
+            self._store.set_image(number, image)
+            self._store.set_state(number, State.PENDING)
+            self._store.tell_experiment(
+                number, State.PENDING, time_ms, attempt=experiment.build_attempt
+            )
+            self._store.put_member(row)
+            if experiment.is_set:
+                self._store.tell_member(Change(row, time_ms))
+            self._end_build(experiment, time_ms, 0)
+        experiment.row = experiment.row._replace(image=image)
+        experiment.state = State.PENDING
+        experiment.build_attempt = 0
+        experiment.why = None
+        experiment.noted = first
+        self._tell(experiment, [row], None)
+        self._bells.ring(number)
+
+    def _end_build(self, experiment: Experiment, time_ms: int, code: int | None) -> None:
+        if experiment.build_attempt and (job := self._store.job(experiment.number, BUILD)):
+            self._store.put_job(job._replace(exit_code=code, ended_ms=time_ms))
+
     def kill_waiting(self, experiment: Experiment, member: int) -> None:
         """End one member that has not started. Raises `StorageFull`."""
         found = self._store.member(experiment.number, member)
         time_ms = now_ms()
-        row = _killed(found or MemberRow(experiment.number, member, State.CREATED), time_ms)
-        self.write(experiment, Change(row, time_ms))
+        row = found or MemberRow(experiment.number, member, State.CREATED)
+        self.write(experiment, Change(_ended(row, _KILLED, time_ms), time_ms))
         experiment.skip(member)
 
     def kill_running(self, experiment: Experiment, member: int, force: int) -> None:
@@ -153,7 +231,16 @@ class Ledger:
             self._store.put_member(row._replace(kill=max(row.kill, force)))
 
 
-def _killed(row: MemberRow, time_ms: int) -> MemberRow:
+def _ended(row: MemberRow, end: MemberRow, time_ms: int) -> MemberRow:
     return row._replace(
-        state=advance(row.state, State.KILLED), reason=Reason.KILLED, kill=1, ended_ms=time_ms
+        state=advance(row.state, end.state),
+        reason=end.reason,
+        exit_code=end.exit_code,
+        kill=end.kill,
+        ended_ms=time_ms,
     )
+
+
+def _of_build(row: MemberRow, attempt: int) -> MemberRow:
+    """The same as the event that ends a build tells it, if one runs."""
+    return row._replace(attempt=attempt or row.attempt)

@@ -25,14 +25,16 @@ from rised.job import visible_gpus
 from rised.log import log
 from rised.resources import Grant
 from rised.runners.base import Exit, Handle, Job
+from rised.runners.engine import NoEngine
 from rised.starting import Ahead, Held
 from rised.store.records import Change, MemberRow
 from rised.workshop import Workshop
 from riseml_proto.errors import RisemlError, StorageFull
 from riseml_proto.states import Reason, State, advance
 
-# A job that cannot start because the disk is full is tried again; the kernel does not tell when there is room.
-_FULL_DISK_SECONDS = 5.0
+# A job that cannot start because the disk is full, or the container engine away, is tried again: nobody tells when
+# that has changed.
+_RETRY_SECONDS = 5.0
 # What comes next goes first; tidying up after a job can wait so long.
 _TIDY_SECONDS = 0.05
 
@@ -117,12 +119,17 @@ class Lifecycle:
         )
         try:
             held = held or await starting.start(
-                self._shop, self._experiment, self._row.member, self._row.attempt, self._write
+                self._shop,
+                self._experiment,
+                self._row.member,
+                self._row.attempt,
+                self._grant,
+                self._write,
             )
-            starting.make_output(self._experiment, self._row.member, held.job)
-        except StorageFull as error:
+            starting.make_output(self._shop, self._experiment, self._row.member)
+        except (StorageFull, NoEngine) as error:
             await self._let_go(held)
-            return await self._wait_for_room(str(error))
+            return await self._try_later(str(error))
         except (RisemlError, OSError) as error:
             await self._let_go(held)
             await self._end(State.FAILED, Reason.START_FAILED, str(error), None)
@@ -251,12 +258,12 @@ class Lifecycle:
         await self._end(state, reason, told, how.code)
         return False
 
-    async def _wait_for_room(self, message: str) -> bool:
+    async def _try_later(self, message: str) -> bool:
         self._come_to(State.PENDING, message, handle=None)
         await self._write()
         log.warning("start put off", job=self._job().id, why=message)
         with self._until_killed():
-            await trio.sleep(_FULL_DISK_SECONDS)
+            await trio.sleep(_RETRY_SECONDS)
         return True
 
     async def _end(

@@ -11,9 +11,11 @@ from functools import partial
 import trio
 
 from rised import starting
+from rised.building import Building
 from rised.clock import now_ms
 from rised.crashpoints import crash_point
 from rised.experiment import Experiment
+from rised.images import Images
 from rised.ledger import Ledger
 from rised.lifecycle import Lifecycle, Place
 from rised.log import log
@@ -21,7 +23,7 @@ from rised.queue import decide
 from rised.resources import Grant, Inventory
 from rised.starting import Ahead
 from rised.store.records import Change, MemberRow
-from rised.store.store import Store
+from rised.store.store import BUILD, Store
 from rised.workshop import Workshop
 from riseml_proto import ids
 from riseml_proto.errors import NotFound, RisemlError, StorageFull
@@ -36,8 +38,11 @@ _MOST_AHEAD = 4
 class Scheduler:
     """All unfinished experiments, and what they hold."""
 
-    def __init__(self, store: Store, ledger: Ledger, shop: Workshop, inventory: Inventory) -> None:
+    def __init__(
+        self, store: Store, ledger: Ledger, shop: Workshop, images: Images, inventory: Inventory
+    ) -> None:
         """Nothing starts before `run`."""
+        self._images = images
         self._store = store
         self._ledger = ledger
         self._shop = shop
@@ -71,6 +76,19 @@ class Scheduler:
     def add(self, experiment: Experiment) -> None:
         """Take in one that is on disk."""
         self.experiments[experiment.number] = experiment
+        if experiment.state is State.BUILDING:
+            self._build(experiment)
+        self._changed.set()
+
+    def _build(self, experiment: Experiment) -> None:
+        building = Building(self._shop, self._images, experiment, partial(self._built, experiment))
+        experiment.building = building
+        assert self._nursery is not None
+        self._nursery.start_soon(building.run, name=ids.job_id(experiment.number, 0, BUILD))
+
+    def _built(self, experiment: Experiment) -> None:
+        if experiment.done.is_set():
+            self._forget(experiment)
         self._changed.set()
 
     def _start_what_may(self) -> None:
@@ -162,6 +180,8 @@ class Scheduler:
         """Drop an experiment that has ended, if nobody has yet: its last member's end and a kill may both come here."""
         if self.experiments.pop(experiment.number, None) is None:
             return
+        if experiment.building:
+            experiment.building.kill(True)
         self._drop_ahead(experiment.number)
         row = experiment.row
         assert self._nursery is not None
@@ -197,6 +217,13 @@ class Scheduler:
         return await self._kill_member(experiment, member, force)
 
     async def _kill_all(self, experiment: Experiment, force: bool) -> None:
+        if experiment.building:
+            self._ledger.mark_killed(experiment, 2 if force else 1)
+            await self._flush_kill()
+        if experiment.building:  # it ends the experiment when nothing of it is left
+            experiment.building.kill(force)
+            await experiment.done.wait()
+            return
         self._ledger.kill_rest(experiment, 2 if force else 1)
         self._drop_ahead(experiment.number)
         await self._flush_kill()
@@ -237,6 +264,8 @@ class Scheduler:
             frontier = self._store.frontier(row.id, first)
             experiment = Experiment.load(row, frontier=frontier)
             self.experiments[row.id] = experiment
+            if row.state is State.BUILDING:
+                self._build(experiment)
             for member in self._store.unended_members(row.id):
                 experiment.active[member.member] = member.state
                 self._restore_member(experiment, member, frontier)
@@ -245,7 +274,7 @@ class Scheduler:
             for ahead in self._store.members(row.id, frontier, row.members):
                 if ahead.state.ended:
                     experiment.skip(ahead.member)
-            if row.kill:
+            if row.kill and not experiment.building:
                 experiment.skip_all()
                 self._nursery.start_soon(self._kill_again, experiment, row.kill == 2)
         for revision in self._shop.revisions.trees():
@@ -269,7 +298,7 @@ class Scheduler:
 
     def _restore_member(self, experiment: Experiment, row: MemberRow, frontier: int) -> None:
         key = (experiment.number, row.member)
-        if row.state is State.PENDING:
+        if row.state in (State.PENDING, State.BUILDING):
             if row.attempt or row.member < frontier:
                 experiment.push(row.member)
             return

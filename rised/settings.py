@@ -29,7 +29,8 @@ class Settings(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, rename=
     """How many CPUs are handed out; the machine's by default."""
     mem: int | None = None
     """MiB of memory that are handed out; the machine's by default."""
-    runner: Literal["auto", "process"] = "auto"
+    runner: Literal["auto", "process", "docker"] = "auto"
+    """`auto`: an experiment with an image in containers, one without as processes."""
     kill_grace: float = 10.0
     """Seconds between SIGTERM and SIGKILL."""
     max_files: int = MAX_FILES
@@ -47,7 +48,7 @@ _WORDS = {
     int | None: "a whole number, 0 or more",
     float: "a number, 0 or more",
     float | None: "a number, 0 or more",
-    Literal["auto", "process"]: "auto or process",
+    Literal["auto", "process", "docker"]: "auto, process or docker",
 }
 
 

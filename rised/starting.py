@@ -7,18 +7,21 @@ and goes. When its turn comes it is told its GPUs and given leave.
 
 import contextlib
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple
 
 import trio
 
 from rised.crashpoints import crash_point
 from rised.experiment import Experiment
-from rised.job import TRAIN, commands, environment
+from rised.job import TRAIN, build_environment, commands, environment
 from rised.layout import make_directory, write_file
 from rised.log import log
+from rised.resources import Grant
 from rised.revisions.places import disk_may_be_full
-from rised.runners.base import Handle, Job
+from rised.runners.base import Container, Handle, Job
+from rised.store.records import file_beside
+from rised.store.store import BUILD
 from rised.workshop import Workshop
 from riseml_proto import ids
 from riseml_proto.errors import RisemlError, StorageFull
@@ -33,20 +36,65 @@ class Held(NamedTuple):
     handle: Handle
 
 
-def job(shop: Workshop, experiment: Experiment, member: int, attempt: int, files: str = "") -> Job:
-    """One attempt of a member's job."""
+def job(
+    shop: Workshop,
+    experiment: Experiment,
+    member: int,
+    attempt: int,
+    files: str = "",
+    grant: Grant | None = None,
+) -> Job:
+    """One attempt of a member's job. `grant` is None where nobody knows it yet, or needs to."""
+    output = shop.layout.output(experiment.row, member)
     return Job(
         id=ids.job_id(experiment.number, member, TRAIN),
         attempt=attempt,
         commands=commands(experiment, member),
-        env=environment(
-            experiment,
-            member,
-            output_dir=shop.layout.output(experiment.row, member),
-            data_dir=shop.data_dir,
-        ),
+        env=environment(experiment, member, output_dir=output, data_dir=shop.data_dir),
         files=files,
         log=shop.layout.log(experiment.number, member, TRAIN, attempt),
+        container=_container(shop, experiment, output, grant),
+    )
+
+
+def _container(
+    shop: Workshop, experiment: Experiment, output: str, grant: Grant | None
+) -> Container | None:
+    if experiment.row.image is None:
+        return None
+    config = experiment.config
+    return Container(
+        image=experiment.row.image,
+        output=output,
+        data=shop.data_dir,
+        gpus=tuple((index, shop.gpu_uuids.get(index)) for index in grant.gpus) if grant else (),
+        cpus=config.cpus,
+        mem=config.mem,
+        cpus_limit=config.cpus_limit,
+        mem_limit=config.mem_limit,
+        shm=config.shm,
+        has_code=bool(config.install),
+        config_file=file_beside(experiment.row) if config.install else "",
+    )
+
+
+def build_job(
+    shop: Workshop,
+    experiment: Experiment,
+    attempt: int,
+    steps: Sequence[str],
+    image: str = "",
+    files: str = "",
+) -> Job:
+    """One attempt at building an experiment's image out of `image`."""
+    return Job(
+        id=ids.job_id(experiment.number, 0, BUILD),
+        attempt=attempt,
+        commands=steps,
+        env=build_environment(experiment),
+        files=files,
+        log=shop.layout.log(experiment.number, 0, BUILD, attempt),
+        container=Container(image=image, output="", data=shop.data_dir, build=True),
     )
 
 
@@ -70,6 +118,7 @@ async def start(
     experiment: Experiment,
     member: int,
     attempt: int,
+    grant: Grant | None = None,
     before_long: Callable[[], Awaitable[None]] | None = None,
 ) -> Held:
     """Make what the job needs and start it, held back. `before_long` is called first if that takes its time.
@@ -78,7 +127,7 @@ async def start(
     """
     row = experiment.row
     files = await shop.revisions.checkout(row.user, row.project, row.revision)
-    made = job(shop, experiment, member, attempt, files)
+    made = job(shop, experiment, member, attempt, files, grant)
     if before_long and not shop.runner.starts_at_once(made):
         await before_long()
     with disk_may_be_full(made.log):
@@ -86,9 +135,9 @@ async def start(
     return Held(made, await shop.runner.start(made))
 
 
-def make_output(experiment: Experiment, member: int, made: Job) -> None:
+def make_output(shop: Workshop, experiment: Experiment, member: int) -> None:
     """Make the output directory of a job that is about to begin. Raises `OSError`, `StorageFull`."""
-    output = made.env["OUTPUT_DIR"]
+    output = shop.layout.output(experiment.row, member)
     with disk_may_be_full(output):
         make_directory(output)
         text = experiment.configuration.text(experiment.params(member) or None)
@@ -98,7 +147,7 @@ def make_output(experiment: Experiment, member: int, made: Job) -> None:
 
 def tell_of_image(shop: Workshop, experiment: Experiment, made: Job) -> None:
     """Say in the log of a job that is about to begin that its image is ignored."""
-    if experiment.config.image and not shop.runs_images:
+    if experiment.config.image and not made.container:
         with contextlib.suppress(OSError), open(made.log, "a", encoding="utf-8") as file:
             file.write(_IMAGE_IGNORED.format(experiment.config.image))
 

@@ -61,17 +61,20 @@ class Views:
         """The output directory of an experiment or member."""
         return self._layout.output(row, member)
 
-    def log(self, number: int, member: int, attempt: int) -> str:
+    def log(self, number: int, member: int, job: str, attempt: int) -> str:
         """The path of one attempt's log."""
-        return self._layout.log(number, member, TRAIN, attempt)
+        return self._layout.log(number, member, job, attempt)
 
-    def attempt(self, number: int, member: int) -> int:
-        """The number of a member's newest attempt; 0 before the first."""
-        found = self._store.member(number, member)
+    def attempt(self, number: int, member: int, job: str) -> int:
+        """The number of the newest attempt of a member's, or an experiment's own, job; 0 before the first."""
+        found = self._store.member(number, member) if job == TRAIN else self._store.job(number, job)
         return found.attempt if found else 0
 
-    def attempt_ended(self, number: int, member: int, attempt: int) -> bool:
+    def attempt_ended(self, number: int, member: int, job: str, attempt: int) -> bool:
         """Whether nothing writes to that attempt's log any more."""
+        if job != TRAIN:
+            own = self._store.job(number, job)
+            return own is not None and (own.attempt != attempt or own.ended_ms is not None)
         found = self._store.member(number, member)
         if found is None or found.attempt != attempt:
             return found is not None
@@ -130,8 +133,8 @@ class Views:
         self, row: ExperimentRow, config: Config, number: int, found: MemberRow | None
     ) -> Member:
         if found is None:
-            state = State.KILLED if row.kill else State.CREATED
-            found = MemberRow(row.id, number, state, reason=Reason.KILLED if row.kill else None)
+            state, reason = rowless(row)
+            found = MemberRow(row.id, number, state, reason=reason)
         return Member(
             id=ids.experiment_id(row.id, number),
             state=found.state,
@@ -151,6 +154,8 @@ class Views:
             return live.why
         if member.state is State.PENDING:
             return None
+        if live.building:
+            return live.why
         if not live.limiter.available_tokens:
             return f"waits for one of {row.id}'s {config.concurrency} slots"
         return f"waits for {ids.experiment_id(row.id, live.head or 0)} to start"
@@ -158,3 +163,12 @@ class Views:
     def _config(self, row: ExperimentRow) -> Config:
         live = self._unfinished.get(row.id)
         return live.config if live else parse_config(row.config, row.config_file)
+
+
+def rowless(row: ExperimentRow) -> tuple[State, Reason | None]:
+    """State and reason of a member to which nothing has happened."""
+    if row.kill:
+        return State.KILLED, Reason.KILLED
+    if row.reason == Reason.BUILD_FAILED:
+        return State.FAILED, Reason.BUILD_FAILED
+    return State.CREATED, None

@@ -29,8 +29,6 @@ class Workshop:
     """Seconds from SIGTERM to SIGKILL."""
     gpu_uuids: Mapping[int, str | None]
     """Index → UUID of each GPU, None where nobody knows it."""
-    runs_images: bool
-    """False where the runner ignores `image`."""
     state_dir: str
     min_free: int
     """MiB of disk below which nothing is made that is not needed now."""

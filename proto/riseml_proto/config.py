@@ -18,9 +18,17 @@ from riseml_proto.grid import Grid
 from riseml_proto.value import Data, Value
 from riseml_proto.yamltext import compose, lines
 
-_REPEATED = ("resources", "env", "time_limit", "retries", "framework", "tensorflow", "tensorboard")
+_REPEATED = (
+    "resources",
+    "limits",
+    "env",
+    "time_limit",
+    "retries",
+    "framework",
+    "tensorflow",
+    "tensorboard",
+)
 _NO_EFFECT = {
-    "install": "it installs nothing on top of the image",
     "framework": "it sets up no framework",
     "tensorflow": "it sets up no framework",
     "tensorboard": "it starts no TensorBoard",
@@ -55,6 +63,11 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     mem: int
     """MiB."""
     gpus: int
+    shm: int
+    """MiB of /dev/shm in a container; 0 for what the engine gives."""
+    cpus_limit: float
+    mem_limit: int
+    """The most that it may use in a container, CPUs and MiB; 0 for no limit."""
     env: dict[str, str]
     time_limit: float | None
     """Seconds."""
@@ -99,6 +112,10 @@ def parse_config(text: str, file: str = "riseml.yml") -> Config:
     cpus, mem, gpus = (
         sections.resources(written["resources"]) if "resources" in written else (0.0, 0, 0)
     )
+    shm = sections.shared_memory(written["resources"]) if "resources" in written else 0
+    cpus_limit, mem_limit = (
+        sections.limits(written["limits"], cpus, mem) if "limits" in written else (0.0, 0)
+    )
     image, install = sections.image(written)
     return Config(
         file=file,
@@ -113,6 +130,9 @@ def parse_config(text: str, file: str = "riseml.yml") -> Config:
         cpus=cpus,
         mem=mem,
         gpus=gpus,
+        shm=shm,
+        cpus_limit=cpus_limit,
+        mem_limit=mem_limit,
         env=sections.env(written["env"], grid) if "env" in written else {},
         time_limit=sections.read(written, "time_limit", quantities.duration, None),
         retries=sections.read(written, "retries", quantities.whole, 0),
@@ -146,8 +166,10 @@ def warnings(config: Config) -> list[str]:
     """What a person should know before a valid riseml.yml runs, a line each."""
     found = [str(error) for error in check_placeholders(config)]
     for path, line in config.without_effect.items():
-        effect = _NO_EFFECT[path.rpartition(".")[2]]
+        effect = _NO_EFFECT.get(path.rpartition(".")[2])
         text = f"is accepted, but this version does not act on it: {effect}"
+        if effect is None:
+            text = "installs nothing: there is no image to install it in"
         found.append(str(ConfigError(text, file=config.file, line=line, path=path)))
     return found
 
@@ -167,9 +189,8 @@ def _placeholder_lines(commands: Sequence[str], source: list[str], first: int) -
 
 def _without_effect(train: Mapping[str, Value]) -> dict[str, int]:
     found = [train[key] for key in _NO_EFFECT if key in train]
-    image = train.get("image")
-    if image is not None and isinstance(image.content, dict) and "install" in image.content:
-        found.append(image.content["install"])
+    if "install" in train and "image" not in train:
+        found.append(train["install"])
     wanted = [value for value in found if value.content != "false"]
     return {value.path: value.line for value in sorted(wanted, key=lambda value: value.line)}
 

@@ -17,9 +17,10 @@ _T = TypeVar("_T")
 
 TRAIN_KEYS = (
     *("run", "parameters", "concurrency", "resources", "image", "install", "env"),
-    *("time_limit", "retries", "framework", "tensorflow", "tensorboard"),
+    *("limits", "time_limit", "retries", "framework", "tensorflow", "tensorboard"),
 )
-RESOURCE_KEYS = ("cpus", "gpus", "mem")
+RESOURCE_KEYS = ("cpus", "gpus", "mem", "shm_size")
+_LIMIT_KEYS = ("cpus", "mem")
 _TENSORFLOW_KEYS = ("version", "tensorboard", "distributed", "horovod")
 _PROCESS_TYPES = ("master", "worker", "ps")
 
@@ -157,6 +158,32 @@ def resources(value: Value) -> tuple[float, int, int]:
         read(fields, "mem", quantities.memory, 0),
         read(fields, "gpus", quantities.whole, 0),
     )
+
+
+def shared_memory(value: Value) -> int:
+    """MiB of /dev/shm that `resources` ask for; 0 where they do not."""
+    return read(value.fields(RESOURCE_KEYS), "shm_size", quantities.memory, 0)
+
+
+def limits(value: Value, cpus: float, mem: int) -> tuple[float, int]:
+    """The most CPUs and MiB that it may use, 0 for any; `true` makes what it is guaranteed the most."""
+    if not isinstance(value.content, dict):
+        if not amount(value, _boolean):
+            return 0.0, 0
+        if not (cpus or mem):
+            raise value.error("needs cpus or mem in train.resources, which are to be the limits")
+        return cpus, mem
+    fields = value.fields(_LIMIT_KEYS)
+    most_cpus = read(fields, "cpus", quantities.cpus, 0.0)
+    most_mem = read(fields, "mem", quantities.memory, 0)
+    for name, most, least in (("cpus", most_cpus, cpus), ("mem", most_mem, mem)):
+        if name in fields and most < max(least, 1e-9):
+            raise fields[name].error(
+                f"must be at least what train.resources.{name} guarantees, {least:g}"
+                if least
+                else "must be more than 0"
+            )
+    return most_cpus, most_mem
 
 
 def commands(value: Value) -> list[Value]:

@@ -42,6 +42,7 @@ class Reason(StrEnum):
     TIME_LIMIT = "TIME_LIMIT"  # ran longer than its time_limit
     LOST = "LOST"  # nobody saw the end: the machine lost power, or the job's shell was killed
     START_FAILED = "START_FAILED"  # never ran: its files, directories or process could not be made
+    BUILD_FAILED = "BUILD_FAILED"  # never ran: its image could not be pulled or built
 
 
 ENDED = frozenset({State.FINISHED, State.FAILED, State.KILLED})

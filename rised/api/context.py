@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from rised.bells import Bells
 from rised.gpus import Gpu
+from rised.images import Images
 from rised.job import TRAIN
 from rised.journal import StoreJournal
 from rised.ledger import Ledger
@@ -31,6 +32,7 @@ class Context:
     ledger: Ledger
     scheduler: Scheduler
     revisions: Revisions
+    images: Images
     runner: Runner
     views: Views
     journal: StoreJournal
@@ -52,7 +54,11 @@ class Context:
         row = self.views.row(found.experiment)
         if found.user is not None and found.user != row.user:
             raise NotFound(f"{found.user} has no experiment {found.experiment}")
-        if found.job not in (None, TRAIN) or (found.job and row.members and not found.member):
+        if found.job in (None, TRAIN):
+            there = not (found.job and row.members and not found.member)
+        else:
+            there = not found.member and self.store.job(row.id, found.job) is not None
+        if not there:
             example = job_id(row.id, 1 if row.members else 0, TRAIN)
             raise NotFound(f"there is no job {text}; {row.id} has jobs such as {example}")
         return found, row

@@ -12,13 +12,13 @@ from rised.experiment import Experiment
 from rised.log import log
 from rised.resources import Request as Resources
 from rised.resources import shortage
+from rised.runners.engine import NoEngine
 from rised.scheduler import check_member
 from rised.web.request import Answer, Request, Streamed
 from riseml_proto import config as riseml_yml
 from riseml_proto.config import Config
 from riseml_proto.errors import InvalidInput, NotFound, RisemlError, StorageFull, Unsatisfiable
 from riseml_proto.messages import Kill, Killed, Submission, Submitted
-from riseml_proto.states import State
 
 _ENV = frozenset({"PATH", "VIRTUAL_ENV", "CONDA_PREFIX"})
 
@@ -34,6 +34,7 @@ async def submit(context: Context, request: Request) -> Answer:
     user = request.peer.user
     if not await context.revisions.exists(user, config.project, asked.revision):
         raise NotFound(f"project {config.project} has no revision {asked.revision}; sync it first")
+    image, build = await _image(context, config, asked, user)
     store = context.store
     with store.transaction():
         number = store.add_experiment(
@@ -46,11 +47,14 @@ async def submit(context: Context, request: Request) -> Answer:
             env=asked.env,
             members=config.count,
             created_ms=now_ms(),
+            image=image,
+            build=build,
         )
     row = context.views.row(number)
     first = 1 if config.count else 0
     experiment = Experiment(row, config, frontier=first)
-    experiment.active[first] = State.PENDING
+    if not (build and config.count):
+        experiment.active[first] = row.state
     context.scheduler.add(experiment)  # before anything else can happen: a kill must find it
     await store.sync()
     crash_point("before-acknowledge")
@@ -68,10 +72,10 @@ async def submit(context: Context, request: Request) -> Answer:
 
 def _check(context: Context, config: Config, asked: Submission) -> None:
     """Raise for what can never run here, or not now."""
-    if config.image and context.settings.runner == "auto":
+    if not config.image and context.settings.runner == "docker":
         raise Unsatisfiable(
-            f"{config.file}: train.image: {config.image} needs a container engine, and this daemon has none;"
-            " leave image out, or start rised with --runner process, which ignores it"
+            f"{config.file}: train.image: is missing, and this daemon runs nothing but containers; name one,"
+            " such as image: python:3.11, or start rised with --runner auto"
         )
     wanted = Resources(config.cpus, config.mem, config.gpus)
     if lacks := shortage(wanted, context.scheduler.inventory.total, "in this machine"):
@@ -93,8 +97,26 @@ def _check(context: Context, config: Config, asked: Submission) -> None:
             )
 
 
+async def _image(
+    context: Context, config: Config, asked: Submission, user: str
+) -> tuple[str | None, bool]:
+    """ID of the image to run in, if it is there, and whether it must be made. Raises `Unsatisfiable`."""
+    if config.image is None or context.settings.runner == "process":
+        return None, False
+    recipe = await context.images.recipe(user, config, asked.revision, asked.config_file)
+    assert recipe is not None
+    try:
+        image = await context.images.ready(recipe)
+    except NoEngine as error:
+        raise Unsatisfiable(
+            f"{config.file}: train.image: {config.image} needs a container engine: {error}; start one, leave"
+            " image out, or start rised with --runner process, which ignores it"
+        ) from error
+    return image, image is None
+
+
 def _ignored_image(context: Context, config: Config) -> list[str]:
-    if not config.image:
+    if not config.image or context.settings.runner != "process":
         return []
     return [f"{config.file}: train.image: {config.image} is ignored: this daemon runs processes"]
 

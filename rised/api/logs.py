@@ -5,6 +5,7 @@ from datetime import UTC
 import msgspec
 
 from rised.api.context import Context
+from rised.job import TRAIN
 from rised.logs.read import raw
 from rised.logs.stream import stream
 from rised.scheduler import check_member
@@ -68,19 +69,20 @@ def _check(asked: LogRequest) -> None:
 def _raw(context: Context, asked: LogRequest, target: CanonicalId, count: int) -> Streamed:
     assert target.experiment is not None
     number, member = target.experiment, target.member or 0
-    if count and not member:
+    job = target.job or TRAIN
+    if count and not member and job == TRAIN:
         raise InvalidInput(
             f"the bytes of a log are one job's; say which, such as {experiment_id(number, 1)}"
         )
 
     async def write(send: Send) -> None:
         with context.bells.listen(number) as bell:
-            attempt = max(1, context.views.attempt(number, member))
-            path = context.views.log(number, member, attempt)
+            attempt = max(1, context.views.attempt(number, member, job))
+            path = context.views.log(number, member, job, attempt)
             await raw(
                 path,
                 follow=asked.follow,
-                ended=lambda: context.views.attempt_ended(number, member, attempt),
+                ended=lambda: context.views.attempt_ended(number, member, job, attempt),
                 bell=bell,
                 send_bytes=send,
             )

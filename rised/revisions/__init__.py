@@ -79,6 +79,11 @@ class Revisions:
             return False
         return True
 
+    async def tree_without(self, user: str, project: str, revision: str, name: str) -> str:
+        """The id that the revision's tree has if the file `name` at its top is left out. Raises `NotFound`."""
+        repository = await self._use(user, project, create=False)
+        return await trio.to_thread.run_sync(repository.tree_without, revision, name)
+
     async def checkout(self, user: str, project: str, revision: str) -> str:
         """The path of the revision's pristine tree, made if there is none. Nobody may write in it.
 

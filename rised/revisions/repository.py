@@ -70,6 +70,17 @@ class Repository:
             raise unknown
         return tree
 
+    def tree_without(self, revision: str, name: str) -> str:
+        """The id of the revision's tree without the entry `name`. Raises `NotFound`."""
+        from dulwich.objects import Tree
+
+        tree = self.tree_of(revision)
+        with Reader(self.objects) as reader:
+            found = Tree.from_string(reader.read(tree, b"tree"))
+        if name.encode() in found:
+            del found[name.encode()]
+        return found.id.decode()
+
     def commit(self, plan: Plan, user: str) -> Revision:
         """The revision of `plan`, or the blobs that are missing for it. On disk when it returns.
 

@@ -45,6 +45,9 @@ class Container(NamedTuple):
     """Size of its /dev/shm; the engine's default where 0."""
     has_code: bool = False
     """Whether the image has the project's files in its working directory, and no copy has to be put there."""
+    config_file: str = ""
+    """Name of the riseml.yml among the project's files, which is put over the one in the image: no image is built
+    anew because it changed."""
     build: bool = False
     """Whether it runs as root in an image of which a new one is to be made (`ContainerRunner.commit`)."""
 

@@ -39,9 +39,9 @@ SHELL = "/bin/sh"
 # A control group may count a process for a moment after the kernel has said that it ended.
 _CGROUP_DELAY = 0.002
 # The start of a shell that ran before the machine was booted: no process has it.
-_OTHER_BOOT = -1
+OTHER_BOOT = -1
 
-# $1 exit file, $2 control group or empty, $3 working directory, $4 limit on open files, then the commands.
+# $1 exit file, $2 control group or empty, $3 working directory, $4 limit on open files or empty, then the commands.
 # TERM, INT and HUP reach the whole session; the shell outlives its command to write down how that ended.
 # While it waits they are not for it: its arguments look like the job's to a `pkill -f`.
 # It joins its group while it still waits: that can take the kernel many milliseconds.
@@ -50,7 +50,7 @@ _OTHER_BOOT = -1
 SCRIPT = """\
 [ -z "$2" ] || echo 0 >"$2/cgroup.procs" || exit 0
 cd "$3" || exit 0
-ulimit -S -n "$4"
+[ -z "$4" ] || ulimit -S -n "$4"
 trap '' TERM INT HUP
 read -r _riseml_leave CUDA_VISIBLE_DEVICES || exit 0
 trap : TERM INT HUP
@@ -178,7 +178,7 @@ class ProcessRunner:
         """Find the job by its shell's pid and start; where it is gone, its exit file remains."""
         found = msgspec.json.decode(identity, type=Identity)
         if found.boot != self._boot:
-            found = found._replace(start=_OTHER_BOOT, cgroup=None)
+            found = found._replace(start=OTHER_BOOT, cgroup=None)
         tree = self._tree(found, job)
         return ProcessHandle(found, job.key, tree, self._children, None, None)
 
@@ -249,6 +249,29 @@ def _is_small(directory: str) -> bool:
     return True
 
 
+def read_exit(path: str, key: bytes, status: int | None, *, other_boot: bool) -> Exit:
+    """What the exit file of the job `key` tells, and where that is nothing, the `status` that somebody else saw."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            text, _, rest = os.read(fd, 512).partition(b"\n")
+        finally:
+            os.close(fd)
+    except OSError:  # the job has removed it, or made something else of it
+        return Exit(begun=True, code=None)
+    if rest.partition(b"\n")[0] != key:
+        return Exit(begun=True, code=None)
+    if text == b"new":
+        # What the shell wrote after that may not have reached the disk before the power went.
+        return Exit(begun=other_boot, code=status)
+    if text == b"run":
+        # The shell itself was killed, for example for want of memory. Only its parent knows by what.
+        return Exit(begun=True, code=status if status else None)
+    text = text.strip()
+    known = text.isdigit() and int(text) <= 255  # a job can write here, too
+    return Exit(begun=True, code=int(text) if known else None)
+
+
 class ProcessHandle:
     """A job's shell and everything below it."""
 
@@ -303,25 +326,8 @@ class ProcessHandle:
         return self._read_exit(status)
 
     def _read_exit(self, status: int | None) -> Exit:
-        try:
-            fd = os.open(self._identity.exit_file, os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                text, _, rest = os.read(fd, 512).partition(b"\n")
-            finally:
-                os.close(fd)
-        except OSError:  # the job has removed it, or made something else of it
-            return Exit(begun=True, code=None)
-        if rest.partition(b"\n")[0] != self._key:
-            return Exit(begun=True, code=None)
-        if text == b"new":
-            # What the shell wrote after that may not have reached the disk before the power went.
-            return Exit(begun=self._identity.start == _OTHER_BOOT, code=status)
-        if text == b"run":
-            # The shell itself was killed, for example for want of memory. Only its parent knows by what.
-            return Exit(begun=True, code=status if status else None)
-        text = text.strip()
-        known = text.isdigit() and int(text) <= 255  # a job can write here, too
-        return Exit(begun=True, code=int(text) if known else None)
+        other_boot = self._identity.start == OTHER_BOOT
+        return read_exit(self._identity.exit_file, self._key, status, other_boot=other_boot)
 
     async def kill(self, grace: float) -> None:
         """SIGTERM, `grace` seconds, SIGKILL."""

@@ -92,3 +92,8 @@ class EventRow(NamedTuple):
     reason: str | None
     message: str | None
     exit_code: int | None
+
+
+def file_beside(row: ExperimentRow) -> str:
+    """Name of the experiment's riseml.yml among the project's files; empty where it is elsewhere."""
+    return row.config_file if "/" not in row.config_file else ""

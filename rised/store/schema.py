@@ -61,6 +61,7 @@ MIGRATIONS = (
         started_ms INTEGER NOT NULL, ended_ms INTEGER,
         PRIMARY KEY (experiment, job)
     ) STRICT, WITHOUT ROWID;
+    CREATE INDEX jobs_unended ON jobs (experiment) WHERE ended_ms IS NULL;
     """,
 )
 

@@ -23,6 +23,8 @@ from rised.store.schema import migrate
 from riseml_proto.errors import StorageFull
 from riseml_proto.states import State
 
+BUILD = "build"
+_BEGINNINGS = (State.RUNNING, State.BUILDING)
 _COUNTERS = {State.FINISHED: "finished", State.FAILED: "failed", State.KILLED: "killed"}
 _MEMBER_COLUMNS = ", ".join(MemberRow._fields)
 _MEMBER_VALUES = ", ".join("?" for _ in MemberRow._fields)
@@ -115,14 +117,18 @@ class Store:
         env: Mapping[str, str],
         members: int,
         created_ms: int,
+        image: str | None = None,
+        build: bool = False,
     ) -> int:
         """Add one in state PENDING, its first member waiting with it; return its number.
 
-        These first states are no events: `events` are what happened since.
+        These first states are no events: `events` are what happened since. With `build` it was CREATED, like all its
+        members, and is BUILDING.
         """
         number = self._db.execute(
             "INSERT INTO experiments (user, uid, project, revision, config, config_file, env, members,"
-            " state, created_ms, first_seq) VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'PENDING', ?, ?)",
+            " state, created_ms, first_seq, image, builds)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 user,
                 uid,
@@ -132,14 +138,26 @@ class Store:
                 config_file,
                 json.dumps(dict(env)),
                 members,
+                State.BUILDING if build else State.PENDING,
                 created_ms,
                 self._last_seq(),
+                image,
+                int(build),
             ),
         ).lastrowid
         assert number is not None
-        first = 1 if members else 0
-        self.put_member(MemberRow(number, first, State.PENDING))
+        if not build:
+            self.put_member(MemberRow(number, 1 if members else 0, State.PENDING))
+            return number
+        if not members:
+            self.put_member(MemberRow(number, 0, State.BUILDING))
+        self.put_job(JobRow(number, BUILD, 1, created_ms))
+        self.tell_experiment(number, State.BUILDING, created_ms, attempt=1)
         return number
+
+    def set_image(self, number: int, image: str) -> None:
+        """Write the image that an experiment's jobs run in."""
+        self._db.execute("UPDATE experiments SET image = ? WHERE id = ?", (image, number))
 
     def put_member(self, row: MemberRow) -> None:
         """Write one member's row."""
@@ -162,10 +180,18 @@ class Store:
         self._add_event((*place, change.time_ms, row.reason, change.message, row.exit_code))
 
     def tell_experiment(
-        self, number: int, state: State, time_ms: int, reason: str | None = None
+        self,
+        number: int,
+        state: State,
+        time_ms: int,
+        reason: str | None = None,
+        *,
+        attempt: int = 0,
+        message: str | None = None,
+        exit_code: int | None = None,
     ) -> None:
-        """Write the event of a set's own change of state."""
-        self._add_event((number, 0, state, 0, time_ms, reason, None, None))
+        """Write the event of a set's own change of state; `attempt` is its build's, where that begins or ends one."""
+        self._add_event((number, 0, state, attempt, time_ms, reason, message, exit_code))
 
     def count_ends(self, number: int, state: State, count: int) -> None:
         """Add `count` members that ended in `state` to the experiment's."""
@@ -240,11 +266,10 @@ class Store:
         ).fetchone()
         return JobRow(*found) if found else None
 
-    def unended_jobs(self, job: str) -> list[JobRow]:
-        """The jobs of this kind that have not ended, of all experiments."""
+    def unended_jobs(self) -> list[JobRow]:
+        """The jobs of experiments themselves that have not ended."""
         rows = self._db.execute(
-            f"SELECT {', '.join(JobRow._fields)} FROM jobs WHERE ended_ms IS NULL AND job = ?",
-            (job,),
+            f"SELECT {', '.join(JobRow._fields)} FROM jobs WHERE ended_ms IS NULL"
         )
         return [JobRow(*row) for row in rows]
 
@@ -323,24 +348,24 @@ class Store:
     def begun(
         self, row: ExperimentRow, after: int, limit: int, member: int | None = None
     ) -> list[tuple[EventRow, EventRow | None]]:
-        """The RUNNING events of attempts with a higher `seq` than `after`, each with the one that ended it, if any."""
+        """The events that begin attempts with a higher `seq` than `after`, each with the one that ended it, if any."""
         if member is not None:
             began = [
                 event
                 for event in self._member_events(row.id, member, after, _NO_SEQ)
-                if event.state is State.RUNNING and event.attempt
+                if event.state in _BEGINNINGS and event.attempt
             ]
             return [(event, self._following(event)) for event in began[:limit]]
         rows = self._db.execute(
             f"SELECT {_EVENT_COLUMNS} FROM events WHERE seq > ? AND seq <= ? AND +experiment = ?"
-            " AND state = 'RUNNING' AND attempt > 0 ORDER BY seq LIMIT ?",
+            " AND state IN ('RUNNING', 'BUILDING') AND attempt > 0 ORDER BY seq LIMIT ?",
             (max(after, row.first_seq), row.last_seq or _NO_SEQ, row.id, limit),
         ).fetchall()
         return [(event, self._following(event)) for event in map(_event, rows)]
 
     def beginning(self, event: EventRow) -> tuple[EventRow, EventRow | None] | None:
-        """The attempt that `event` begins or ends, as its RUNNING event and the one that ended it, if any."""
-        if event.state is State.RUNNING:
+        """The attempt that `event` begins or ends, as the events that began it and ended it, if any."""
+        if event.state in _BEGINNINGS:
             return event, self._following(event)
         rows = self._db.execute(
             f"SELECT {_EVENT_COLUMNS} FROM events WHERE experiment = ? AND member = ?"
@@ -348,7 +373,7 @@ class Store:
             (event.experiment, event.member, event.seq),
         ).fetchall()
         before = _event(rows[0]) if rows else None
-        if before and before.state is State.RUNNING and before.attempt == event.attempt:
+        if before and before.state in _BEGINNINGS and before.attempt == event.attempt:
             return before, event
         return None
 

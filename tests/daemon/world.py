@@ -23,10 +23,13 @@ import rised.clock
 from rised.bells import Bells
 from rised.clock import now_ms
 from rised.experiment import Experiment
+from rised.images import Images
 from rised.layout import Layout
 from rised.ledger import Ledger
 from rised.resources import Inventory
 from rised.runners.base import Exit, Job, StartFailed
+from rised.runners.containers import ContainerRunner
+from rised.runners.engine import Engine
 from rised.scheduler import Scheduler
 from rised.store.store import Store
 from rised.views import Views
@@ -318,12 +321,17 @@ class Daemon:
             data_dir=world.root,
             kill_grace=GRACE,
             gpu_uuids=dict.fromkeys(range(gpus)),
-            runs_images=False,
             state_dir="/",
             min_free=0,
         )
+        engine = Engine({})
+        containers = ContainerRunner(world.root, "0" * 32, engine)
         self.scheduler = Scheduler(
-            self.store, self.ledger, shop, Inventory(8.0, 8000, tuple(range(gpus)))
+            self.store,
+            self.ledger,
+            shop,
+            Images(engine, containers, FakeRevisions()),  # type: ignore[arg-type]
+            Inventory(8.0, 8000, tuple(range(gpus))),
         )
         self.views = Views(self.store, self.scheduler.experiments, self.layout)
         runner.sweep(

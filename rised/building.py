@@ -1,0 +1,237 @@
+"""From an experiment that names an image to the image: pulled if it is not there, built if there are `install` steps.
+
+    BUILDING            with the submission; `builds` and a row in `jobs` say so
+    pull                its progress goes to the log of `144.build`
+    build               a job as any other: started held back, recorded, let go, waited for
+    commit              its container becomes an image
+    PENDING             with the image's ID; from here on the experiment waits for its turn
+
+A crash before the build is recorded starts it anew, with the next attempt number; after that it is adopted. One between
+commit and PENDING finds the image by its label.
+"""
+
+import os
+import shlex
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import trio
+
+from rised import starting
+from rised.crashpoints import crash_point
+from rised.experiment import Experiment
+from rised.images import BUILT, Images, Recipe
+from rised.layout import make_directory
+from rised.log import log
+from rised.revisions.places import disk_may_be_full
+from rised.runners.base import Exit, Handle, Job
+from rised.runners.engine import ImageInfo, NoEngine
+from rised.store.records import file_beside
+from rised.store.store import BUILD
+from rised.workshop import Workshop
+from riseml_proto.errors import RisemlError, StorageFull
+
+_RETRY_SECONDS = 5.0
+_TRIES = 4
+"""How often it is tried where the engine goes away, and takes a build along."""
+
+
+class _Failed(Exception):
+    """The image cannot be made; the text says why."""
+
+    def __init__(self, text: str, code: int | None = None) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+class Building:
+    """The making of one experiment's image."""
+
+    def __init__(
+        self, shop: Workshop, images: Images, experiment: Experiment, done: Callable[[], None]
+    ) -> None:
+        """`done` is called when the experiment has its image, or has ended without."""
+        self._shop = shop
+        self._images = images
+        self._experiment = experiment
+        self._done = done
+        self._kill = experiment.row.kill
+        self._scope = trio.CancelScope()
+        self._begun = 0  # the attempt that this daemon began
+        self._built: Job | None = None
+
+    def kill(self, force: bool) -> None:
+        """Make it end: nothing of a build is worth a grace period."""
+        self._kill = max(self._kill, 2 if force else 1)
+        self._scope.cancel()
+
+    async def run(self) -> None:
+        """Make the image, and write down how that went."""
+        shop, experiment = self._shop, self._experiment
+        row = shop.store.job(experiment.number, BUILD)
+        assert row is not None
+        experiment.build_attempt = row.attempt
+        experiment.why = "waits for its image"
+        try:
+            with self._scope:
+                if self._kill:
+                    self._scope.cancel()
+                image = await self._make()
+                await self._write(partial(shop.ledger.built, experiment, image))
+        except _Failed as failed:
+            log.warning("no image", experiment=experiment.number, why=str(failed))
+            await self._write(partial(shop.ledger.fail_rest, experiment, str(failed), failed.code))
+        if self._kill and not experiment.done.is_set():
+            await self._write(partial(shop.ledger.kill_rest, experiment, self._kill))
+        experiment.building = None
+        self._done()
+        if self._built:
+            await shop.runner.clean(self._built)
+
+    async def _write(self, change: Callable[[], None]) -> None:
+        while True:
+            try:
+                return change()
+            except StorageFull as error:
+                log.error("cannot write how a build went, trying again", error=str(error))
+                await trio.sleep(_RETRY_SECONDS)
+
+    async def _make(self) -> str:
+        """The image's ID. Raises `_Failed`."""
+        experiment, row = self._experiment, self._experiment.row
+        try:
+            recipe = await self._images.recipe(
+                row.user, experiment.config, row.revision, file_beside(row)
+            )
+            assert recipe is not None
+            async with self._images.alone(recipe):
+                for left in reversed(range(_TRIES)):
+                    try:
+                        if found := await self._try(recipe):
+                            return found
+                    except NoEngine:
+                        if not left:
+                            raise
+                        await trio.sleep(_RETRY_SECONDS)
+        except (RisemlError, OSError) as error:
+            raise _Failed(str(error)) from error
+        raise _Failed("the container that built the image ended, and nobody knows how")
+
+    async def _try(self, recipe: Recipe) -> str | None:
+        base = await self._base(recipe)
+        if not recipe.steps:
+            return base.id
+        return await self._images.built(recipe, base) or await self._build(recipe, base)
+
+    async def _base(self, recipe: Recipe) -> ImageInfo:
+        if base := await self._images.engine.look(recipe.name):
+            return base
+        path = self._log(self._fresh_attempt())
+        with disk_may_be_full(path):
+            make_directory(os.path.dirname(path))
+            file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            watch = self._shop.watcher.add(path, self._ring)
+            try:
+                return await self._images.engine.pull(recipe.name, partial(_append, file))
+            finally:
+                watch.close()
+                os.close(file)
+
+    async def _build(self, recipe: Recipe, base: ImageInfo) -> str | None:
+        """Run the steps in a container and make an image of it; None where its end is unknown. Raises `_Failed`."""
+        shop = self._shop
+        row = shop.store.job(self._experiment.number, BUILD)
+        assert row is not None
+        handle: Handle
+        if row.handle:
+            job = self._job(row.attempt)
+            handle = await shop.runner.adopt(job, row.handle)
+            log.info("build adopted", job=job.id, attempt=job.attempt)
+        else:
+            attempt = self._fresh_attempt()
+            experiment = self._experiment.row
+            files = await shop.revisions.checkout(
+                experiment.user, experiment.project, experiment.revision
+            )
+            job = self._job(attempt, base.id, files)
+            with disk_may_be_full(job.log):
+                make_directory(os.path.dirname(job.log))
+            self._built = job
+            handle = await shop.runner.start(job)
+        self._built = job
+        watch = shop.watcher.add(job.log, self._ring)
+        try:
+            if handle.waits:
+                shop.ledger.note_job(row._replace(attempt=job.attempt, handle=handle.identity))
+                await shop.store.sync()
+                crash_point("before-build")
+                handle.go("")
+            how = await handle.wait()
+            await handle.settle(0)
+        except trio.Cancelled:
+            if self._scope.cancel_called:
+                with trio.CancelScope(shield=True):
+                    await handle.kill(0)
+                    await handle.settle(0)
+            raise
+        finally:
+            watch.close()
+            handle.close()
+        return await self._conclude(recipe, base, job, how, handle.identity)
+
+    async def _conclude(
+        self, recipe: Recipe, base: ImageInfo, job: Job, how: Exit, identity: str
+    ) -> str | None:
+        crash_point("build-ended")
+        if how.code == 0 and how.begun:
+            labels = {
+                BUILT: recipe.key(base.id),
+                "riseml.base": recipe.name,
+                "riseml.project": self._experiment.row.project,
+                "riseml.user": self._experiment.row.user,
+            }
+            image = await self._images.containers.commit(job, identity, labels)
+            crash_point("build-committed")
+            return image
+        if how.begun and how.code is not None:
+            told = "; ".join(recipe.steps)
+            raise _Failed(f"Command '{told}' return code: {how.code}", how.code)
+        row = self._shop.store.job(self._experiment.number, BUILD)
+        assert row is not None
+        await self._shop.runner.clean(job)
+        self._shop.ledger.note_job(row._replace(handle=None))
+        self._begun = 0
+        return None
+
+    def _fresh_attempt(self) -> int:
+        """Number of the build that begins now: the next one where an earlier daemon left something in its log."""
+        attempt = self._experiment.build_attempt
+        path = self._log(attempt)
+        if attempt != self._begun and os.path.exists(path) and os.path.getsize(path):
+            attempt += 1
+            self._shop.ledger.build_again(self._experiment, attempt)
+        self._begun = attempt
+        return attempt
+
+    def _job(self, attempt: int, image: str = "", files: str = "") -> Job:
+        steps = _announced(self._experiment.config.install)
+        return starting.build_job(self._shop, self._experiment, attempt, steps, image, files)
+
+    def _log(self, attempt: int) -> str:
+        return self._shop.layout.log(self._experiment.number, 0, BUILD, attempt)
+
+    def _ring(self) -> None:
+        self._shop.bells.ring(self._experiment.number)
+
+
+def _announced(steps: Sequence[str]) -> list[str]:
+    """The steps, each with a line before it that says which one it is."""
+    commands = []
+    for number, step in enumerate(steps, 1):
+        told = f"Step {number}/{len(steps)}: {step}"
+        commands += [f"printf '%s\\n' {shlex.quote(told)}", step]
+    return commands
+
+
+def _append(fd: int, text: str) -> None:
+    os.write(fd, text.encode(errors="replace") + b"\n")

@@ -1,0 +1,87 @@
+"""The images that experiments run in: what is there, what has to be pulled, what has to be built.
+
+A built image is known by a label, the hash of all that went into it: the base image's ID, the steps, the files and
+variables that they can see, and whose files these are. So it is built once, whoever asks for it and however often.
+"""
+
+import hashlib
+import json
+import os
+import weakref
+
+import trio
+
+from rised.log import log
+from rised.revisions import Revisions
+from rised.runners.containers import ContainerRunner
+from rised.runners.engine import Engine, ImageInfo
+from riseml_proto.config import Config
+
+BUILT = "riseml.built"
+"""The label of a built image."""
+
+
+class Recipe:
+    """What makes an experiment's image, as far as that is known before anything is pulled."""
+
+    def __init__(self, config: Config, tree: str) -> None:
+        """`tree` is the id of the files that the steps see."""
+        assert config.image is not None
+        self.name = config.image
+        self.steps = config.install
+        self._seen = [tree, sorted(config.env.items())]
+
+    def key(self, base: str) -> str:
+        """The value of `BUILT`, for the base image with this ID."""
+        parts = [base, list(self.steps), self._seen, os.getuid(), os.getgid()]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+class Images:
+    """The images of one engine."""
+
+    def __init__(self, engine: Engine, containers: ContainerRunner, revisions: Revisions) -> None:
+        """Nothing is asked of the engine before it is needed."""
+        self.engine = engine
+        self.containers = containers
+        self._revisions = revisions
+        self._locks: weakref.WeakValueDictionary[str, trio.Lock] = weakref.WeakValueDictionary()
+
+    async def recipe(
+        self, user: str, config: Config, revision: str, config_file: str
+    ) -> Recipe | None:
+        """How the image of an experiment is made; None where it names none."""
+        if config.image is None:
+            return None
+        tree = ""
+        if config.install:
+            tree = await self._revisions.tree_without(user, config.project, revision, config_file)
+        return Recipe(config, tree)
+
+    async def ready(self, recipe: Recipe) -> str | None:
+        """ID of the image if nothing has to be pulled or built for it. Raises `NoEngine`."""
+        base = await self.engine.look(recipe.name)
+        if base is None or not recipe.steps:
+            return base.id if base else None
+        return await self.built(recipe, base)
+
+    async def built(self, recipe: Recipe, base: ImageInfo) -> str | None:
+        """ID of the image that was built of `base`, if it was."""
+        return await self.engine.built(f"{BUILT}={recipe.key(base.id)}")
+
+    def alone(self, recipe: Recipe) -> trio.Lock:
+        """To be held while the image is made, so that it is made once."""
+        name = json.dumps([recipe.name, recipe.key("")])
+        lock = self._locks.get(name)
+        if lock is None:
+            lock = self._locks[name] = trio.Lock()
+        return lock
+
+    async def prune(self, used: set[str]) -> list[str]:
+        """Remove the built images that are not `used`; return the IDs of those removed. Raises `NoEngine`."""
+        removed = []
+        for image in await self.engine.images(BUILT):
+            if image not in used and await self.engine.remove_image(image):
+                log.info("image removed", image=image)
+                removed.append(image)
+        return removed

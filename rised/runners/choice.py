@@ -1,0 +1,55 @@
+"""The runner of each job: containers for those that have an image, plain processes for the others."""
+
+from collections.abc import Mapping
+
+from rised.runners.base import Handle, Job, Runner
+from rised.runners.containers import ContainerRunner
+from rised.runners.process import ProcessRunner
+
+
+class Runners:
+    """Both of them as one."""
+
+    def __init__(self, processes: ProcessRunner, containers: ContainerRunner) -> None:
+        """Of one daemon."""
+        self._processes = processes
+        self._containers = containers
+
+    def _of(self, job: Job) -> Runner:
+        return self._containers if job.container else self._processes
+
+    @property
+    def isolation(self) -> str:
+        """That of plain processes; a container's needs no word."""
+        return self._processes.isolation
+
+    def starts_ahead(self, job: Job, gpus: int) -> bool:
+        """As the job's runner says."""
+        return self._of(job).starts_ahead(job, gpus)
+
+    def starts_at_once(self, job: Job) -> bool:
+        """As the job's runner says."""
+        return self._of(job).starts_at_once(job)
+
+    async def start(self, job: Job) -> Handle:
+        """Start it where it belongs."""
+        return await self._of(job).start(job)
+
+    async def adopt(self, job: Job, identity: str) -> Handle:
+        """Take it back where it belongs."""
+        return await self._of(job).adopt(job, identity)
+
+    async def clean(self, job: Job) -> None:
+        """Remove its leftovers."""
+        await self._of(job).clean(job)
+
+    def sweep(self, kept: Mapping[str, str]) -> None:
+        """Let each remove what is its own."""
+        contained = {key for key, identity in kept.items() if identity.startswith("{")}
+        self._processes.sweep({key: kept[key] for key in kept.keys() - contained})
+        self._containers.sweep({key: kept[key] for key in contained})
+
+    def close(self) -> None:
+        """Let go of what they hold."""
+        self._processes.close()
+        self._containers.close()

@@ -1,0 +1,54 @@
+"""The processes of one container as the machine sees them: its ID is in the name of their control group."""
+
+import contextlib
+import os
+import signal
+
+from rised.runners.processes import pidfd, send, stat
+
+
+class Vessel:
+    """A `Tree` (`rised.runners.trees`) of a container whose first process is `pid`, started at `start`."""
+
+    def __init__(self, container: str, pid: int, start: int) -> None:
+        """`container` is its ID, 64 hex digits."""
+        self._container = container.encode()
+        self._pid = pid
+        self._start = start
+
+    @property
+    def there(self) -> bool:
+        """Whether its first process lives, without which no other can."""
+        found = stat(self._pid) if self._pid else None
+        return found is not None and found.start == self._start and not found.gone
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether the daemon may signal it."""
+        try:
+            return os.getuid() in (0, os.stat(f"/proc/{self._pid}").st_uid)
+        except OSError:
+            return True
+
+    def pids(self) -> list[int]:
+        """Those alive now."""
+        if not self.there:
+            return []
+        return [
+            pid
+            for pid in map(int, filter(str.isdigit, os.listdir("/proc")))
+            if self._holds(pid) and (found := stat(pid)) and not found.gone
+        ]
+
+    def _holds(self, pid: int) -> bool:
+        with contextlib.suppress(OSError), open(f"/proc/{pid}/cgroup", "rb") as file:
+            return self._container in file.read()
+        return False
+
+    def strike(self) -> None:
+        """SIGKILL to its first process, which takes all others with it."""
+        if not self.there:
+            return
+        with pidfd(self._pid) as fd:
+            if fd is not None and self.there:
+                send(fd, signal.SIGKILL)
