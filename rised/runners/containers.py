@@ -44,6 +44,7 @@ _COPY = f"cp -a {_INSIDE}/code/. ."
 UNSEEN = -1
 """The start of a first process that an engine runs out of this machine's sight."""
 _LEAST_MEMORY = 6  # MiB; the engine takes no less
+_RETRY_SECONDS = 30.0
 _PATIENCE = 10.0
 """Seconds that an exit code which only the engine knows, or an end that it has to bring, is waited for."""
 
@@ -70,13 +71,21 @@ class ContainerRunner:
         self._engine = engine
         self._boot = boot_id()
         self._stale: list[str] = []
+        self._more = trio.Event()
         os.makedirs(self._jobs, mode=0o700, exist_ok=True)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Remove what earlier daemons left."""
+        """Remove what earlier daemons left, and what could not be removed while the engine was away."""
         task_status.started()
-        for key in self._stale:
-            await self._clean(key)
+        while True:
+            stale, self._stale = self._stale, []
+            for key in stale:
+                await self._clean(key)
+            if self._stale:
+                await trio.sleep(_RETRY_SECONDS)
+            else:
+                self._more = trio.Event()
+                await self._more.wait()
 
     @property
     def isolation(self) -> str:
@@ -230,8 +239,10 @@ class ContainerRunner:
             return
         try:
             await self._engine.remove(self._name(key))
-        except (NoEngine, EngineError) as error:  # the next daemon tries again
-            log.warning("cannot remove a container", job=key, error=str(error))
+        except (NoEngine, EngineError) as error:
+            log.warning("cannot remove a container, trying again", job=key, error=str(error))
+            self._stale.append(key)
+            self._more.set()
             return
         crash_point("container-removed")
         try:

@@ -78,6 +78,7 @@ class Engine:
         self._ready = trio.Event()
         self._loop: BaseTrioEventLoop | None = None
         self._docker: Docker | None = None
+        self._path = ""
         self._info: EngineInfo | None = None
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -125,8 +126,8 @@ class Engine:
 
         async def asked() -> T:
             if self._docker is None:
-                path = self._socket()
-                self._docker = Docker(f"unix://{path}", timeout=ClientTimeout(total=None))
+                self._path = self._socket()
+                self._docker = Docker(f"unix://{self._path}", timeout=ClientTimeout(total=None))
             return await ask(self._docker)
 
         try:
@@ -150,7 +151,8 @@ class Engine:
         raise NoEngine(f"none answers at {' or '.join(places)}")
 
     def _away(self, error: Exception) -> NoEngine:
-        return NoEngine(f"the engine does not answer ({error})")
+        self._info = None  # another one may come in its place
+        return NoEngine(f"none answers at {self._path} ({type(error).__name__})")
 
     async def info(self) -> EngineInfo:
         """What kind of engine it is; asked once."""
