@@ -27,7 +27,7 @@ from rised.bells import Bells
 from rised.images import Images
 from rised.job import TRAIN
 from rised.journal import StoreJournal
-from rised.layout import Layout
+from rised.layout import Layout, link_client
 from rised.ledger import Ledger
 from rised.log import log
 from rised.logs.watch import LogWatcher
@@ -102,6 +102,7 @@ async def run(settings: Settings, ready: Callable[[], None]) -> None:
             found,
         )
         runner.sweep(_kept(store))
+        link_client(layout.client)
         with contextlib.closing(runner):
             async with trio.open_nursery() as nursery:
                 await nursery.start(store.run)

@@ -26,21 +26,25 @@ def visible_gpus(grant: Grant) -> str:
 
 
 def environment(
-    experiment: Experiment, member: int, *, output_dir: str, data_dir: str
+    experiment: Experiment, member: int, *, output_dir: str, data_dir: str, client_dir: str
 ) -> dict[str, str]:
     """The whole environment of a job but its GPUs, which it is told with its leave to begin.
 
-    What comes later in it wins, and the daemon's own names come last.
+    What comes later in it wins, and the daemon's own names come last. `client_dir` holds the package `riseml`, which
+    thereby is there in whatever Python the job has; a container gets it from its runner.
     """
     image = experiment.row.image
     if image:
         output_dir, data_dir = "/output", "/data"
+    path = experiment.config.env.get("PYTHONPATH")
+    client = {} if image else {"PYTHONPATH": f"{path}:{client_dir}" if path else client_dir}
     return {
         **(_in_container(experiment.row.uid) if image else _login(experiment.row.uid)),
         "PYTHONUNBUFFERED": "1",
         **({} if image else experiment.env),
         **placeholders.environment(experiment.params(member)),
         **experiment.config.env,
+        **client,
         "EXPERIMENT_ID": ids.experiment_id(experiment.number, member),
         "OUTPUT_DIR": output_dir,
         "DATA_DIR": data_dir,

@@ -1,5 +1,7 @@
 """Where the daemon keeps what people may want to read: logs in its state directory, outputs in the output directory."""
 
+import contextlib
+import importlib.util
 import os
 
 from rised.store.records import ExperimentRow
@@ -12,6 +14,8 @@ class Layout:
         """Both absolute."""
         self._logs = os.path.join(state_dir, "logs")
         self._output_dir = output_dir
+        self.client = os.path.join(state_dir, "python")
+        """The directory in which jobs find the package `riseml`, for `riseml.report_result`."""
 
     def log(self, experiment: int, member: int, job: str, attempt: int) -> str:
         """`logs/144/2.train.1.log`: the output of one attempt of a job."""
@@ -22,6 +26,23 @@ class Layout:
         """`<user>/<project>/144/2`, or `<user>/<project>/144` for member 0 and for a whole set."""
         parts = [self._output_dir, row.user, row.project, str(row.id)]
         return os.path.join(*parts, str(member)) if member else os.path.join(*parts)
+
+
+def link_client(directory: str) -> None:
+    """Let the package `riseml` be in `directory`, where jobs have their Python look for it."""
+    os.makedirs(directory, mode=0o755, exist_ok=True)
+    link = os.path.join(directory, "riseml")
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(link)
+    os.symlink(client_package(), link)
+
+
+def client_package() -> str:
+    """Path of the installed package `riseml`."""
+    found = importlib.util.find_spec("riseml")
+    assert found is not None
+    assert found.origin is not None
+    return os.path.dirname(os.path.abspath(found.origin))
 
 
 def write_file(path: str, data: bytes) -> None:

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import trio
 
-from rised import starting
+from rised import results, starting
 from rised.clock import now_ms
 from rised.crashpoints import crash_point
 from rised.experiment import Experiment
@@ -266,11 +266,17 @@ class Lifecycle:
             await trio.sleep(_RETRY_SECONDS)
         return True
 
+    def _results(self) -> str | None:
+        found = results.read(self._shop.layout.output(self._experiment.row, self._row.member))
+        return json.dumps(found) if found else None
+
     async def _end(
         self, state: State, reason: Reason, message: str | None, code: int | None
     ) -> None:
         ended_ms = max(now_ms(), self._row.started_ms or 0)
-        self._come_to(state, message, reason=reason, exit_code=code, ended_ms=ended_ms)
+        reported = self._results() if self._row.started_ms else None
+        facts = {"reason": reason, "exit_code": code, "ended_ms": ended_ms, "results": reported}
+        self._come_to(state, message, **facts)
         await self._write()
 
 

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 
+from rised import results
 from rised.clock import to_datetime
 from rised.experiment import Experiment
 from rised.job import TRAIN
@@ -129,6 +130,15 @@ class Views:
             rows = {found.member: found for found in self._store.members(row.id, begin, end)}
             yield [self._member(row, config, n, rows.get(n)) for n in range(begin, end + 1)]
 
+    def reported(self, row: ExperimentRow) -> Iterator[list[Member]]:
+        """The members that may have reported results: those that did and have ended, and those that run."""
+        config = self._config(row)
+        after = -1
+        while rows := self._store.reported(row.id, after, _PAGE):
+            found = [self._member(row, config, member.member, member) for member in rows]
+            yield [member for member in found if member.results]
+            after = rows[-1].member
+
     def _member(
         self, row: ExperimentRow, config: Config, number: int, found: MemberRow | None
     ) -> Member:
@@ -144,7 +154,13 @@ class Views:
             reason=found.reason or self._waits_for(row, config, found),
             started_at=to_datetime(found.started_ms) if found.started_ms else None,
             ended_at=to_datetime(found.ended_ms) if found.ended_ms else None,
+            results=self._results(row, found),
         )
+
+    def _results(self, row: ExperimentRow, member: MemberRow) -> dict[str, results.Value]:
+        if member.state is State.RUNNING:
+            return results.read(self._layout.output(row, member.member))
+        return json.loads(member.results) if member.results else {}
 
     def _waits_for(self, row: ExperimentRow, config: Config, member: MemberRow) -> str | None:
         live = self._unfinished.get(row.id)

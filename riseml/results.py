@@ -5,6 +5,8 @@ appending write, so that several processes of a job can report at once and a cra
 lines.
 """
 
+from __future__ import annotations  # this file runs in whatever Python a job has, 3.7 or newer
+
 import json
 import math
 import os
@@ -52,7 +54,7 @@ def _plain(name: str, value: object) -> str | int | float | bool | None:
             value = item()
     if isinstance(value, float) and not math.isfinite(value):
         return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
-    if value is None or isinstance(value, str | int | float):
+    if value is None or isinstance(value, (str, int, float)):
         return value
     kind = type(value).__name__
     raise TypeError(

@@ -28,11 +28,7 @@ _REPEATED = (
     "tensorflow",
     "tensorboard",
 )
-_NO_EFFECT = {
-    "framework": "it sets up no framework",
-    "tensorflow": "it sets up no framework",
-    "tensorboard": "it starts no TensorBoard",
-}
+_NO_EFFECT = {"distributed": "it starts one process", "horovod": "it starts one process"}
 _LISTED = 10
 
 
@@ -188,11 +184,13 @@ def _placeholder_lines(commands: Sequence[str], source: list[str], first: int) -
 
 
 def _without_effect(train: Mapping[str, Value]) -> dict[str, int]:
-    found = [train[key] for key in _NO_EFFECT if key in train]
+    found = []
+    if "tensorflow" in train:
+        fields = train["tensorflow"].entries()
+        found = [fields[key] for key in _NO_EFFECT if key in fields]
     if "install" in train and "image" not in train:
         found.append(train["install"])
-    wanted = [value for value in found if value.content != "false"]
-    return {value.path: value.line for value in sorted(wanted, key=lambda value: value.line)}
+    return {value.path: value.line for value in sorted(found, key=lambda value: value.line)}
 
 
 def _hint(name: str, known: Sequence[str]) -> str:

@@ -98,6 +98,8 @@ class Member(Message, frozen=True):
     """How it ended (`riseml_proto.states.Reason`), or a sentence that says what it waits for."""
     started_at: datetime | None
     ended_at: datetime | None
+    results: dict[str, str | int | float | bool | None] = {}
+    """The last value of each result that it reported."""
 
 
 class Summary(Message, frozen=True):

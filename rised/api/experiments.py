@@ -128,9 +128,14 @@ async def index(context: Context, request: Request) -> Streamed:
 
 
 async def show(context: Context, request: Request, target: str) -> Streamed:
-    """Show one as `Detail`, with all members, or with `?limit=100` around the first unfinished."""
+    """Show one as `Detail`, with all members, or with `?limit=100` around the first unfinished.
+
+    `?reported=true` shows those that have reported results.
+    """
     found, row = context.target(request.peer, target)
     check_member(row.members, row.id, found.member)
+    if request.flag("reported") and found.member is None:
+        return in_pages(context.views.detail(row), context.views.reported(row))
     first, last = context.views.window(row, request.number("limit"))
     if found.member is not None:
         first = last = found.member

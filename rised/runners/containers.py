@@ -15,7 +15,6 @@ Each job has a directory `containers/<key>` with
 """
 
 import contextlib
-import importlib.util
 import math
 import os
 from collections.abc import Mapping
@@ -26,7 +25,7 @@ import trio
 
 from rised.crashpoints import crash_point
 from rised.job import WORKING_DIRECTORY
-from rised.layout import overwrite
+from rised.layout import client_package, overwrite
 from rised.log import log
 from rised.revisions.copies import copy_tree, remove_tree
 from rised.revisions.places import disk_may_be_full
@@ -193,13 +192,10 @@ class ContainerRunner:
 
     def _binds(self, job: Job, container: Container) -> list[str]:
         directory = self._directory(job.key)
-        client = importlib.util.find_spec("riseml")
-        assert client is not None
-        assert client.origin is not None
         binds = [
             f"{directory}:{_INSIDE}",
             f"{job.log}:{_INSIDE}/log",
-            f"{os.path.dirname(client.origin)}:{_INSIDE}/python/riseml:ro",
+            f"{client_package()}:{_INSIDE}/python/riseml:ro",
         ]
         if container.build:
             return binds

@@ -289,6 +289,17 @@ class Store:
             )
         ]
 
+    def reported(self, experiment: int, after: int, limit: int) -> list[MemberRow]:
+        """At most `limit` of the members beyond `after` that run or ended with results, in order."""
+        return [
+            _member(row)
+            for row in self._db.execute(
+                f"SELECT {_MEMBER_COLUMNS} FROM members WHERE experiment = ? AND member > ?"
+                " AND (results IS NOT NULL OR state = 'RUNNING') ORDER BY member LIMIT ?",
+                (experiment, after, limit),
+            )
+        ]
+
     def unended_members(self, experiment: int) -> list[MemberRow]:
         """The rows of members that have not ended, in order. Looks at all of the experiment's rows."""
         return [

@@ -22,6 +22,7 @@ COMMANDS = (
     Command("init", "write a first riseml.yml"),
     Command("train", "run the experiment that riseml.yml describes, and follow it"),
     Command("status", "show experiments and where they stand"),
+    Command("best", "show the best sub-experiment, by what it reported"),
     Command("logs", "show the states and the output of an experiment"),
     Command("kill", "end experiments or sub-experiments"),
     Command("system", "show the machine and what of it is handed out"),

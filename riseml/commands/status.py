@@ -11,10 +11,11 @@ from urllib.parse import quote
 from riseml.commands import add_json, print_json
 from riseml.daemon import connect
 from riseml.http import Client
+from riseml.ranking import names, order, shown
 from riseml.screen import age, clean, columns, has_colour, paint, stamp
 from riseml.table import AGE, ID, STATE, Column, render
 from riseml_proto import ids
-from riseml_proto.errors import NotFound
+from riseml_proto.errors import InvalidInput, NotFound
 from riseml_proto.ids import CanonicalId
 from riseml_proto.messages import Detail, Member, Summary
 from riseml_proto.states import State
@@ -49,17 +50,27 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-l", "--long", action="store_true", help="more about each, and what it waits for"
     )
+    parser.add_argument(
+        "--sort",
+        metavar="NAME",
+        help="with an ID: order by this result, the best first, or by this parameter",
+    )
+    parser.add_argument("--reverse", action="store_true", help="the other way round")
     add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Print the list or the detail."""
     wanted = CanonicalId(None) if args.id is None else ids.parse(args.id)
+    if args.sort and wanted.experiment is None:
+        raise InvalidInput("--sort orders the sub-experiments of one experiment; say its ID")
     with connect(args.host) as client:
         if wanted.experiment is None:
             found = fetch_list(client, wanted.user, ended=args.all)
         else:
             detail = fetch_detail(client, wanted, every=args.all or args.json)
+            if args.sort:
+                detail = _sorted(client, wanted, detail, args)
     if args.json:
         print_json([plain(s) for s in found] if wanted.experiment is None else plain(detail))
         return 0
@@ -95,6 +106,19 @@ def fetch_detail(client: Client, wanted: CanonicalId, *, every: bool) -> Detail:
     """The (sub-)experiment `wanted`, with `every` member or `LIMIT` around the first unfinished."""
     name = quote(str(wanted._replace(job=None, number=None)))
     return client.get(f"/v1/experiments/{name}" + ("" if every else f"?limit={LIMIT}"), Detail)
+
+
+def _sorted(
+    client: Client, wanted: CanonicalId, detail: Detail, args: argparse.Namespace
+) -> Detail:
+    """The detail with its members in order; of a set too large to show, those that have reported something."""
+    name = quote(str(wanted._replace(job=None, number=None, member=None)))
+    if len(detail.experiments) < detail.count and wanted.member is None:
+        detail = client.get(f"/v1/experiments/{name}?reported=true", Detail)
+    from msgspec.structs import replace
+
+    found = order(detail.experiments, args.sort, reverse=args.reverse)
+    return replace(detail, experiments=found if args.all or args.json else found[:LIMIT])
 
 
 def plain(summary: Summary) -> dict[str, Any]:
@@ -166,6 +190,8 @@ def _members(detail: Detail, view: View) -> list[str]:
     if view.long:
         titles += [Column("GPUS"), Column("EXIT"), Column("REASON")]
     since = age(detail.created_at, view.now)
+    results = names(detail.experiments)
+    titles += [Column(clean(name, colour=False).upper()) for name in results]
     rows = [
         [m.id, m.state, since]
         + (
@@ -173,6 +199,7 @@ def _members(detail: Detail, view: View) -> list[str]:
             if view.long
             else []
         )
+        + [clean(shown(m.results.get(name)), colour=False) for name in results]
         + [show_params(m.params)]
         for m in detail.experiments
     ]
@@ -203,6 +230,9 @@ def _member_facts(member: Member) -> dict[str, object]:
         "Ended": stamp(member.ended_at) if member.ended_at else None,
         "GPUs": ", ".join(map(str, member.gpus)) or None,
         "Exit Code": member.exit_code,
+        **{
+            clean(n, colour=False): clean(shown(v), colour=False) for n, v in member.results.items()
+        },
     }
 
 

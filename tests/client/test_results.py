@@ -1,5 +1,6 @@
 """report_result(): lines of JSON in the output directory."""
 
+import ast
 import json
 import os
 import subprocess
@@ -109,3 +110,10 @@ def test_a_full_disk_is_not_passed_over(monkeypatch: pytest.MonkeyPatch, tmp_pat
     monkeypatch.setenv("OUTPUT_DIR", str(tmp_path))
     with pytest.raises(OSError, match="No space left"):
         riseml.report_result(x=1)
+
+
+def test_the_client_runs_in_whatever_python_a_job_has() -> None:
+    package = Path(riseml.__file__).parent
+    for name in ("__init__.py", "results.py"):
+        ast.parse((package / name).read_text(), feature_version=(3, 7))
+    assert "from __future__ import annotations" in (package / "results.py").read_text()

@@ -261,6 +261,7 @@ def test_json_has_exactly_the_promised_keys(
         "reason": None,
         "started_at": None,
         "ended_at": None,
+        "results": {},
     }
 
 
@@ -309,3 +310,20 @@ def test_on_a_terminal_an_empty_list_says_what_to_do(daemon: Any, tmp_path: Path
     daemon.scripts = [daemon.answers(b"[]")]
     text = on_a_terminal(daemon, tmp_path)
     assert text == "No running experiments; riseml status -a shows ended ones\r\n"
+
+
+def test_each_result_is_a_column_before_the_parameters() -> None:
+    members = [
+        member(1, State.FINISHED, {"lr": "0.1"}, results={"accuracy": 0.93, "loss": 1 / 3}),
+        member(2, State.RUNNING, {"lr": "0.2"}, results={"accuracy": 0.5}),
+        member(3, State.CREATED, {"lr": "0.3"}),
+    ]
+    lines = show_detail(
+        msgspec.structs.replace(seed_set(), count=3, experiments=members), None, View(NOW)
+    )
+    assert lines[-4:] == [
+        "EXP ID STATE     AGE           ACCURACY LOSS     PARAMS",
+        "144.1  FINISHED  8 second(s)   0.93     0.333333 lr=0.1",
+        "144.2  RUNNING   8 second(s)   0.5      -        lr=0.2",
+        "144.3  CREATED   8 second(s)   -        -        lr=0.3",
+    ]

@@ -103,13 +103,13 @@ def test_the_contract_needs_little_beside_the_standard_library(path: Path) -> No
 
 
 def test_asyncio_stays_out_of_the_daemon() -> None:
-    """What needs it lives in one runner's file."""
+    """What needs it lives in one file."""
     users = [
         module(p)
         for p in PACKAGES["rised"].rglob("*.py")
         if roots(p) & {"asyncio", "aiodocker", "trio_asyncio"}
     ]
-    assert set(users) <= {"rised.runners.docker"}
+    assert set(users) <= {"rised.runners.engine"}
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,13 @@ from tests.daemon.test_experiment import experiment
 
 
 def env(some: object, member: int = 0) -> dict[str, str]:
-    return environment(some, member, output_dir="/out", data_dir="/data")  # type: ignore[arg-type]
+    return environment(
+        some,  # type: ignore[arg-type]
+        member,
+        output_dir="/out",
+        data_dir="/data",
+        client_dir="/client",
+    )
 
 
 def test_each_later_source_wins_over_the_earlier_ones() -> None:
@@ -58,3 +64,16 @@ def test_with_gpus_these_are_seen_in_the_order_of_the_bus() -> None:
 def test_placeholders_are_replaced_and_unknown_ones_stay() -> None:
     assert commands(experiment(3), 3) == ["x 3"]
     assert commands(experiment(0), 0) == ["x {{n}}"]
+
+
+def test_the_client_is_found_after_what_the_users_own_pythonpath_names() -> None:
+    assert env(experiment(0))["PYTHONPATH"] == "/client"
+    assert env(experiment(0, env="{PYTHONPATH: /mine}"))["PYTHONPATH"] == "/mine:/client"
+
+
+def test_in_a_container_nothing_of_the_hosts_environment_is_left() -> None:
+    some = experiment(0)
+    some.row = some.row._replace(image="sha256:1")
+    given = env(some)
+    assert given.keys() & {"PATH", "LANG", "SHELL", "PYTHONPATH", "VIRTUAL_ENV"} == set()
+    assert (given["HOME"], given["OUTPUT_DIR"], given["DATA_DIR"]) == ("/code", "/output", "/data")

@@ -92,7 +92,7 @@ def test_an_empty_file_is_no_error(tmp_path: Path) -> None:
         ("kill-grace: .inf", "kill-grace: must be a number, 0 or more, not inf"),
         ("kill-grace: [1]", "kill-grace: must be a number, 0 or more, not [1]"),
         ("state-dir: 5", "state-dir: must be a text, not 5"),
-        ("runner: podman", "runner: must be auto or process, not 'podman'"),
+        ("runner: podman", "runner: must be auto, process or docker, not 'podman'"),
         ("gpus: -1", "gpus: must be auto, a number or indices such as 0,2,3, not -1"),
         ("gpus: all", "gpus: must be auto, a number such as 4, or indices such as 0,2,3, not"),
         ("gpus: 0,0", "gpus: 0,0 names an index twice"),

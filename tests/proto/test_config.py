@@ -242,15 +242,34 @@ def test_a_defined_placeholder_is_no_warning() -> None:
     assert warnings(parse_config(text)) == []
 
 
-def test_what_has_no_effect_yet_is_said() -> None:
+def test_what_has_no_effect_is_said() -> None:
     accepted = "is accepted, but this version does not act on it"
-    text = "  image: {name: a, install: [x]}\n  framework: tensorflow\n  tensorboard: true\n"
+    text = "  install: [x]\n  framework: tensorflow\n  tensorflow:\n    distributed: {ps: 1}\n"
     assert warnings(train(text)) == [
-        f"riseml.yml:4: train.image.install: {accepted}: it installs nothing on top of the image",
-        f"riseml.yml:5: train.framework: {accepted}: it sets up no framework",
-        f"riseml.yml:6: train.tensorboard: {accepted}: it starts no TensorBoard",
+        "riseml.yml:4: train.install: installs nothing: there is no image to install it in",
+        f"riseml.yml:7: train.tensorflow.distributed: {accepted}: it starts one process",
     ]
-    assert warnings(train("  tensorboard: false\n")) == []
+    assert warnings(train("  image: {name: a, install: [x]}\n  tensorboard: true\n")) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "limits"),
+    [
+        ("limits: true\n  resources: {cpus: 2, mem: 4GiB}", (2, 4096)),
+        ("limits: {cpus: 4}\n  resources: {cpus: 2, mem: 4GiB}", (4, 0)),
+        ("limits: {mem: 8GiB}", (0, 8192)),
+        ("limits: false", (0, 0)),
+        ("resources: {cpus: 2}", (0, 0)),
+    ],
+)
+def test_limits_are_the_guarantees_or_more(text: str, limits: tuple[float, int]) -> None:
+    config = train(f"  {text}\n")
+    assert (config.cpus_limit, config.mem_limit) == limits
+
+
+def test_the_size_of_shared_memory_is_counted_as_memory_is() -> None:
+    assert train("  resources: {shm_size: 1GiB}\n").shm == 1024
+    assert train("").shm == 0
 
 
 # -- the reference -------------------------------------------------------------------------------
@@ -259,7 +278,7 @@ def test_what_has_no_effect_yet_is_said() -> None:
 def test_the_references_examples_are_valid() -> None:
     reference = Path(__file__).parents[2].joinpath("docs", "riseml-yml.md").read_text()
     examples = re.findall(r"```yaml\n(project:.*?)```", reference, re.DOTALL)
-    assert len(examples) == 4
+    assert len(examples) == 5
     for example in examples:
         assert check_placeholders(parse_config(example)) == []
 

@@ -28,7 +28,7 @@ def problem(text: str) -> str:
         (
             "project: p\ntrain: {gpu: 1}",
             "riseml.yml:2: train.gpu: unknown key; known here: run, parameters, "
-            "concurrency, resources, image, install, env, time_limit, retries, framework, "
+            "concurrency, resources, image, install, env, limits, time_limit, retries, framework, "
             "tensorflow, tensorboard",
         ),
         (
@@ -92,6 +92,16 @@ def test_a_wrong_file_is_one_error_with_place_and_remedy(text: str, message: str
         ("resources: {gpus: -1}", "resources.gpus: must be 0 or more, not -1"),
         ("resources: {gpus: 1.5}", "resources.gpus: must be a whole number, not 1.5"),
         ("resources: {gpus: [1]}", "resources.gpus: must be a single value, not a list"),
+        (
+            "limits: true",
+            "limits: needs cpus or mem in train.resources, which are to be the limits",
+        ),
+        (
+            "limits: {mem: 1GiB}\n  resources: {mem: 2GiB}",
+            "limits.mem: must be at least what train.resources.mem guarantees, 2048",
+        ),
+        ("limits: {cpus: 0}", "limits.cpus: must be more than 0"),
+        ("limits: {gpus: 1}", "limits.gpus: unknown key; did you mean cpus?"),
         ("resources: {gpu: 1}", "resources.gpu: unknown key; did you mean gpus?"),
         ("resources: 3", "resources: must be a map (name: value), not 3"),
         (

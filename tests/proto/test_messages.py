@@ -101,6 +101,7 @@ def test_the_names_that_programs_rely_on_stay() -> None:
     )  # fmt: skip
     assert Member.__struct_fields__ == (
         "id", "state", "params", "gpus", "exit_code", "reason", "started_at", "ended_at",
+        "results",
     )  # fmt: skip
 
 
