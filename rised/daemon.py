@@ -24,6 +24,7 @@ from rised import gpus
 from rised.api.context import Context
 from rised.api.routes import handler
 from rised.bells import Bells
+from rised.boards import Boards
 from rised.images import Images
 from rised.job import TRAIN
 from rised.journal import StoreJournal
@@ -85,7 +86,9 @@ async def run(settings: Settings, ready: Callable[[], None]) -> None:
             mem=_memory() if settings.mem is None else settings.mem,
             gpus=tuple(gpu.index for gpu in found),
         )
-        scheduler = Scheduler(store, ledger, shop, images, inventory)
+        boards = Boards(shop)
+        boards.sweep()
+        scheduler = Scheduler(store, ledger, shop, images, boards, inventory)
         views = Views(store, scheduler.experiments, layout)
         journal = StoreJournal(store, views, layout)
         context = Context(
@@ -95,6 +98,7 @@ async def run(settings: Settings, ready: Callable[[], None]) -> None:
             scheduler,
             revisions,
             images,
+            boards,
             runner,
             views,
             journal,

@@ -58,6 +58,11 @@ def build_environment(experiment: Experiment) -> dict[str, str]:
     return {"PYTHONUNBUFFERED": "1", **experiment.config.env}
 
 
+def bare_environment(uid: int) -> dict[str, str]:
+    """What a job of the daemon's own making is given: no parameters, no GPUs."""
+    return {**_login(uid), "PYTHONUNBUFFERED": "1", "CUDA_VISIBLE_DEVICES": ""}
+
+
 def _in_container(uid: int) -> Mapping[str, str]:
     """A user whose home is the working directory: the image knows no other place where they may write."""
     name = _login(uid).get("USER", str(uid))

@@ -5,7 +5,7 @@ from rised.job import TRAIN
 from rised.layout import Layout
 from rised.logs.journal import Attempt, Event
 from rised.store.records import EventRow, ExperimentRow
-from rised.store.store import BUILD, Store
+from rised.store.store import BOARD, BUILD, Store
 from rised.views import Views, rowless
 from riseml_proto import ids
 from riseml_proto.ids import CanonicalId
@@ -97,9 +97,24 @@ class StoreJournal:
     def attempts(self, target: CanonicalId, after: int, limit: int) -> list[Attempt]:
         """The first `limit` attempts that began at a higher `seq` than `after`."""
         row = self._row(target)
+        if target.job == BOARD:
+            return self._board(row)
         found = self._store.begun(row, after, limit, self._only_member(row, target))
         attempts = [self._attempt(began, ended) for began, ended in found]
         return [attempt for attempt in attempts if target.job in (None, attempt.job)]
+
+    def _board(self, row: ExperimentRow) -> list[Attempt]:
+        """The newest TensorBoard as if it had begun with the experiment: no event tells of it."""
+        job = self._store.job(row.id, BOARD)
+        if job is None:
+            return []
+        log = self._layout.log(row.id, 0, BOARD, job.attempt)
+        began = row.first_seq + 1
+        ended = began if job.ended_ms else None
+        attempt = Attempt(
+            row.id, 0, BOARD, job.attempt, log, began, job.started_ms, ended, job.ended_ms
+        )
+        return [attempt]
 
     def standing(self, target: CanonicalId) -> EndEntry:
         """State of `target` and counts of its members."""

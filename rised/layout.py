@@ -13,6 +13,7 @@ class Layout:
     def __init__(self, state_dir: str, output_dir: str) -> None:
         """Both absolute."""
         self._logs = os.path.join(state_dir, "logs")
+        self._boards = os.path.join(state_dir, "boards")
         self._output_dir = output_dir
         self.client = os.path.join(state_dir, "python")
         """The directory in which jobs find the package `riseml`, for `riseml.report_result`."""
@@ -21,6 +22,18 @@ class Layout:
         """`logs/144/2.train.1.log`: the output of one attempt of a job."""
         name = f"{member}.{job}.{attempt}.log" if member else f"{job}.{attempt}.log"
         return os.path.join(self._logs, str(experiment), name)
+
+    def board(self, name: str) -> str:
+        """What a TensorBoard of this name makes for itself."""
+        return os.path.join(self._boards, name)
+
+    def board_url(self, name: str) -> str | None:
+        """The URL of a TensorBoard, once it can be reached."""
+        try:
+            with open(os.path.join(self.board(name), "url"), encoding="ascii") as file:
+                return file.read()
+        except OSError:
+            return None
 
     def output(self, row: ExperimentRow, member: int) -> str:
         """`<user>/<project>/144/2`, or `<user>/<project>/144` for member 0 and for a whole set."""

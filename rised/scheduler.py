@@ -11,6 +11,7 @@ from functools import partial
 import trio
 
 from rised import starting
+from rised.boards import Boards, is_there
 from rised.building import Building
 from rised.clock import now_ms
 from rised.crashpoints import crash_point
@@ -23,7 +24,7 @@ from rised.queue import decide
 from rised.resources import Grant, Inventory
 from rised.starting import Ahead
 from rised.store.records import Change, MemberRow
-from rised.store.store import BUILD, Store
+from rised.store.store import BOARD, BUILD, Store
 from rised.workshop import Workshop
 from riseml_proto import ids
 from riseml_proto.errors import NotFound, RisemlError, StorageFull
@@ -39,10 +40,17 @@ class Scheduler:
     """All unfinished experiments, and what they hold."""
 
     def __init__(
-        self, store: Store, ledger: Ledger, shop: Workshop, images: Images, inventory: Inventory
+        self,
+        store: Store,
+        ledger: Ledger,
+        shop: Workshop,
+        images: Images,
+        boards: Boards,
+        inventory: Inventory,
     ) -> None:
         """Nothing starts before `run`."""
         self._images = images
+        self._boards = boards
         self._store = store
         self._ledger = ledger
         self._shop = shop
@@ -78,7 +86,13 @@ class Scheduler:
         self.experiments[experiment.number] = experiment
         if experiment.state is State.BUILDING:
             self._build(experiment)
+        self._open_board(experiment)
         self._changed.set()
+
+    def _open_board(self, experiment: Experiment) -> None:
+        if experiment.config.tensorboard and is_there():
+            assert self._nursery is not None
+            self._nursery.start_soon(self._boards.beside, experiment)
 
     def _build(self, experiment: Experiment) -> None:
         building = Building(self._shop, self._images, experiment, partial(self._built, experiment))
@@ -266,6 +280,7 @@ class Scheduler:
             self.experiments[row.id] = experiment
             if row.state is State.BUILDING:
                 self._build(experiment)
+            self._open_board(experiment)
             for member in self._store.unended_members(row.id):
                 experiment.active[member.member] = member.state
                 self._restore_member(experiment, member, frontier)
@@ -277,6 +292,9 @@ class Scheduler:
             if row.kill and not experiment.building:
                 experiment.skip_all()
                 self._nursery.start_soon(self._kill_again, experiment, row.kill == 2)
+        for job in self._store.unended_jobs():
+            if job.job == BOARD and job.experiment not in self.experiments:
+                self._nursery.start_soon(self._boards.end, job)
         for revision in self._shop.revisions.trees():
             self._nursery.start_soon(self._discard, *revision)
         log.info(

@@ -9,7 +9,7 @@ from rised.experiment import Experiment
 from rised.job import TRAIN
 from rised.layout import Layout
 from rised.store.records import ExperimentRow, MemberRow
-from rised.store.store import Store
+from rised.store.store import BOARD, Store
 from riseml_proto import ids
 from riseml_proto.config import Config, parse_config
 from riseml_proto.errors import NotFound
@@ -88,6 +88,20 @@ class Views:
             yield [self.summary(row) for row in rows]
             after = rows[-1].id
 
+    def rows(self) -> Iterator[list[ExperimentRow]]:
+        """All experiments, in order, some at a time."""
+        after = 0
+        while rows := self._store.experiments(after, _PAGE, ended=True):
+            yield rows
+            after = rows[-1].id
+
+    def _board(self, number: int) -> str | None:
+        """URL of an experiment's TensorBoard, while it can be reached."""
+        found = self._store.job(number, BOARD)
+        if found is None or found.ended_ms is not None:
+            return None
+        return self._layout.board_url(ids.job_id(number, 0, BOARD))
+
     def detail(self, row: ExperimentRow) -> Detail:
         """One experiment, its members left out."""
         config = self._config(row)
@@ -98,7 +112,7 @@ class Views:
             count=row.members,
             image=config.image,
             framework=config.framework,
-            tensorboard=None,
+            tensorboard=self._board(row.id),
             output_dir=self._layout.output(row, 0),
             ended_at=to_datetime(row.ended_ms) if row.ended_ms else None,
             concurrency=config.concurrency,

@@ -287,6 +287,31 @@ class System(Message, frozen=True):
     """Most bytes a project may have."""
 
 
+class BoardRequest(Request, frozen=True):
+    """Serve a TensorBoard over experiments or sub-experiments for as long as the request lasts."""
+
+    ids: list[str] = []
+    """Empty: the caller's last experiment of `project`."""
+    project: str | None = None
+
+
+class Board(Message, frozen=True):
+    """A TensorBoard that can be reached, by its user alone."""
+
+    url: str
+
+
+class Prune(Request, frozen=True):
+    """Remove the images that were built for experiments none of which is kept."""
+
+
+class Pruned(Message, frozen=True):
+    """What was removed."""
+
+    images: list[str]
+    """IDs of built images."""
+
+
 class Whoami(Message, frozen=True):
     """Who the kernel says the caller is."""
 

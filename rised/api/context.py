@@ -4,6 +4,7 @@ import os
 from dataclasses import dataclass
 
 from rised.bells import Bells
+from rised.boards import Boards
 from rised.gpus import Gpu
 from rised.images import Images
 from rised.job import TRAIN
@@ -33,6 +34,7 @@ class Context:
     scheduler: Scheduler
     revisions: Revisions
     images: Images
+    boards: Boards
     runner: Runner
     views: Views
     journal: StoreJournal

@@ -4,6 +4,7 @@ import os
 
 import trio
 
+from rised import boards
 from rised.api.context import Context
 from rised.api.pages import in_pages
 from rised.clock import now_ms
@@ -65,7 +66,11 @@ async def submit(context: Context, request: Request) -> Answer:
             count=config.count,
             revision=asked.revision,
             output_dir=context.views.output_dir(row),
-            warnings=[*riseml_yml.warnings(config), *_ignored_image(context, config)],
+            warnings=[
+                *riseml_yml.warnings(config),
+                *_ignored_image(context, config),
+                *_no_board(config),
+            ],
         )
     )
 
@@ -119,6 +124,12 @@ def _ignored_image(context: Context, config: Config) -> list[str]:
     if not config.image or context.settings.runner != "process":
         return []
     return [f"{config.file}: train.image: {config.image} is ignored: this daemon runs processes"]
+
+
+def _no_board(config: Config) -> list[str]:
+    if not config.tensorboard or boards.is_there():
+        return []
+    return [f"{config.file}: train.tensorboard: {boards.MISSING}"]
 
 
 async def index(context: Context, request: Request) -> Streamed:

@@ -8,7 +8,7 @@ from rised.api.context import Context
 from rised.web.request import Answer, Request
 from riseml_proto import API_VERSION, VERSION
 from riseml_proto.ids import experiment_id
-from riseml_proto.messages import Amount, Gpu, System, Whoami
+from riseml_proto.messages import Amount, Gpu, Prune, Pruned, System, Whoami
 
 
 async def system(context: Context, request: Request) -> Answer:
@@ -38,6 +38,25 @@ async def system(context: Context, request: Request) -> Answer:
             max_bytes=settings.max_bytes,
         )
     )
+
+
+async def prune(context: Context, request: Request) -> Answer:
+    """Remove the images built for experiments none of which is kept (`Prune`, answered by `Pruned`).
+
+    One is kept until it has ended and its output directory is gone.
+    """
+    await request.message(Prune)
+    return Answer(Pruned(images=await context.images.prune(_kept_images(context))))
+
+
+def _kept_images(context: Context) -> set[str]:
+    unfinished = context.scheduler.experiments
+    return {
+        row.image
+        for rows in context.views.rows()
+        for row in rows
+        if row.image and (row.id in unfinished or os.path.isdir(context.views.output_dir(row)))
+    }
 
 
 async def whoami(context: Context, request: Request) -> Answer:

@@ -23,7 +23,7 @@ from rised.store.schema import migrate
 from riseml_proto.errors import StorageFull
 from riseml_proto.states import State
 
-BUILD = "build"
+BUILD, BOARD = "build", "tensorboard"
 _BEGINNINGS = (State.RUNNING, State.BUILDING)
 _COUNTERS = {State.FINISHED: "finished", State.FAILED: "failed", State.KILLED: "killed"}
 _MEMBER_COLUMNS = ", ".join(MemberRow._fields)

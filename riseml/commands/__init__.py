@@ -24,8 +24,9 @@ COMMANDS = (
     Command("status", "show experiments and where they stand"),
     Command("best", "show the best sub-experiment, by what it reported"),
     Command("logs", "show the states and the output of an experiment"),
+    Command("tensorboard", "open a TensorBoard over experiments, past ones too"),
     Command("kill", "end experiments or sub-experiments"),
-    Command("system", "show the machine and what of it is handed out"),
+    Command("system", "show the machine and what of it is handed out, tidy it up"),
     Command("whoami", "show who the daemon takes you for"),
 )
 

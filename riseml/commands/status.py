@@ -150,6 +150,7 @@ def show_detail(detail: Detail, member: int | None, view: View) -> list[str]:
         "Type": detail.type,
         "State": view.state(detail.state),
         "Project": detail.project,
+        "Tensorboard": detail.tensorboard,
     }
     if view.long:
         facts |= _long_facts(detail)

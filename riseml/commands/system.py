@@ -1,4 +1,5 @@
-"""Show the machine, and how much of it is handed out to jobs.
+"""Show the machine, and how much of it is handed out to jobs; or, with prune, remove built images
+that no kept experiment uses. One is kept until it has ended and its output directory is gone.
 
 CPU, memory, GPUs and their memory, each as handed out/there; with -g its GPUs, one by one.
 """
@@ -8,12 +9,17 @@ import argparse
 from riseml.commands import add_json, print_json
 from riseml.daemon import connect
 from riseml.table import Column, render
-from riseml_proto.messages import Amount, Gpu, System
+from riseml_proto.messages import Amount, Gpu, Prune, Pruned, System
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `riseml system`."""
-    parser.add_argument("what", choices=["info"], metavar="info", help="what to show")
+    parser.add_argument(
+        "what",
+        choices=["info", "prune"],
+        metavar="info|prune",
+        help="show the machine, or remove built images that no kept experiment uses",
+    )
     parser.add_argument("-l", "--long", action="store_true", help="the daemon's settings too")
     parser.add_argument("-g", "--gpus", action="store_true", help="every GPU")
     add_json(parser)
@@ -21,6 +27,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print it."""
+    if args.what == "prune":
+        return _prune(args)
     with connect(args.host) as client:
         system = client.get("/v1/system", System)
     if args.json:
@@ -30,6 +38,19 @@ def run(args: argparse.Namespace) -> int:
     if args.long:
         blocks.insert(0, settings(system))
     print("\n\n".join("\n".join(block) for block in blocks))
+    return 0
+
+
+def _prune(args: argparse.Namespace) -> int:
+    with connect(args.host) as client:
+        pruned = client.post("/v1/prune", Prune(), Pruned, patient=True)
+    if args.json:
+        print_json(pruned)
+        return 0
+    for image in pruned.images:
+        print(f"removed image {image.removeprefix('sha256:')[:12]}")
+    if not pruned.images:
+        print("nothing to remove")
     return 0
 
 

@@ -21,6 +21,7 @@ import trio.testing
 
 import rised.clock
 from rised.bells import Bells
+from rised.boards import Boards
 from rised.clock import now_ms
 from rised.experiment import Experiment
 from rised.images import Images
@@ -331,6 +332,7 @@ class Daemon:
             self.ledger,
             shop,
             Images(engine, containers, FakeRevisions()),  # type: ignore[arg-type]
+            Boards(shop),
             Inventory(8.0, 8000, tuple(range(gpus))),
         )
         self.views = Views(self.store, self.scheduler.experiments, self.layout)

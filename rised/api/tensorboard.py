@@ -1,0 +1,33 @@
+"""A TensorBoard for whoever asks, over experiments that may have ended long ago."""
+
+import msgspec
+
+from rised.api.context import Context
+from rised.boards import MISSING, is_there
+from rised.scheduler import check_member
+from rised.web.request import Request, Send, Streamed
+from riseml_proto import ids
+from riseml_proto.errors import Unsatisfiable
+from riseml_proto.messages import Board, BoardRequest
+
+
+async def serve(context: Context, request: Request) -> Streamed:
+    """Serve a TensorBoard (`BoardRequest`, answered by a `Board`) until the connection is closed."""
+    asked = await request.message(BoardRequest)
+    if not is_there():
+        raise Unsatisfiable(MISSING)
+    texts = asked.ids or [str(context.last(request.peer, asked.project))]
+    outputs = {}
+    for text in texts:
+        found, row = context.target(request.peer, text)
+        check_member(row.members, row.id, found.member)
+        member = found.member or 0
+        outputs[ids.experiment_id(row.id, member)] = context.views.output_dir(row, member)
+
+    async def write(send: Send) -> None:
+        async def tell(url: str) -> None:
+            await send(msgspec.json.encode(Board(url=url)) + b"\n")
+
+        await context.boards.over(request.peer.uid, outputs, tell)
+
+    return Streamed(write)

@@ -1,0 +1,91 @@
+"""A run's parameters and results as TensorBoard's records: what its HPARAMS tab and its scalars are made of."""
+
+import os
+import stat
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.plugins.hparams.summary_v2 import hparams_pb
+from tensorboard.summary.writer.record_writer import RecordWriter
+
+_CHUNK = 1 << 20
+
+
+class Recorder:
+    """One run's event file of our own."""
+
+    def __init__(self, directory: str, params: Mapping[str, Any]) -> None:
+        """Begin with the parameters; a file of this name is replaced."""
+        path = os.path.join(directory, f"events.out.tfevents.{int(time.time())}.riseml")
+        self._file = path
+        self._offset = 0
+        self._reports = 0
+        self._write(Event(wall_time=time.time(), file_version="brain.Event:2"))
+        numbers = {name: _number(str(value)) for name, value in params.items()}
+        started = hparams_pb(numbers, trial_id=os.path.basename(directory))
+        self._write(Event(wall_time=time.time(), summary=started))
+
+    def follow(self, path: str) -> None:
+        """Take over what was reported since the last call."""
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError:
+            return
+        try:
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
+                return
+            while data := os.pread(fd, _CHUNK, self._offset):
+                whole = data.rfind(b"\n") + 1
+                if not whole and len(data) < _CHUNK:
+                    return
+                for line in data[:whole].splitlines():
+                    self._report(line)
+                self._offset += whole or len(data)
+        except OSError:
+            return
+        finally:
+            os.close(fd)
+
+    def _report(self, line: bytes) -> None:
+        try:
+            found = msgspec.json.decode(line, type=dict[str, object])
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return
+        self._reports += 1
+        step = found.pop("step", self._reports)
+        if isinstance(step, bool) or not isinstance(step, int | float):
+            step = self._reports
+        said = _seconds(found.pop("time", None))
+        values = [
+            Summary.Value(tag=name, simple_value=float(value))
+            for name, value in found.items()
+            if isinstance(value, int | float)
+        ]
+        if values:
+            event = Event(wall_time=said, step=int(step), summary=Summary(value=values))
+            self._write(event)
+
+    def _write(self, event: Event) -> None:
+        with open(self._file, "ab") as file:
+            RecordWriter(file).write(event.SerializeToString())
+
+
+def _number(text: str) -> float | str:
+    """A value as a number where it reads as one, so that it can be ordered."""
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def _seconds(text: object) -> float:
+    from datetime import datetime
+
+    try:
+        return msgspec.convert(text, datetime).timestamp()
+    except msgspec.ValidationError:
+        return time.time()

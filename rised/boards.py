@@ -1,0 +1,171 @@
+"""TensorBoards: one beside each experiment that wants it, for as long as it lasts, and others for whoever asks.
+
+`144.tensorboard` is a job of its own, run as a plain process whatever runs the experiment: it outlives the daemon, and
+the next one takes it back. It holds nothing that others wait for, and however it ends, the experiment goes on.
+"""
+
+import contextlib
+import glob
+import importlib.util
+import itertools
+import os
+import shlex
+import shutil
+import sys
+from collections.abc import Awaitable, Callable
+from functools import partial
+
+import trio
+
+from rised.bells import Bell
+from rised.clock import now_ms
+from rised.experiment import Experiment
+from rised.job import bare_environment
+from rised.layout import make_directory
+from rised.log import log
+from rised.runners.base import Handle, Job
+from rised.store.records import ExperimentRow, JobRow
+from rised.store.store import BOARD
+from rised.workshop import Workshop
+from riseml_proto import ids
+from riseml_proto.errors import RisemlError, StorageFull
+
+MISSING = "this daemon has no TensorBoard; pip install tensorboard where rised is installed"
+
+_TRIES = 3
+"""How often one that ends by itself is started."""
+
+
+def is_there() -> bool:
+    """Whether the package is installed."""
+    return importlib.util.find_spec("tensorboard") is not None
+
+
+class Boards:
+    """All that one daemon runs."""
+
+    def __init__(self, shop: Workshop) -> None:
+        """Nothing is started."""
+        self._shop = shop
+        self._numbers = itertools.count(1)
+
+    def sweep(self) -> None:
+        """Remove what a crash left of those that somebody had asked for."""
+        for path in glob.glob(self._shop.layout.board("board-*")):
+            shutil.rmtree(path, ignore_errors=True)
+
+    async def beside(self, experiment: Experiment) -> None:
+        """Run the TensorBoard of an experiment until that has ended."""
+        for _ in range(_TRIES):
+            row = self._shop.store.job(experiment.number, BOARD)
+            try:
+                if await self._run(experiment.row, row, experiment.done):
+                    return
+            except (RisemlError, OSError) as error:
+                log.warning("no TensorBoard", experiment=experiment.number, why=str(error))
+                return
+        log.warning("TensorBoard ends by itself again and again", experiment=experiment.number)
+
+    async def end(self, row: JobRow) -> None:
+        """End one whose experiment ended before it."""
+        experiment = self._shop.store.experiment(row.experiment)
+        assert experiment is not None
+        done = trio.Event()
+        done.set()
+        await self._run(experiment, row, done)
+
+    async def _run(self, experiment: ExperimentRow, row: JobRow | None, done: trio.Event) -> bool:
+        """Start or adopt it, and see it through. Return whether it ended because the experiment did."""
+        shop, number = self._shop, experiment.id
+        adopted = row is not None and row.ended_ms is None and row.handle is not None
+        if row is None or not adopted:
+            row = JobRow(number, BOARD, (row.attempt if row else 0) + 1, now_ms())
+        outputs = {str(number): shop.layout.output(experiment, 0)}
+        path = shop.layout.log(number, 0, BOARD, row.attempt)
+        job = self._job(ids.job_id(number, 0, BOARD), row.attempt, path, experiment.uid, outputs)
+        if row.handle and adopted:
+            handle = await shop.runner.adopt(job, row.handle)
+        else:
+            handle = await self._start(job)
+            row = row._replace(handle=handle.identity)
+            shop.ledger.note_job(row)
+            handle.go("")
+        watch = shop.watcher.add(path, partial(shop.bells.ring, number))
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_leave_after, done.wait, nursery.cancel_scope)
+                await handle.wait()
+                nursery.cancel_scope.cancel()
+            await self._finish(job, handle)
+        finally:
+            watch.close()
+            handle.close()
+        with contextlib.suppress(StorageFull):  # the next daemon finds that it is gone
+            shop.ledger.note_job(row._replace(ended_ms=now_ms()))
+        shop.bells.ring(number)
+        return done.is_set()
+
+    async def _start(self, job: Job) -> Handle:
+        make_directory(os.path.dirname(job.log))
+        make_directory(job.files)
+        shutil.rmtree(self._shop.layout.board(job.id), ignore_errors=True)
+        return await self._shop.runner.start(job)
+
+    async def _finish(self, job: Job, handle: Handle) -> None:
+        await handle.kill(0)  # it keeps nothing that could be lost
+        await handle.settle(0)
+        await self._shop.runner.clean(job)
+        shutil.rmtree(self._shop.layout.board(job.id), ignore_errors=True)
+
+    async def over(
+        self, uid: int, outputs: dict[str, str], tell: Callable[[str], Awaitable[None]]
+    ) -> None:
+        """Run one over some outputs, name → directory, until it ends or this is cancelled; `tell` gets its URL."""
+        shop = self._shop
+        name = f"board-{next(self._numbers)}"
+        path = os.path.join(shop.layout.board(name) + ".log", "log")
+        job = self._job(name, 1, path, uid, outputs, alive_with=os.getpid())
+        handle = await self._start(job)
+        grown = Bell()
+        watch = shop.watcher.add(path, grown.ring)
+        try:
+            handle.go("")
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_leave_after, handle.wait, nursery.cancel_scope)
+                while (url := shop.layout.board_url(name)) is None:
+                    await grown.wait()
+                await tell(url)
+                await trio.sleep_forever()
+        finally:
+            with trio.CancelScope(shield=True):
+                watch.close()
+                await self._finish(job, handle)
+                handle.close()
+                shutil.rmtree(os.path.dirname(path), ignore_errors=True)
+
+    def _job(
+        self,
+        name: str,
+        attempt: int,
+        path: str,
+        uid: int,
+        outputs: dict[str, str],
+        alive_with: int | None = None,
+    ) -> Job:
+        layout = self._shop.layout
+        argv = [sys.executable, "-m", "rised.board", "--directory", layout.board(name)]
+        argv += ["--alive-with", str(alive_with)] if alive_with else []
+        argv += [f"{number}={place}" for number, place in outputs.items()]
+        return Job(
+            id=name,
+            attempt=attempt,
+            commands=[f"exec {shlex.join(argv)}"],
+            env=bare_environment(uid),
+            files=layout.board("empty"),
+            log=path,
+        )
+
+
+async def _leave_after(wait: Callable[[], Awaitable[object]], scope: trio.CancelScope) -> None:
+    await wait()
+    scope.cancel()

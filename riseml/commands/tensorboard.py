@@ -1,0 +1,39 @@
+"""Open a TensorBoard over experiments or sub-experiments, running or long ended, several side by side.
+
+It is there until Ctrl+C. Its runs are named as the sub-experiments are, and their parameters and
+results are in its HPARAMS tab. Without an ID: the last experiment of the project in ./riseml.yml,
+or your last one where there is no such file.
+"""
+
+import argparse
+
+from riseml.commands import current_project
+from riseml.daemon import connect
+from riseml_proto import ids
+from riseml_proto.errors import DaemonError
+from riseml_proto.messages import Board, BoardRequest
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `riseml tensorboard`."""
+    parser.add_argument("ids", nargs="*", metavar="ID", help="such as 144 or 144.2")
+    parser.add_argument(
+        "--json", action="store_true", help="print JSON, a line with the URL, for programs"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the URL, and return when a person has seen enough."""
+    import msgspec
+
+    for text in args.ids:
+        ids.parse(text)
+    request = BoardRequest(ids=args.ids, project=None if args.ids else current_project())
+    with connect(args.host) as client:
+        for line in client.stream("/v1/tensorboard", request):
+            board = msgspec.json.decode(line, type=Board)
+            if args.json:
+                print(line.decode(), flush=True)
+            else:
+                print(f"TensorBoard at {board.url} (Ctrl+C ends it)", flush=True)
+        raise DaemonError("TensorBoard has ended by itself")
