@@ -32,6 +32,7 @@ from rised.layout import Layout, link_client
 from rised.ledger import Ledger
 from rised.log import log
 from rised.logs.watch import LogWatcher
+from rised.meters import Meters
 from rised.resources import Inventory
 from rised.revisions import Revisions
 from rised.runners.children import Children
@@ -86,6 +87,7 @@ async def run(settings: Settings, ready: Callable[[], None]) -> None:
             mem=_memory() if settings.mem is None else settings.mem,
             gpus=tuple(gpu.index for gpu in found),
         )
+        meters = Meters(found)
         boards = Boards(shop)
         boards.sweep()
         scheduler = Scheduler(store, ledger, shop, images, boards, inventory)
@@ -104,10 +106,11 @@ async def run(settings: Settings, ready: Callable[[], None]) -> None:
             journal,
             bells,
             found,
+            meters,
         )
         runner.sweep(_kept(store))
         link_client(layout.client)
-        with contextlib.closing(runner):
+        with contextlib.closing(runner), contextlib.closing(meters):
             async with trio.open_nursery() as nursery:
                 await nursery.start(store.run)
                 await nursery.start(children.run)

@@ -15,8 +15,25 @@ from riseml_proto.config import Config, parse_config
 from riseml_proto.states import State
 
 
+class Stoppable(Protocol):
+    """What can be made to end."""
+
+    def kill(self, force: bool) -> None:
+        """Make it end."""
+        ...
+
+
 class Run(Protocol):
     """A member that runs."""
+
+    @property
+    def gpus(self) -> tuple[int, ...]:
+        """The indices of its GPUs."""
+        ...
+
+    def pids(self) -> list[int]:
+        """Its processes now."""
+        ...
 
     def kill(self, force: bool) -> None:
         """Make it end."""
@@ -41,7 +58,7 @@ class Experiment:
             State.FAILED: row.failed,
             State.KILLED: row.killed,
         }
-        self.building: Run | None = None
+        self.building: Stoppable | None = None
         """What makes its image, as long as it has none."""
         self.build_attempt = 0
         """Number of the build that runs; 0 where none does."""

@@ -69,10 +69,20 @@ class Lifecycle:
         self._grant = grant
         self._ahead = ahead
         self._place = place
+        self._handle: Handle | None = None
         self._kill = row.kill
         self._unwritten: list[Change] = []
         self._patience = trio.CancelScope()
         self._grace = trio.CancelScope()
+
+    @property
+    def gpus(self) -> tuple[int, ...]:
+        """The indices of its GPUs."""
+        return self._grant.gpus
+
+    def pids(self) -> list[int]:
+        """Its processes now."""
+        return self._handle.pids() if self._handle else []
 
     def kill(self, force: bool) -> None:
         """Make it end; a second call with `force` cuts the grace period short."""
@@ -183,11 +193,13 @@ class Lifecycle:
         shop = self._shop
         ring = partial(shop.bells.ring, self._experiment.number, self._row.member)
         watch = shop.watcher.add(job.log, ring)
+        self._handle = handle
         try:
             how, over = await self._wait(handle)
             crash_point("before-settle")
             await self._with_grace(handle.settle)
         finally:
+            self._handle = None
             watch.close()
             handle.close()
         crash_point("before-end")

@@ -146,7 +146,7 @@ def _help() -> str:
         "",
         "Runs hyperparameter experiments on a GPU box: one riseml.yml, one command.",
         "",
-        *(f"  {command.name:<10} {command.summary}" for command in COMMANDS),
+        *(f"  {command.name:<11} {command.summary}" for command in COMMANDS),
         "",
         "  --host URL   the daemon: unix:///path/of/its/socket (default: $RISEML_HOST,",
         "               or the daemon of this machine)",

@@ -312,6 +312,52 @@ class Pruned(Message, frozen=True):
     """IDs of built images."""
 
 
+class JobUse(Message, frozen=True):
+    """What a running sub-experiment uses."""
+
+    id: str
+    project: str
+    state: State
+    cpu_seconds: float
+    """Processor time that its processes have used; of two samples the difference counts."""
+    memory: float
+    """MiB now."""
+    processes: int
+    gpus: list[int]
+    requested_cpus: float
+    requested_memory: float
+    """MiB."""
+
+
+class GpuUse(Message, frozen=True):
+    """What a GPU does now. What the driver does not tell, or declared GPUs do not have, is None."""
+
+    index: int
+    name: str | None
+    util: int | None
+    """Percent."""
+    memory: int | None
+    total: int | None
+    """MiB, in use and in all."""
+    power: float | None
+    """Watts."""
+    temperature: int | None
+    """Degrees Celsius."""
+    bus_id: str | None
+
+
+class Usage(Message, frozen=True):
+    """What runs uses."""
+
+    time: float
+    """Seconds of a clock that only goes forward; for the differences of two samples."""
+    cpus: float
+    memory: float
+    """What there is to hand out; MiB."""
+    jobs: list[JobUse]
+    gpus: list[GpuUse]
+
+
 class Whoami(Message, frozen=True):
     """Who the kernel says the caller is."""
 

@@ -10,6 +10,7 @@ from rised.images import Images
 from rised.job import TRAIN
 from rised.journal import StoreJournal
 from rised.ledger import Ledger
+from rised.meters import Meters
 from rised.revisions import Revisions
 from rised.runners.base import Runner
 from rised.scheduler import Scheduler
@@ -40,6 +41,7 @@ class Context:
     journal: StoreJournal
     bells: Bells
     gpus: list[Gpu]
+    meters: Meters
 
     def check_peer(self, peer: Peer) -> None:
         """A person's own daemon serves that person and root. Raises `Forbidden`."""

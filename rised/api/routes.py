@@ -3,7 +3,7 @@
 import re
 from collections.abc import Awaitable, Callable
 
-from rised.api import experiments, logs, sync, system, tensorboard
+from rised.api import experiments, logs, sync, system, tensorboard, usage
 from rised.api.context import Context
 from rised.web.request import Answer, Handler, Request, Streamed
 from riseml_proto.errors import InvalidInput, NotFound
@@ -21,6 +21,7 @@ ROUTES: tuple[tuple[str, str, _Handler], ...] = (
     ("GET", r"/v1/experiments/([^/]+)/logs", logs.get),
     ("POST", r"/v1/logs", logs.post),
     ("POST", r"/v1/kill", experiments.kill),
+    ("GET", r"/v1/usage", usage.show),
     ("POST", r"/v1/tensorboard", tensorboard.serve),
     ("POST", r"/v1/prune", system.prune),
 )

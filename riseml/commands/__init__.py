@@ -24,6 +24,7 @@ COMMANDS = (
     Command("status", "show experiments and where they stand"),
     Command("best", "show the best sub-experiment, by what it reported"),
     Command("logs", "show the states and the output of an experiment"),
+    Command("monitor", "show what running experiments use: CPUs, memory, GPUs"),
     Command("tensorboard", "open a TensorBoard over experiments, past ones too"),
     Command("kill", "end experiments or sub-experiments"),
     Command("system", "show the machine and what of it is handed out, tidy it up"),

@@ -1,0 +1,74 @@
+"""What jobs and GPUs use now."""
+
+import time
+from collections.abc import Sequence
+
+import trio
+
+from rised import usage
+from rised.api.context import Context
+from rised.meters import Meter
+from rised.scheduler import check_member
+from rised.usage import Use
+from rised.web.request import Answer, Request
+from riseml_proto.ids import experiment_id
+from riseml_proto.messages import GpuUse, JobUse, Usage
+
+
+async def show(context: Context, request: Request) -> Answer:
+    """Tell what runs uses (`Usage`), all of it or `?id=144`."""
+    wanted = None
+    if text := request.query.get("id"):
+        found, row = context.target(request.peer, text)
+        check_member(row.members, row.id, found.member)
+        wanted = row.id, found.member
+    running = [
+        (experiment, member, run)
+        for experiment in context.scheduler.experiments.values()
+        for member, run in sorted(experiment.running.items())
+        if wanted is None or (wanted[0] == experiment.number and wanted[1] in (None, member))
+    ]
+    runs = [run for _, _, run in running]
+
+    def look() -> tuple[list[Use], list[Meter], float]:
+        return [usage.measure(run.pids()) for run in runs], context.meters.read(), time.monotonic()
+
+    uses, meters, now = await trio.to_thread.run_sync(look)
+    return Answer(
+        Usage(
+            time=now,
+            cpus=context.scheduler.inventory.cpus,
+            memory=context.scheduler.inventory.mem,
+            jobs=[
+                JobUse(
+                    id=experiment_id(experiment.number, member),
+                    project=experiment.row.project,
+                    state=experiment.active.get(member, experiment.state),
+                    cpu_seconds=round(use.cpu_seconds, 3),
+                    memory=round(use.memory / (1 << 20), 1),
+                    processes=use.processes,
+                    gpus=list(run.gpus),
+                    requested_cpus=experiment.request.cpus,
+                    requested_memory=experiment.request.mem,
+                )
+                for (experiment, member, run), use in zip(running, uses, strict=True)
+            ],
+            gpus=_gpus(context, meters),
+        )
+    )
+
+
+def _gpus(context: Context, meters: Sequence[Meter]) -> list[GpuUse]:
+    return [
+        GpuUse(
+            index=gpu.index,
+            name=gpu.name,
+            util=meter.util,
+            memory=meter.memory,
+            total=gpu.memory,
+            power=meter.power,
+            temperature=meter.temperature,
+            bus_id=gpu.bus_id,
+        )
+        for gpu, meter in zip(context.gpus, meters, strict=True)
+    ]
