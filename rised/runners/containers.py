@@ -69,17 +69,17 @@ class ContainerRunner:
         self._instance = instance
         self._engine = engine
         self._boot = boot_id()
-        self._stale: list[str] = []
+        self._stale: set[str] = set()
         self._more = trio.Event()
+        self._one = trio.Lock()
         os.makedirs(self._jobs, mode=0o700, exist_ok=True)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Remove what earlier daemons left, and what could not be removed while the engine was away."""
         task_status.started()
         while True:
-            stale, self._stale = self._stale, []
-            for key in stale:
-                await self._clean(key)
+            for key in list(self._stale):
+                await self._clean_stale(key)
             if self._stale:
                 await trio.sleep(_RETRY_SECONDS)
             else:
@@ -104,6 +104,7 @@ class ContainerRunner:
         container = job.container
         assert container is not None
         info = await self._engine.info()
+        await self._clean_stale(job.key)
         directory = self._directory(job.key)
         try:
             with disk_may_be_full(self._jobs):
@@ -229,6 +230,13 @@ class ContainerRunner:
         """Remove the container and the job's directory."""
         await self._clean(job.key)
 
+    async def _clean_stale(self, key: str) -> None:
+        """Remove what is left of an attempt that never began, before the same one is started again."""
+        async with self._one:
+            if key in self._stale:
+                self._stale.remove(key)
+                await self._clean(key)
+
     async def _clean(self, key: str) -> None:
         directory = self._directory(key)
         if not os.path.isdir(directory):  # noqa: ASYNC240 — a microsecond
@@ -237,7 +245,7 @@ class ContainerRunner:
             await self._engine.remove(self._name(key))
         except (NoEngine, EngineError) as error:
             log.warning("cannot remove a container, trying again", job=key, error=str(error))
-            self._stale.append(key)
+            self._stale.add(key)
             self._more.set()
             return
         crash_point("container-removed")
@@ -248,7 +256,7 @@ class ContainerRunner:
 
     def sweep(self, kept: Mapping[str, str]) -> None:
         """Note what `run` has to remove."""
-        self._stale = [key for key in os.listdir(self._jobs) if key not in kept]
+        self._stale = {key for key in os.listdir(self._jobs) if key not in kept}
 
     def close(self) -> None:
         """Nothing is held."""

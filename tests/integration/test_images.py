@@ -11,6 +11,7 @@ import pytest
 from aftermath import Gate, assert_attempts_rise, assert_nothing_is_left, output
 from box import Box
 from engine import BUSYBOX, built_images, containers, docker, need_python
+from hostile import wait_until_empty
 
 from riseml_proto.messages import Entry, StateEntry
 from riseml_proto.states import State
@@ -72,11 +73,17 @@ def failure(entries: list[Entry], target: str) -> StateEntry:
     return found
 
 
+def outputs(box: Box, number: str) -> Path:
+    """The output directory of an experiment."""
+    found: Any = box.json("status", number)
+    return box.output / found["user"] / found["project"] / number
+
+
 def assert_no_container_is_left(box: Box) -> None:
-    """Stop the daemon and find nothing of its jobs."""
+    """Wait until the daemon has removed all that its jobs had, and stop it."""
+    wait_until_empty(box.state / "containers")
     box.stop()
     assert containers(box) == []
-    assert os.listdir(box.state / "containers") == []
     assert_nothing_is_left(box)
 
 
@@ -100,7 +107,7 @@ def test_the_example_is_built_once_and_runs(engine_box: Box) -> None:
     assert "2.build" not in second
     found: Any = box.json("status", "2")
     assert found["counts"] == {"FINISHED": 4}
-    results = Path(found["output_dir"], "3", "riseml-results.jsonl").read_text().splitlines()
+    results = (outputs(box, "2") / "3" / "riseml-results.jsonl").read_text().splitlines()
     assert json.loads(results[-1])["accuracy"] == 1.0
     assert_no_container_is_left(box)
 
@@ -162,7 +169,6 @@ def test_an_image_that_nobody_has_is_a_clear_failure(engine_box: Box) -> None:
         "train", cwd=box.project(f"project: p\ntrain: {{image: {name}, run: 'true'}}\n"), check=False
     )
     assert done.returncode == 1
-    assert "1 | " in done.stdout.replace("       ", "")
     assert "--> FAILED" in done.stdout
     assert "Reason: BUILD_FAILED" in done.stdout
     assert f"Message: {name} cannot be pulled: " in done.stdout
@@ -238,7 +244,7 @@ def test_runs_go_on_where_the_daemon_dies(engine_box: Box, meanwhile: bool) -> N
     box.train(UNTIL_TOLD)
     for member in ("1.1", "1.2"):
         box.wait_for_line(member, "ready")
-    there = containers(box)
+    there = [name for name in containers(box) if ".3." not in name]
     box.kill_daemon()
     if not meanwhile:
         box.start()
@@ -254,7 +260,7 @@ def test_runs_go_on_where_the_daemon_dies(engine_box: Box, meanwhile: bool) -> N
     found: Any = box.json("status", "1")
     assert [member["exit_code"] for member in found["experiments"]] == [0, 3, 7]
     for n in (1, 2, 3):
-        assert Path(found["output_dir"], str(n), "ran").read_text() == f"1.{n}\n"
+        assert (outputs(box, "1") / str(n) / "ran").read_text() == f"1.{n}\n"
     assert_no_container_is_left(box)
     assert_attempts_rise(box)
 
@@ -295,12 +301,10 @@ def test_hundreds_of_containers_leave_nothing_behind(engine_box: Box) -> None:
 
 def test_prune_removes_the_images_that_no_kept_experiment_uses(engine_box: Box) -> None:
     box = engine_box
-    directories = {}
     for number, word in (("1", "kept"), ("2", "gone")):
         box.train(BUILT, word=word)
         box.wait_for_end(number)
-        directories[word] = Path(json.loads(box.run("status", number, "--json").stdout)["output"])
-    shutil.rmtree(directories["gone"])
+    shutil.rmtree(outputs(box, "2"))
     box.run("system", "prune")
     assert_no_container_is_left(box)
     (left,) = built_images(box)
