@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from box import Box
 from box import need as need
-from engine import need_busybox, remove_all
+from engine import need_engine, remove_all
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def box(make_box: Callable[..., Box]) -> Box:
 @pytest.fixture
 def make_engine_box(make_box: Callable[..., Box]) -> Iterator[Callable[..., Box]]:
     """Makes boxes whose daemons may run containers, of which nothing is left in the end."""
-    need_busybox()
+    need_engine()
     boxes: list[Box] = []
 
     def make(**flags: object) -> Box:

@@ -1,17 +1,23 @@
-"""The container engine of this machine, as the `docker` command sees it, and the images that tests run in."""
+"""The container engine of this machine, as the `docker` command sees it, and the images that tests run in.
+
+No registry has to be reached: the small image is made here, the one with Python by scripts/make-image.
+"""
 
 import contextlib
 import io
+import os
+import select
 import shutil
 import subprocess
 import tarfile
 from collections.abc import Iterator
+from pathlib import Path
 
 from aftermath import instance
 from box import PATIENCE, Box, need
 
 BUSYBOX = "riseml-test/busybox:latest"
-"""A shell and its tools, 2 MB; made by `need_busybox`."""
+"""A shell and its tools, 2 MB; made by `need_engine`."""
 PYTHON = "python:3.11-slim"
 
 
@@ -25,38 +31,38 @@ def docker(*argv: str, stdin: bytes | None = None, check: bool = True) -> str:
 
 
 def need_engine() -> None:
-    """Skip where no container engine answers."""
-    here = shutil.which("docker") is not None
-    need(here and docker("version", check=False) != "", "container engine that answers")
-
-
-def need_busybox() -> None:
-    """Make `BUSYBOX` if it is not there."""
-    need_engine()
+    """Skip where no container engine answers; make `BUSYBOX` if it is not there."""
+    here = shutil.which("docker") is not None and docker("version", check=False) != ""
+    need(here, "container engine that answers")
     if image_id(BUSYBOX):
         return
     program = shutil.which("busybox")
     need(program is not None, "busybox (busybox-static)")
     assert program is not None
-    made = io.BytesIO()
-    with tarfile.open(fileobj=made, mode="w") as tar:
-        for name, mode in (("bin", 0o755), ("tmp", 0o1777), ("etc", 0o755)):
-            directory = tarfile.TarInfo(name)
-            directory.type, directory.mode = tarfile.DIRTYPE, mode
-            tar.addfile(directory)
-        tar.add(program, "bin/busybox")
-        for applet in subprocess.check_output([program, "--list"], text=True).split():
-            if applet != "busybox":
-                link = tarfile.TarInfo(f"bin/{applet}")
-                link.type, link.linkname = tarfile.SYMTYPE, "busybox"
-                tar.addfile(link)
-    docker("import", "-", BUSYBOX, stdin=made.getvalue())
+    docker("import", "-", BUSYBOX, stdin=_root_of(program))
 
 
 def need_python() -> None:
     """Skip where `PYTHON` is not there: making it takes a minute."""
     need_engine()
     need(image_id(PYTHON) != "", f"image {PYTHON} (docker pull {PYTHON}, or scripts/make-image)")
+
+
+def _root_of(busybox: str) -> bytes:
+    """A root file system with nothing but busybox, as a tar archive."""
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode="w") as tar:
+        for name, mode in (("bin", 0o755), ("tmp", 0o1777), ("etc", 0o755)):
+            directory = tarfile.TarInfo(name)
+            directory.type, directory.mode = tarfile.DIRTYPE, mode
+            tar.addfile(directory)
+        tar.add(busybox, "bin/busybox")
+        for applet in subprocess.check_output([busybox, "--list"], text=True).split():
+            if applet != "busybox":
+                link = tarfile.TarInfo(f"bin/{applet}")
+                link.type, link.linkname = tarfile.SYMTYPE, "busybox"
+                tar.addfile(link)
+    return made.getvalue()
 
 
 def image_id(name: str) -> str:
@@ -78,10 +84,25 @@ def called(image: str, name: str) -> Iterator[None]:
             docker("rmi", name)
 
 
-def containers(box: Box) -> list[str]:
-    """Names of the containers that the box's daemon made, those that have ended, too."""
+def containers(root: Path) -> list[str]:
+    """Names of the containers, running or not, in which something below `root` is mounted."""
     listed = docker("ps", "--all", "--no-trunc", "--format", "{{.Names}} {{.Mounts}}")
-    return [line.split()[0] for line in listed.splitlines() if f"{box.state}/" in line]
+    return [line.split()[0] for line in listed.splitlines() if f"{root}/" in line]
+
+
+def gone(root: Path) -> bool:
+    """Return when no container of `root` is left; the engine tells when one goes."""
+    command = ["docker", "events", "--filter", "event=destroy", "--format", "{{.ID}}"]
+    command += ["--since", "1m"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as events:
+        try:
+            assert events.stdout is not None
+            while containers(root):
+                assert select.select([events.stdout], [], [], PATIENCE)[0], containers(root)
+                os.read(events.stdout.fileno(), 65536)
+        finally:
+            events.kill()
+    return True
 
 
 def built_images(box: Box) -> set[str]:
@@ -92,7 +113,7 @@ def built_images(box: Box) -> set[str]:
 
 def remove_all(box: Box) -> None:
     """Remove what the box's daemon, which must have been stopped, left in the engine."""
-    for name in containers(box):
+    for name in containers(box.root):
         docker("rm", "--force", "--volumes", name)
     for image in built_images(box):
         docker("rmi", "--force", image)

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,16 +18,6 @@ from riseml_proto.states import State
 MakeBox = Callable[..., Box]
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "container"
-BUILT = f"""\
-project: built
-train:
-  image:
-    name: {BUSYBOX}
-    install:
-      - echo installing; cat word >/word
-      - echo installed
-  run: cat /word
-"""
 HELD_BUILD = f"""\
 project: held
 train:
@@ -63,27 +52,17 @@ def told(box: Box, target: str) -> list[Entry]:
     return list(box.entries(target, opening=True))
 
 
-def failure(entries: list[Entry], target: str) -> StateEntry:
-    """How `target` failed."""
-    (found,) = [
-        e
-        for e in entries
-        if isinstance(e, StateEntry) and e.id == target and e.state is State.FAILED
-    ]
-    return found
-
-
 def outputs(box: Box, number: str) -> Path:
     """The output directory of an experiment."""
     found: Any = box.json("status", number)
-    return box.output / found["user"] / found["project"] / number
+    return Path(box.output, found["user"], found["project"], number)
 
 
 def assert_no_container_is_left(box: Box) -> None:
     """Wait until the daemon has removed all that its jobs had, and stop it."""
     wait_until_empty(box.state / "containers")
     box.stop()
-    assert containers(box) == []
+    assert containers(box.root) == []
     assert_nothing_is_left(box)
 
 
@@ -112,115 +91,12 @@ def test_the_example_is_built_once_and_runs(engine_box: Box) -> None:
     assert_no_container_is_left(box)
 
 
-def test_an_image_is_built_again_only_where_what_the_steps_see_has_changed(engine_box: Box) -> None:
-    box = engine_box
-    box.train(BUILT, word="hello")
-    first = told(box, "1")
-    assert states(first, "1") == [
-        *(State.CREATED, State.BUILDING, State.PENDING),
-        *(State.STARTING, State.RUNNING, State.FINISHED),
-    ]
-    assert output(first) == {
-        "1.build": [
-            "Step 1/2: echo installing; cat word >/word",
-            "installing",
-            "Step 2/2: echo installed",
-            "installed",
-        ],
-        "1.train": ["hello"],
-    }
-    box.train(BUILT.replace("run: cat", "run: cat word"), word="hello")
-    same = told(box, "2")
-    assert State.BUILDING not in states(same, "2")
-    assert output(same) == {"2.train": ["hellohello"]}
-    box.train(BUILT, word="other")
-    changed = told(box, "3")
-    assert State.BUILDING in states(changed, "3")
-    assert output(changed)["3.train"] == ["other"]
-    assert_no_container_is_left(box)
-    assert len(built_images(box)) == 2
-
-
-def test_a_step_that_fails_fails_the_experiment_and_is_there_to_be_read(engine_box: Box) -> None:
-    box = engine_box
-    steps = "[echo one, 'echo broken >&2; exit 3', echo never]"
-    parameters = "parameters: {n: [1, 2]}"
-    box.train(
-        f"project: p\ntrain: {{image: {BUSYBOX}, install: {steps}, {parameters}, run: 'true'}}\n"
-    )
-    entries = told(box, "1")
-    assert output(entries)["1.build"] == [
-        *("Step 1/3: echo one", "one", "Step 2/3: echo broken >&2; exit 3", "broken")
-    ]
-    failed = failure(entries, "1")
-    assert (failed.reason, failed.exit_code) == ("BUILD_FAILED", 3)
-    found: Any = box.json("status", "1")
-    assert found["counts"] == {"FAILED": 2}
-    assert box.run("logs", "--raw", "1.build").stdout.endswith("broken\n")
-    assert_no_container_is_left(box)
-    assert built_images(box) == set()
-
-
-@pytest.mark.slow
-def test_an_image_that_nobody_has_is_a_clear_failure(engine_box: Box) -> None:
-    box = engine_box
-    name = "riseml-test/there-is-none:1"
-    done = box.run(
-        "train", cwd=box.project(f"project: p\ntrain: {{image: {name}, run: 'true'}}\n"), check=False
-    )
-    assert done.returncode == 1
-    assert "--> FAILED" in done.stdout
-    assert "Reason: BUILD_FAILED" in done.stdout
-    assert f"Message: {name} cannot be pulled: " in done.stdout
-    assert_no_container_is_left(box)
-
-
-def test_without_an_engine_train_names_both_ways_out(make_box: MakeBox) -> None:
-    box = make_box()
-    box.start(env={"DOCKER_HOST": "unix:///nowhere"})
-    project = box.project(f"project: p\ntrain:\n  image: {BUSYBOX}\n  run: 'true'\n")
-    done = box.run("train", cwd=project, check=False)
-    assert done.returncode == 2
-    assert done.stderr.count("\n") == 1
-    assert done.stderr.startswith("riseml: riseml.yml:")
-    assert "/nowhere" in done.stderr
-    assert "image" in done.stderr
-    assert "--runner process" in done.stderr
-    assert box.json("status", "-a") == []
-
-
-def test_a_kill_in_the_middle_of_a_build_ends_it(engine_box: Box) -> None:
-    box = engine_box
-    box.train(HELD_BUILD)
-    box.wait_for_line("1", "ready")
-    assert len(containers(box)) == 1
-    assert box.run("kill", "1").stdout == "killed experiment 1\n"
-    entries = told(box, "1")
-    assert states(entries, "1") == [State.CREATED, State.BUILDING, State.KILLED]
-    assert_no_container_is_left(box)
-    assert built_images(box) == set()
-
-
-def test_a_kill_in_the_middle_of_a_run_ends_all_of_it(engine_box: Box) -> None:
-    box = engine_box
-    run = "trap '' TERM; sleep 1000 & setsid sleep 1000 & echo ready; sleep 1000"
-    box.train(
-        f"project: p\ntrain:\n  image: {BUSYBOX}\n  parameters: {{n: [1, 2, 3]}}\n"
-        f"  concurrency: 2\n  run: \"{run}\"\n"
-    )
-    for member in ("1.1", "1.2"):
-        box.wait_for_line(member, "ready")
-    box.run("kill", "1")
-    assert box.wait_for_end("1") is State.KILLED
-    assert_no_container_is_left(box)
-
-
 @pytest.mark.parametrize("meanwhile", [True, False])
 def test_a_build_goes_on_where_the_daemon_dies(engine_box: Box, meanwhile: bool) -> None:
     box = engine_box
     box.train(HELD_BUILD)
     box.wait_for_line("1", "ready")
-    (building,) = containers(box)
+    (building,) = containers(box.root)
     box.kill_daemon()
     if not meanwhile:
         box.start()
@@ -244,7 +120,7 @@ def test_runs_go_on_where_the_daemon_dies(engine_box: Box, meanwhile: bool) -> N
     box.train(UNTIL_TOLD)
     for member in ("1.1", "1.2"):
         box.wait_for_line(member, "ready")
-    there = [name for name in containers(box) if ".3." not in name]
+    there = [name for name in containers(box.root) if ".3." not in name]
     box.kill_daemon()
     if not meanwhile:
         box.start()
@@ -297,15 +173,3 @@ def test_hundreds_of_containers_leave_nothing_behind(engine_box: Box) -> None:
     assert more_files <= files + 8
     assert more_memory <= memory + 8
     assert_no_container_is_left(box)
-
-
-def test_prune_removes_the_images_that_no_kept_experiment_uses(engine_box: Box) -> None:
-    box = engine_box
-    for number, word in (("1", "kept"), ("2", "gone")):
-        box.train(BUILT, word=word)
-        box.wait_for_end(number)
-    shutil.rmtree(outputs(box, "2"))
-    box.run("system", "prune")
-    assert_no_container_is_left(box)
-    (left,) = built_images(box)
-    assert docker("run", "--rm", left, "cat", "/word") == "kept"

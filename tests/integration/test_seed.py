@@ -202,7 +202,9 @@ def test_the_two_placeholders_that_no_parameter_defines_are_named(seed: Seed) ->
     assert "num-layers" in lines[0]
     assert "riseml.yml:22:" in lines[1]
     assert "learning-rate" in lines[1]
-    assert [f"{IMAGE} is ignored" in line for line in lines[2:]] == [True] * ignores_images(seed.box)
+    assert [f"{IMAGE} is ignored" in line for line in lines[2:]] == [True] * ignores_images(
+        seed.box
+    )
     done = seed.box.run("train", "--strict", cwd=seed.project, check=False)
     assert done.returncode == 2
     assert done.stderr.startswith("riseml: riseml.yml:21: ")
