@@ -58,7 +58,6 @@ class Building:
         self._kill = experiment.row.kill
         self._scope = trio.CancelScope()
         self._begun = 0  # the attempt that this daemon began
-        self._built: Job | None = None
 
     def kill(self, force: bool) -> None:
         """Make it end: nothing of a build is worth a grace period."""
@@ -85,8 +84,9 @@ class Building:
             await self._write(partial(shop.ledger.kill_rest, experiment, self._kill))
         experiment.building = None
         self._done()
-        if self._built:
-            await shop.runner.clean(self._built)
+        row = shop.store.job(experiment.number, BUILD)
+        assert row is not None
+        await shop.runner.clean(self._job(row.attempt))
 
     async def _write(self, change: Callable[[], None]) -> None:
         while True:
@@ -156,9 +156,7 @@ class Building:
             job = self._job(attempt, base.id, files)
             with disk_may_be_full(job.log):
                 make_directory(os.path.dirname(job.log))
-            self._built = job
             handle = await shop.runner.start(job)
-        self._built = job
         watch = shop.watcher.add(job.log, self._ring)
         try:
             if handle.waits:

@@ -35,6 +35,7 @@ from riseml_proto.states import Reason, State, advance
 # A job that cannot start because the disk is full, or the container engine away, is tried again: nobody tells when
 # that has changed.
 _RETRY_SECONDS = 5.0
+_NO_SUCH_PROGRAM = 127
 # What comes next goes first; tidying up after a job can wait so long.
 _TIDY_SECONDS = 0.05
 
@@ -249,6 +250,8 @@ class Lifecycle:
             return True
         if not how.begun:
             told = f"its shell could not begin (exit code {how.code}); its log may say why"
+            if job.container and how.code == _NO_SUCH_PROGRAM:
+                told = f"the image {self._experiment.config.image} has no /bin/sh"
             await self._end(State.FAILED, Reason.START_FAILED, told, None)
             return False
         told = f"Command '{'; '.join(job.commands)}' return code: {how.code}"

@@ -45,13 +45,15 @@ class Watch:
         self._notify = notify
         self._time_ms = 0
         watcher._register(log, self)
-        # Bytes that are there already were written while no daemon watched.
+        # Bytes that are there already were written while no daemon watched, or since the job was let go: in a container
+        # it writes its first line within microseconds, and whoever follows it has looked before.
         found = self._stat()
         if found is not None and found.st_size:
             stamped = stamps.last(log)
             if stamped is not None and stamped.end <= found.st_size:
                 self.size, self._time_ms = stamped
-            self._stamp(found.st_size, found.st_mtime_ns // 1_000_000)
+            if self._stamp(found.st_size, found.st_mtime_ns // 1_000_000):
+                notify()
 
     def look(self) -> None:
         """Stamp what has been written since the last look, and notify if there is anything."""

@@ -280,7 +280,8 @@ def _amounts(container: Container) -> dict[str, int]:
     amounts = {
         "CpuShares": max(2, round(container.cpus * 1024)) if container.cpus else 0,
         "MemoryReservation": max(_LEAST_MEMORY, container.mem) << 20 if container.mem else 0,
-        "NanoCpus": round(container.cpus_limit * 1e9),
+        # More than there are is no limit, and an error to the engine.
+        "NanoCpus": round(min(container.cpus_limit, os.cpu_count() or 1) * 1e9),
         "Memory": max(_LEAST_MEMORY, container.mem_limit) << 20 if container.mem_limit else 0,
         "ShmSize": container.shm << 20,
     }
@@ -363,7 +364,8 @@ class ContainerHandle:
         """Return when its first process has ended, and with it all that it had."""
         await self._ended()
         how = self._read(None)
-        if how.code is None and how.begun and not self._rebooted:
+        ended_by_itself = how.begun or self._let_go
+        if how.code is None and ended_by_itself and not self._rebooted:
             return self._read(await self._ask())
         return how
 

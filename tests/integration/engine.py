@@ -114,6 +114,7 @@ def built_images(box: Box) -> set[str]:
 def remove_all(box: Box) -> None:
     """Remove what the box's daemon, which must have been stopped, left in the engine."""
     for name in containers(box.root):
-        docker("rm", "--force", "--volumes", name)
+        docker("rm", "--force", "--volumes", name, check=False)  # it may be going already
+    gone(box.root)
     for image in built_images(box):
         docker("rmi", "--force", image)
