@@ -11,6 +11,7 @@ from rised.configuration import ConfigurationFile
 from rised.queue import Waiting
 from rised.resources import Request
 from rised.store.records import ExperimentRow
+from rised.usage import Use
 from riseml_proto.config import Config, parse_config
 from riseml_proto.states import State
 
@@ -31,8 +32,8 @@ class Run(Protocol):
         """The indices of its GPUs."""
         ...
 
-    def pids(self) -> list[int]:
-        """Its processes now."""
+    def use(self) -> Use:
+        """What its processes use now. Blocks for milliseconds: for another thread."""
         ...
 
     def kill(self, force: bool) -> None:

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 
 import trio
 
-from rised import usage
 from rised.api.context import Context
 from rised.meters import Meter
 from rised.scheduler import check_member
@@ -31,7 +30,7 @@ async def show(context: Context, request: Request) -> Answer:
     runs = [run for _, _, run in running]
 
     def look() -> tuple[list[Use], list[Meter], float]:
-        return [usage.measure(run.pids()) for run in runs], context.meters.read(), time.monotonic()
+        return [run.use() for run in runs], context.meters.read(), time.monotonic()
 
     uses, meters, now = await trio.to_thread.run_sync(look)
     return Answer(

@@ -98,7 +98,12 @@ class Handle(Protocol):
         ...
 
     def pids(self) -> list[int]:
-        """Its processes now, as the daemon's machine numbers them."""
+        """Its processes now, as the daemon's machine numbers them; may be asked by another thread."""
+        ...
+
+    @property
+    def group(self) -> str | None:
+        """Directory of a control group that counts its processor time and no other's; None where there is none."""
         ...
 
     def go(self, visible_gpus: str) -> None:

@@ -344,6 +344,11 @@ class ContainerHandle:
         """The container's."""
         return self.vessel.pids()
 
+    @property
+    def group(self) -> str | None:
+        """The container's."""
+        return self.vessel.group
+
     def go(self, visible_gpus: str) -> None:
         """Write the line that the shell waits for."""
         assert self._leave is not None

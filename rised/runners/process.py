@@ -16,6 +16,7 @@ shell reads an end of file and goes without having begun.
 """
 
 import contextlib
+import copy
 import itertools
 import os
 from collections.abc import Mapping
@@ -304,7 +305,13 @@ class ProcessHandle:
 
     def pids(self) -> list[int]:
         """Those of its tree."""
-        return self._tree.pids()
+        # A look by another thread must not make the tree forget what it has seen since.
+        return copy.copy(self._tree).pids()
+
+    @property
+    def group(self) -> str | None:
+        """Its own, where it has one."""
+        return self._identity.cgroup
 
     def go(self, visible_gpus: str) -> None:
         """Write the line that the shell waits for."""

@@ -3,8 +3,10 @@
 import contextlib
 import os
 import signal
+from pathlib import Path
 
 from rised.runners.processes import pidfd, send, stat
+from rised.usage import own_group
 
 
 class Vessel:
@@ -39,6 +41,17 @@ class Vessel:
             for pid in map(int, filter(str.isdigit, os.listdir("/proc")))
             if self._holds(pid) and (found := stat(pid)) and not found.gone
         ]
+
+    @property
+    def group(self) -> str | None:
+        """Its control group (`Handle.group`)."""
+        with contextlib.suppress(OSError):
+            text = Path(f"/proc/{self._pid}/cgroup").read_text()
+            if self.there:
+                return own_group(
+                    text, Path("/proc/self/mounts").read_text(), self._container.decode()
+                )
+        return None
 
     def _holds(self, pid: int) -> bool:
         with contextlib.suppress(OSError), open(f"/proc/{pid}/cgroup", "rb") as file:

@@ -100,6 +100,10 @@ class FakeHandle:
     def pids(self) -> list[int]:
         return []
 
+    @property
+    def group(self) -> str | None:
+        return None
+
     def go(self, visible_gpus: str) -> None:
         """Let it begin."""
         self.process.gpus = tuple(map(int, filter(None, visible_gpus.split(","))))
