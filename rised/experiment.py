@@ -10,6 +10,7 @@ import trio
 from rised.configuration import ConfigurationFile
 from rised.queue import Waiting
 from rised.resources import Request
+from rised.runners.processes import Look
 from rised.store.records import ExperimentRow
 from rised.usage import Use
 from riseml_proto.config import Config, parse_config
@@ -32,8 +33,8 @@ class Run(Protocol):
         """The indices of its GPUs."""
         ...
 
-    def use(self) -> Use:
-        """What its processes use now. Blocks for milliseconds: for another thread."""
+    def use(self, look: Look) -> Use:
+        """What its processes use, found by `look`, now. Blocks for milliseconds: for another thread."""
         ...
 
     def kill(self, force: bool) -> None:

@@ -26,6 +26,7 @@ from rised.log import log
 from rised.resources import Grant
 from rised.runners.base import Exit, Handle, Job
 from rised.runners.engine import NoEngine
+from rised.runners.processes import Look
 from rised.starting import Ahead, Held
 from rised.store.records import Change, MemberRow
 from rised.usage import Use, measure
@@ -81,10 +82,10 @@ class Lifecycle:
         """The indices of its GPUs."""
         return self._grant.gpus
 
-    def use(self) -> Use:
+    def use(self, look: Look) -> Use:
         """What its processes use now. Blocks for milliseconds: for another thread."""
         handle = self._handle
-        return measure(handle.pids(), handle.group) if handle else Use()
+        return measure(handle.pids(look), handle.group) if handle else Use()
 
     def kill(self, force: bool) -> None:
         """Make it end; a second call with `force` cuts the grace period short."""
