@@ -10,7 +10,9 @@ import trio
 from rised.configuration import ConfigurationFile
 from rised.queue import Waiting
 from rised.resources import Request
+from rised.runners.processes import Look
 from rised.store.records import ExperimentRow
+from rised.usage import Use
 from riseml_proto.config import Config, parse_config
 from riseml_proto.states import State
 
@@ -31,8 +33,8 @@ class Run(Protocol):
         """The indices of its GPUs."""
         ...
 
-    def pids(self) -> list[int]:
-        """Its processes now."""
+    def use(self, look: Look) -> Use:
+        """What its processes use, found by `look`, now. Blocks for milliseconds: for another thread."""
         ...
 
     def kill(self, force: bool) -> None:

@@ -4,8 +4,11 @@ The driver's order may change from boot to boot, so a GPU is known by its UUID; 
 which `CUDA_DEVICE_ORDER=PCI_BUS_ID` makes theirs.
 """
 
+import contextlib
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from rised.log import log
 from riseml_proto.errors import InvalidInput
@@ -55,42 +58,60 @@ def declared(setting: str | int) -> list[int]:
     return sorted(numbers)
 
 
-def ask_driver() -> list[Gpu]:
-    """Every GPU that the NVIDIA driver knows; none where there is no driver."""
-    if not os.path.exists("/dev/nvidiactl"):  # saves loading a library that is not there
-        return []
-    import pynvml
+def ask_driver(nvml: Any = None) -> list[Gpu]:
+    """Every GPU that the NVIDIA driver knows; none where there is no driver.
 
+    `nvml` is the module `pynvml`; by default that, where the machine has the driver.
+    """
+    if nvml is None:
+        if not os.path.exists("/dev/nvidiactl"):  # saves loading a library that is not there
+            return []
+        import pynvml
+
+        nvml = pynvml
     try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError as error:
+        nvml.nvmlInit()
+    except nvml.NVMLError as error:
         log.warning("no GPUs: the NVIDIA driver does not answer", error=str(error))
         return []
     try:
-        driver = _text(pynvml.nvmlSystemGetDriverVersion())
-        return [_describe(index, driver) for index in range(pynvml.nvmlDeviceGetCount())]
+        driver = _told(nvml, nvml.nvmlSystemGetDriverVersion)
+        found = (_describe(nvml, index, driver) for index in range(nvml.nvmlDeviceGetCount()))
+        return [gpu for gpu in found if gpu]
+    except nvml.NVMLError as error:
+        log.warning("no GPUs: the NVIDIA driver cannot count them", error=str(error))
+        return []
     finally:
-        pynvml.nvmlShutdown()
+        with contextlib.suppress(nvml.NVMLError):
+            nvml.nvmlShutdown()
 
 
-def _describe(index: int, driver: str) -> Gpu:
-    import pynvml
-
-    device = pynvml.nvmlDeviceGetHandleByIndex(index)
+def _describe(nvml: Any, index: int, driver: str | None) -> Gpu | None:
     try:
-        serial = _text(pynvml.nvmlDeviceGetSerial(device))
-    except pynvml.NVMLError:  # consumer cards have none
-        serial = None
+        device = nvml.nvmlDeviceGetHandleByIndex(index)
+        uuid = _text(nvml.nvmlDeviceGetUUID(device))
+    except nvml.NVMLError as error:  # such as one that has fallen off its bus
+        log.warning("a GPU is left out: it does not answer", index=index, error=str(error))
+        return None
+    memory = _told(nvml, lambda: nvml.nvmlDeviceGetMemoryInfo(device).total)
     return Gpu(
         index,
-        uuid=_text(pynvml.nvmlDeviceGetUUID(device)),
-        name=_text(pynvml.nvmlDeviceGetName(device)),
-        memory=int(pynvml.nvmlDeviceGetMemoryInfo(device).total) >> 20,
+        uuid=uuid,
+        name=_told(nvml, lambda: nvml.nvmlDeviceGetName(device)),
+        memory=None if memory is None else int(memory) >> 20,
         driver=driver,
-        serial=serial,
-        bus_id=_text(pynvml.nvmlDeviceGetPciInfo(device).busId),
+        serial=_told(nvml, lambda: nvml.nvmlDeviceGetSerial(device)),
+        bus_id=_told(nvml, lambda: nvml.nvmlDeviceGetPciInfo(device).busId),
     )
 
 
-def _text(value: str | bytes) -> str:
+def _told(nvml: Any, question: Callable[[], Any]) -> Any:
+    """The answer; None where this model does not tell, as consumer cards their serial number."""
+    try:
+        return _text(question())
+    except nvml.NVMLError:
+        return None
+
+
+def _text(value: Any) -> Any:
     return value.decode() if isinstance(value, bytes) else value

@@ -26,8 +26,10 @@ from rised.log import log
 from rised.resources import Grant
 from rised.runners.base import Exit, Handle, Job
 from rised.runners.engine import NoEngine
+from rised.runners.processes import Look
 from rised.starting import Ahead, Held
 from rised.store.records import Change, MemberRow
+from rised.usage import Use, measure
 from rised.workshop import Workshop
 from riseml_proto.errors import RisemlError, StorageFull
 from riseml_proto.states import Reason, State, advance
@@ -81,9 +83,10 @@ class Lifecycle:
         """The indices of its GPUs."""
         return self._grant.gpus
 
-    def pids(self) -> list[int]:
-        """Its processes now."""
-        return self._handle.pids() if self._handle else []
+    def use(self, look: Look) -> Use:
+        """What its processes use now. Blocks for milliseconds: for another thread."""
+        handle = self._handle
+        return measure(handle.pids(look), handle.group) if handle else Use()
 
     def kill(self, force: bool) -> None:
         """Make it end; a second call with `force` cuts the grace period short."""

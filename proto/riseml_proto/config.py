@@ -15,7 +15,7 @@ from riseml_proto import placeholders, quantities, sections
 from riseml_proto.errors import ConfigError
 from riseml_proto.folding import fold
 from riseml_proto.grid import Grid
-from riseml_proto.value import Data, Value
+from riseml_proto.value import Data, Value, shown
 from riseml_proto.yamltext import compose, lines
 
 _REPEATED = (
@@ -74,6 +74,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     """The sections that riseml-configuration.yml repeats as they were written, as texts."""
     placeholder_lines: dict[str, int]
     """Every name that `run` has a placeholder for → the line where it stands first."""
+    repeated_values: dict[str, tuple[int, str]]
+    """Path of a parameter that lists a value twice → that value's second line and text."""
     without_effect: dict[str, int]
     """Path → line of what this version accepts but does not act on."""
 
@@ -136,6 +138,9 @@ def parse_config(text: str, file: str = "riseml.yml") -> Config:
         framework=written["framework"].text() if "framework" in written else None,
         written={key: written[key].data() for key in _REPEATED if key in written},
         placeholder_lines=_placeholder_lines(commands, lines(text), run.line),
+        repeated_values=(
+            sections.repeated(written["parameters"]) if "parameters" in written else {}
+        ),
         without_effect=_without_effect(written),
     )
 
@@ -161,6 +166,9 @@ def check_placeholders(config: Config) -> list[ConfigError]:
 def warnings(config: Config) -> list[str]:
     """What a person should know before a valid riseml.yml runs, a line each."""
     found = [str(error) for error in check_placeholders(config)]
+    for path, (line, value) in config.repeated_values.items():
+        text = f"lists {shown(value)} twice, and every combination with it runs twice; remove one"
+        found.append(str(ConfigError(text, file=config.file, line=line, path=path)))
     for path, line in config.without_effect.items():
         effect = _NO_EFFECT.get(path.rpartition(".")[2])
         text = f"is accepted, but this version does not act on it: {effect}"

@@ -97,6 +97,18 @@ def grid(value: Value) -> Grid:
     return _valid(value, lambda: Grid(values))
 
 
+def repeated(value: Value) -> dict[str, tuple[int, str]]:
+    """Of each list in `parameters` that holds a value twice: its path → line and text of the first such value."""
+    found: dict[str, tuple[int, str]] = {}
+    for written in value.entries().values():
+        seen = set()
+        for item in written.content if isinstance(written.content, list) else ():
+            if item.text() in seen:
+                found.setdefault(written.path, (item.line, item.text()))
+            seen.add(item.text())
+    return found
+
+
 def env(value: Value, parameters: Grid | None) -> dict[str, str]:
     """`env`: name → text."""
     taken = {variable(name): name for name in parameters.names} if parameters else {}

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 import trio
 
-from rised import usage
 from rised.api.context import Context
 from rised.meters import Meter
+from rised.runners.processes import Look
 from rised.scheduler import check_member
 from rised.usage import Use
 from rised.web.request import Answer, Request
@@ -30,10 +30,11 @@ async def show(context: Context, request: Request) -> Answer:
     ]
     runs = [run for _, _, run in running]
 
-    def look() -> tuple[list[Use], list[Meter], float]:
-        return [usage.measure(run.pids()) for run in runs], context.meters.read(), time.monotonic()
+    def measure() -> tuple[list[Use], list[Meter], float]:
+        look = Look()
+        return [run.use(look) for run in runs], context.meters.read(), time.monotonic()
 
-    uses, meters, now = await trio.to_thread.run_sync(look)
+    uses, meters, now = await trio.to_thread.run_sync(measure)
     return Answer(
         Usage(
             time=now,

@@ -16,6 +16,7 @@ A job whose daemon died before `go` ends by itself without having begun, and `Ex
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
+from rised.runners.processes import Look
 from riseml_proto.errors import RisemlError
 
 
@@ -97,8 +98,13 @@ class Handle(Protocol):
         """Whether it is there and waits for leave."""
         ...
 
-    def pids(self) -> list[int]:
-        """Its processes now, as the daemon's machine numbers them."""
+    def pids(self, look: Look) -> list[int]:
+        """Its processes at the moment of `look`, as the daemon's machine numbers them; may be asked by any thread."""
+        ...
+
+    @property
+    def group(self) -> str | None:
+        """Directory of a control group that counts its processor time and no other's; None where there is none."""
         ...
 
     def go(self, visible_gpus: str) -> None:

@@ -32,7 +32,7 @@ from rised.revisions.places import disk_may_be_full
 from rised.runners.base import Container, Exit, Job, StartFailed
 from rised.runners.engine import Engine, EngineError, EngineInfo, NoEngine
 from rised.runners.process import SCRIPT, SHELL, read_exit
-from rised.runners.processes import boot_id, ended, pidfd, stat
+from rised.runners.processes import Look, boot_id, ended, pidfd, stat
 from rised.runners.trees import end
 from rised.runners.vessel import Vessel
 
@@ -349,9 +349,14 @@ class ContainerHandle:
         """Whether its first command was started."""
         return self._read(None).begun
 
-    def pids(self) -> list[int]:
+    def pids(self, look: Look) -> list[int]:
         """The container's."""
-        return self.vessel.pids()
+        return self.vessel.pids(look)
+
+    @property
+    def group(self) -> str | None:
+        """The container's."""
+        return self.vessel.group
 
     def go(self, visible_gpus: str) -> None:
         """Write the line that the shell waits for."""

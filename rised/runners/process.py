@@ -16,6 +16,7 @@ shell reads an end of file and goes without having begun.
 """
 
 import contextlib
+import copy
 import itertools
 import os
 from collections.abc import Mapping
@@ -32,7 +33,7 @@ from rised.revisions.copies import copy_tree, remove_tree
 from rised.revisions.places import disk_may_be_full
 from rised.runners.base import Exit, Job, StartFailed
 from rised.runners.children import Child, Children
-from rised.runners.processes import boot_id, ended, pidfd, stat
+from rised.runners.processes import Look, boot_id, ended, pidfd, stat
 from rised.runners.trees import MARK, CgroupTree, SessionTree, Tree, delegated_cgroup, end
 
 SHELL = "/bin/sh"
@@ -302,9 +303,15 @@ class ProcessHandle:
         """Whether the shell is alive and has no leave yet."""
         return self._leave is not None and self._child is not None and self._child.code is None
 
-    def pids(self) -> list[int]:
+    def pids(self, look: Look) -> list[int]:
         """Those of its tree."""
-        return self._tree.pids()
+        # A look by another thread must not make the tree forget what it has seen since.
+        return copy.copy(self._tree).pids(look)
+
+    @property
+    def group(self) -> str | None:
+        """Its own, where it has one."""
+        return self._identity.cgroup
 
     def go(self, visible_gpus: str) -> None:
         """Write the line that the shell waits for."""

@@ -41,6 +41,50 @@ def stat(pid: int) -> Stat | None:
     )
 
 
+class Look:
+    """The machine's processes at one moment. What else is asked about one is read once, then."""
+
+    def __init__(self) -> None:
+        self.stats = {
+            int(name): found
+            for name in os.listdir("/proc")
+            if name.isdigit() and (found := stat(int(name)))
+        }
+        self._environs: dict[int, frozenset[bytes]] = {}
+        self._groups: dict[int, bytes] = {}
+        self._links: dict[tuple[int, str], str] = {}
+
+    def environ(self, pid: int) -> frozenset[bytes]:
+        """Each `NAME=value` that it was started with; none of another user's, and of one that is gone."""
+        if pid not in self._environs:
+            self._environs[pid] = frozenset(_read(pid, "environ").split(b"\0"))
+        return self._environs[pid]
+
+    def group(self, pid: int) -> bytes:
+        """Its control groups, as /proc/PID/cgroup has them; empty for one that is gone."""
+        if pid not in self._groups:
+            self._groups[pid] = _read(pid, "cgroup")
+        return self._groups[pid]
+
+    def link(self, pid: int, name: str) -> str:
+        """Where /proc/PID/`name` leads; empty as `environ`."""
+        if (pid, name) not in self._links:
+            try:
+                found = os.readlink(f"/proc/{pid}/{name}")
+            except OSError:
+                found = ""
+            self._links[pid, name] = found
+        return self._links[pid, name]
+
+
+def _read(pid: int, name: str) -> bytes:
+    try:
+        with open(f"/proc/{pid}/{name}", "rb") as file:
+            return file.read()
+    except OSError:  # another user's, or gone
+        return b""
+
+
 def boot_id() -> str:
     """The kernel's name for the time since it booted."""
     with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:

@@ -16,7 +16,7 @@ from typing import Protocol
 
 import trio
 
-from rised.runners.processes import ended, pidfd, send, stat
+from rised.runners.processes import Look, ended, pidfd, send, stat
 
 MARK = "RISEML_JOB"
 # Between two looks at processes that are gone sooner than they can be signalled.
@@ -28,8 +28,8 @@ _PROCESS_GROUP = 4
 class Tree(Protocol):
     """The processes of one job."""
 
-    def pids(self) -> list[int]:
-        """Those alive now."""
+    def pids(self, look: Look | None = None) -> list[int]:
+        """Those alive now, or at the moment of `look`."""
         ...
 
     def strike(self) -> None:
@@ -80,7 +80,7 @@ class CgroupTree:
         self._leader = leader
         self._start = start
 
-    def pids(self) -> list[int]:
+    def pids(self, look: Look | None = None) -> list[int]:
         """Those alive now."""
         led = stat(self._leader) if self._leader else None
         found = [self._leader] if led and led.start == self._start else []
@@ -135,14 +135,11 @@ class SessionTree:
         self._log = log
         self._known: set[tuple[int, int]] = set()
 
-    def pids(self) -> list[int]:
-        """Those alive now, in no order."""
+    def pids(self, look: Look | None = None) -> list[int]:
+        """Those alive now, or at the moment of `look`, in no order."""
+        look = look or Look()
         own = os.getpid()
-        seen = {
-            int(name): found
-            for name in os.listdir("/proc")
-            if name.isdigit() and int(name) != own and (found := stat(int(name)))
-        }
+        seen = {pid: found for pid, found in look.stats.items() if pid != own}
         leader = seen.get(self._leader)
         led = leader is not None and leader.start == self._start
         members = {
@@ -150,9 +147,9 @@ class SessionTree:
             for pid, found in seen.items()
             if (found.session == self._leader and (led or (not leader and found.parent == own)))
             or (pid, found.start) in self._known
-            or self._carries_mark(pid)
-            or self._writes_to_log(pid)
-            or (found.parent == own and self._is_in_directory(pid))
+            or self._mark in look.environ(pid)
+            or any(_is_in(look.link(pid, f"fd/{fd}"), self._log) for fd in (1, 2))
+            or (found.parent == own and _is_in(look.link(pid, "cwd"), self._directory))
         }
         children: dict[int, list[int]] = {}
         for pid, found in seen.items():
@@ -165,19 +162,6 @@ class SessionTree:
         self._known = {(pid, seen[pid].start) for pid in members}
         return [pid for pid in members if not seen[pid].gone]
 
-    def _carries_mark(self, pid: int) -> bool:
-        try:
-            with open(f"/proc/{pid}/environ", "rb") as file:
-                return self._mark in file.read().split(b"\0")
-        except OSError:  # another user's, or gone
-            return False
-
-    def _writes_to_log(self, pid: int) -> bool:
-        return any(_leads_to(f"/proc/{pid}/fd/{fd}", self._log) for fd in (1, 2))
-
-    def _is_in_directory(self, pid: int) -> bool:
-        return _leads_to(f"/proc/{pid}/cwd", self._directory)
-
     def strike(self) -> None:
         """The leader's process group, in which everything is that does not leave it."""
         with pidfd(self._leader) as fd, contextlib.suppress(OSError):
@@ -186,12 +170,8 @@ class SessionTree:
                 signal.pidfd_send_signal(fd, signal.SIGKILL, None, _PROCESS_GROUP)
 
 
-def _leads_to(link: str, path: str) -> bool:
+def _is_in(target: str, path: str) -> bool:
     """Whether a link of /proc leads to `path`, or into it, also if that was removed meanwhile."""
-    try:
-        target = os.readlink(link)
-    except OSError:  # another user's, or gone
-        return False
     return target == path or target.startswith((f"{path}/", f"{path} (deleted)"))
 
 

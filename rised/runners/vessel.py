@@ -3,8 +3,10 @@
 import contextlib
 import os
 import signal
+from pathlib import Path
 
-from rised.runners.processes import pidfd, send, stat
+from rised.runners.processes import Look, pidfd, send, stat
+from rised.usage import own_group
 
 
 class Vessel:
@@ -30,20 +32,27 @@ class Vessel:
         except OSError:
             return True
 
-    def pids(self) -> list[int]:
-        """Those alive now."""
+    def pids(self, look: Look | None = None) -> list[int]:
+        """Those alive now, or at the moment of `look`."""
         if not self.there:
             return []
+        look = look or Look()
         return [
             pid
-            for pid in map(int, filter(str.isdigit, os.listdir("/proc")))
-            if self._holds(pid) and (found := stat(pid)) and not found.gone
+            for pid, found in look.stats.items()
+            if not found.gone and self._container in look.group(pid)
         ]
 
-    def _holds(self, pid: int) -> bool:
-        with contextlib.suppress(OSError), open(f"/proc/{pid}/cgroup", "rb") as file:
-            return self._container in file.read()
-        return False
+    @property
+    def group(self) -> str | None:
+        """Its control group (`Handle.group`)."""
+        with contextlib.suppress(OSError):
+            text = Path(f"/proc/{self._pid}/cgroup").read_text()
+            if self.there:
+                return own_group(
+                    text, Path("/proc/self/mounts").read_text(), self._container.decode()
+                )
+        return None
 
     def strike(self) -> None:
         """SIGKILL to its first process, which takes all others with it."""

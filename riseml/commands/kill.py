@@ -7,7 +7,7 @@ project in ./riseml.yml, or your last one where there is no such file.
 import argparse
 import sys
 
-from riseml.commands import current_project
+from riseml.commands import add_json, current_project, print_json
 from riseml.daemon import connect
 from riseml_proto import ids
 from riseml_proto.messages import Kill, Killed
@@ -19,6 +19,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-f", "--force", action="store_true", help="at once, without time to clean up"
     )
+    add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -33,6 +34,9 @@ def run(args: argparse.Namespace) -> int:
         except KeyboardInterrupt:
             print("\nriseml: the kill goes on; riseml status shows how far it is", file=sys.stderr)
             return 130
+    if args.json:
+        print_json(answer)
+        return 0
     for killed in answer.killed:
         print(f"killed experiment {killed}")
     for ended in answer.ended:

@@ -1,7 +1,7 @@
 """Show what running experiments use: CPUs, memory, GPUs and their memory; with --gpu the GPUs.
 
 CPU and MEM are used/available |requested. On a terminal the figures are renewed every second until
-Ctrl+C; elsewhere, or with --once, they are shown once.
+Ctrl+C; elsewhere they are shown once, or with --follow again and again.
 """
 
 import argparse
@@ -9,27 +9,32 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, TextIO
 from urllib.parse import quote
 
 from riseml.commands import add_json, print_json
 from riseml.daemon import connect
-from riseml.http import Unreachable
-from riseml.screen import columns, has_colour
-from riseml.table import STATE, Column, render
+from riseml.http import Client, Unreachable
+from riseml.screen import clean, columns, cut, has_colour
+from riseml.usage import Rates, gpu_lines, job_lines
 from riseml_proto import ids
-from riseml_proto.messages import GpuUse, JobUse, Usage
+from riseml_proto.messages import GpuUse, Usage
 
-_FIRST = 0.5
-_INTERVAL = 1.0
-_PATIENCE = 30
-"""Seconds that a daemon may be away."""
+PATIENCE = 30.0
+"""Seconds for which a daemon that has gone may stay away."""
+_FIRST, _INTERVAL = 0.5, 1.0
+_AWAY = "the daemon does not answer; waiting for it to come back"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `riseml monitor`."""
     parser.add_argument("id", nargs="?", metavar="ID", help="such as 144 or 144.2 (all that runs)")
     parser.add_argument("-g", "--gpu", action="store_true", help="the GPUs, one by one")
-    parser.add_argument("--once", action="store_true", help="show it once")
+    often = parser.add_mutually_exclusive_group()
+    often.add_argument("--once", action="store_true", help="once, on a terminal too")
+    often.add_argument(
+        "-f", "--follow", action="store_true", help="again and again, into a file or pipe too"
+    )
     add_json(parser)
 
 
@@ -37,123 +42,128 @@ def run(args: argparse.Namespace) -> int:
     """Show it once, or until a person has seen enough."""
     if args.id is not None:
         ids.parse(args.id)
-    out = sys.stdout
-    live = out.isatty() and not args.once
-    before = _sample(args)
-    time.sleep(_FIRST)
-    shown = 0
-    for now in _samples(args):
-        if args.json:
-            print_json(_plain(before, now))
-        else:
-            lines = _picture(
-                args, before, now, width=columns(out), colour=has_colour(out, os.environ)
-            )
-            if live:
-                shown = _draw(lines, shown)
-            else:
-                print("\n".join(lines))
+    drawn = sys.stdout.isatty() and os.environ.get("TERM") != "dumb" and not args.json
+    live = args.follow or (sys.stdout.isatty() and not args.once)
+    try:
+        _show(args, _Picture(sys.stdout) if live and drawn else None, live=live)
+    except KeyboardInterrupt:
         if not live:
-            return 0
-        before = now
-        time.sleep(_INTERVAL)
+            raise
+        if drawn:
+            print()  # after the terminal's ^C
     return 0
 
 
-def _sample(args: argparse.Namespace) -> Usage:
+def _show(args: argparse.Namespace, picture: "_Picture | None", *, live: bool) -> None:
+    rates = Rates()
+    lines: list[str] = []
+    started = False
     with connect(args.host) as client:
-        return client.get("/v1/usage" + (f"?id={quote(args.id)}" if args.id else ""), Usage)
+        for sample in _samples(client, args.id):
+            if sample is None:
+                if picture:
+                    picture.draw([*lines, _AWAY])
+                continue
+            cpus = rates.of(sample)
+            first, started = not started, True
+            if first and sample.jobs and (args.json or not args.gpu):
+                continue  # how many CPUs a job uses is known from the second sample on
+            if args.json:
+                _print_json(_plain(sample, cpus), one_line=live)
+            else:
+                lines = _lines(args, sample, cpus)
+                if picture:
+                    picture.draw(lines)
+                else:
+                    print("\n".join(lines) + "\n" * live, flush=True)
+            if not live:
+                return
 
 
-def _samples(args: argparse.Namespace) -> Iterator[Usage]:
-    """One sample after the other; a daemon that is being restarted is waited for."""
-    missed = 0
+def _samples(client: Client, wanted: str | None) -> Iterator[Usage | None]:
+    """A sample every second; None where the daemon, which has answered before, does not answer now."""
+    path = "/v1/usage" + (f"?id={quote(wanted)}" if wanted else "")
+    yield client.get(path, Usage)
+    answered = time.monotonic()
+    pause = _FIRST
     while True:
+        time.sleep(pause)
+        pause = _INTERVAL
         try:
-            found = _sample(args)
+            sample = client.get(path, Usage)
         except Unreachable:
-            missed += 1
-            if missed > _PATIENCE:
+            if time.monotonic() - answered > PATIENCE:
                 raise
-            time.sleep(_INTERVAL)
-            continue
-        missed = 0
-        yield found
+            yield None
+        else:
+            answered = time.monotonic()
+            yield sample
 
 
-def _draw(lines: Sequence[str], shown: int) -> int:
-    """Draw `lines` over the `shown` ones that stand there, as far as they fit; return how many stand there now."""
-    height = os.get_terminal_size(sys.stdout.fileno()).lines
-    fitting = lines[: max(1, height - 1)]
-    up = f"\x1b[{shown}A" if shown else ""
-    sys.stdout.write(up + "".join(f"\r\x1b[K{line}\n" for line in fitting) + "\x1b[J")
-    sys.stdout.flush()
-    return len(fitting)
-
-
-def _picture(
-    args: argparse.Namespace, before: Usage, now: Usage, *, width: int | None, colour: bool
-) -> list[str]:
+def _lines(args: argparse.Namespace, now: Usage, cpus: Mapping[str, float | None]) -> list[str]:
+    out = sys.stdout
+    width = columns(out)
     if args.gpu:
-        return render([Column(t) for t in _GPU_TITLES], [_gpu(g) for g in now.gpus], width=width)
-    meters = {gpu.index: gpu for gpu in now.gpus}
-    rows = [_row(job, cpus_used(before, now, job), now, meters) for job in now.jobs]
-    titles = [Column("ID"), Column("PROJECT"), STATE, Column("CPU"), Column("MEM")]
-    return render([*titles, Column("GPU"), Column("GPU MEM")], rows, colour=colour, width=width)
+        if not (gpus := _gpus(args, now)):
+            return ["No GPUs" if args.id is None else f"Nothing of {args.id} has a GPU"]
+        return gpu_lines(gpus, width=width)
+    if not now.jobs and (args.id is not None or out.isatty()):
+        return ["Nothing runs" if args.id is None else f"Nothing of {args.id} runs"]
+    return job_lines(now, cpus, width=width, colour=has_colour(out, os.environ))
 
 
-_GPU_TITLES = "ID", "NAME", "UTIL", "MEM", "POWER", "TEMP", "BUS ID"
+def _gpus(args: argparse.Namespace, now: Usage) -> list[GpuUse]:
+    """All, or with an ID those that it has."""
+    own = {index for job in now.jobs for index in job.gpus}
+    return [gpu for gpu in now.gpus if args.id is None or gpu.index in own]
 
 
-def cpus_used(before: Usage, now: Usage, job: JobUse) -> float:
-    """How many CPUs a job used between two samples; since its start where it is in the second alone."""
-    seconds = now.time - before.time
-    earlier = next((j.cpu_seconds for j in before.jobs if j.id == job.id), 0.0)
-    return max(0.0, job.cpu_seconds - earlier) / seconds if seconds > 0 else 0.0
+def _plain(now: Usage, cpus: Mapping[str, float | None]) -> dict[str, Any]:
+    from datetime import UTC, datetime
 
-
-def _row(job: JobUse, cpus: float, now: Usage, meters: Mapping[int, GpuUse]) -> list[str]:
-    own = [meters[index] for index in job.gpus if index in meters]
-    return [
-        job.id,
-        job.project,
-        job.state,
-        f"{cpus:.1f}/{now.cpus:g} |{job.requested_cpus:g}",
-        f"{_gib(job.memory)}/{_gib(now.memory)} |{_gib(job.requested_memory)} GiB",
-        _percent([gpu.util for gpu in own]),
-        _used_of([gpu.memory for gpu in own], [gpu.total for gpu in own]),
-    ]
-
-
-def _gpu(gpu: GpuUse) -> list[str]:
-    return [
-        str(gpu.index),
-        gpu.name or "-",
-        _percent([gpu.util]),
-        _used_of([gpu.memory], [gpu.total]),
-        "-" if gpu.power is None else f"{gpu.power:.0f} W",
-        "-" if gpu.temperature is None else f"{gpu.temperature} C",
-        gpu.bus_id or "-",
-    ]
-
-
-def _percent(utils: Sequence[int | None]) -> str:
-    known = [util for util in utils if util is not None]
-    return f"{sum(known) / len(known):.0f}%" if known else "-"
-
-
-def _used_of(used: Sequence[int | None], total: Sequence[int | None]) -> str:
-    if not used or None in used or None in total:
-        return "-"
-    return f"{_gib(sum(filter(None, used)))}/{_gib(sum(filter(None, total)))} GiB"
-
-
-def _gib(mebibytes: float) -> str:
-    return f"{mebibytes / 1024:.1f}"
-
-
-def _plain(before: Usage, now: Usage) -> dict[str, object]:
     from msgspec.structs import asdict
 
-    jobs = [{**asdict(job), "cpus": round(cpus_used(before, now, job), 3)} for job in now.jobs]
-    return {**asdict(now), "jobs": jobs}
+    jobs = []
+    for job in now.jobs:
+        used = cpus[job.id]
+        jobs.append({**asdict(job), "cpus_used": None if used is None else round(used, 3)})
+    return {**asdict(now), "time": datetime.now(UTC), "jobs": jobs}
+
+
+def _print_json(value: dict[str, Any], *, one_line: bool) -> None:
+    if not one_line:
+        print_json(value)
+        return
+    import msgspec
+
+    print(msgspec.json.encode(value).decode(), flush=True)
+
+
+class _Picture:
+    """Lines on a terminal that are drawn over again, below whatever stood there before."""
+
+    def __init__(self, out: TextIO) -> None:
+        self._out = out
+        self._drawn: list[str] = []
+
+    def draw(self, lines: Sequence[str]) -> None:
+        """Draw `lines` in the place of those before, as far as they fit."""
+        width, height = self._size()
+        room = max(2, height - 1)
+        shown = [cut(line, width) for line in lines]
+        if len(shown) > room:
+            left = len(shown) - room + 1
+            shown[room - 1 :] = [cut(f"… {left} more; --once shows all", width)]
+        # A terminal that became narrower has broken the lines that stood there.
+        rows = sum(-(-max(1, len(line)) // width) for line in self._drawn)
+        up = f"\x1b[{min(rows, height - 1)}A" if rows else ""
+        self._out.write(up + "".join(f"\r\x1b[K{line}\n" for line in shown) + "\x1b[J")
+        self._out.flush()
+        self._drawn = [clean(line, colour=False) for line in shown]
+
+    def _size(self) -> tuple[int, int]:
+        try:
+            size = os.get_terminal_size(self._out.fileno())
+        except OSError:
+            return 80, 24
+        return size.columns or 80, size.lines or 24

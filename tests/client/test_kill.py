@@ -1,5 +1,6 @@
 """`riseml kill`."""
 
+import json
 import os
 import signal
 import subprocess
@@ -37,6 +38,12 @@ def test_it_says_what_it_killed_and_what_had_already_ended(
         "killed experiment 138\nkilled experiment 144.2\nexperiment 9 has already ended\n"
     )
     assert asked(daemon) == Kill(ids=["138", "144.2", "9"], force=True)
+
+
+def test_programs_get_the_same_as_json(daemon: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    daemon.scripts = [daemon.answers(msgspec.json.encode(Killed(killed=["138"], ended=["9"])))]
+    assert run(daemon, "138", "9", "--json") == 0
+    assert json.loads(capsys.readouterr().out) == {"killed": ["138"], "ended": ["9"]}
 
 
 def test_without_an_id_it_is_the_projects_last_experiment(

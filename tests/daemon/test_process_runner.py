@@ -3,6 +3,7 @@
 import ctypes
 import os
 import subprocess
+import sys
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
@@ -14,8 +15,9 @@ from rised.runners import process as process_runner
 from rised.runners.base import Exit, Job, StartFailed
 from rised.runners.children import Children
 from rised.runners.process import Identity, ProcessHandle, ProcessRunner
-from rised.runners.processes import Stat, boot_id, pidfd, stat
+from rised.runners.processes import Look, Stat, boot_id, pidfd, stat
 from rised.runners.trees import MARK, CgroupTree, SessionTree, delegated_cgroup, end
+from rised.usage import measure
 
 
 @pytest.fixture(params=["cgroup", "session"])
@@ -246,6 +248,27 @@ def test_a_sweep_removes_what_nobody_keeps(place: Path) -> None:
     run(place, test)
 
 
+def test_what_it_uses_is_known_while_it_runs(place: Path) -> None:
+    """A child that it waited for counts, with a control group or without."""
+    told = place / "told"
+    os.mkfifo(told)
+    burn = "import time; any(time.process_time() > 0.3 for _ in iter(int, 1))"
+    made = job(place, f"{sys.executable} -c '{burn}'; echo >{told}; mkfifo gate; read x <gate")
+
+    async def test(runner: ProcessRunner) -> None:
+        handle = await runner.start(made)
+        handle.go("")
+        await trio.to_thread.run_sync(told.read_text)
+        use = measure(handle.pids(Look()), handle.group)
+        assert use.cpu_seconds >= 0.25
+        assert use.memory > 0
+        assert use.processes >= 1
+        await handle.kill(0)
+        await finish(runner, made, handle)
+
+    run(place, test)
+
+
 # Trees.
 
 
@@ -255,7 +278,7 @@ class Changing:
     def __init__(self, *looks: list[int]) -> None:
         self._looks = list(looks)
 
-    def pids(self) -> list[int]:
+    def pids(self, look: Look | None = None) -> list[int]:
         return self._looks.pop(0) if self._looks else []
 
     def strike(self) -> None:

@@ -31,6 +31,7 @@ from rised.resources import Inventory
 from rised.runners.base import Exit, Job, StartFailed
 from rised.runners.containers import ContainerRunner
 from rised.runners.engine import Engine
+from rised.runners.processes import Look
 from rised.scheduler import Scheduler
 from rised.store.store import Store
 from rised.views import Views
@@ -97,8 +98,12 @@ class FakeHandle:
         """Whether it is there and has not begun."""
         return self.process.alive and not self.process.begun
 
-    def pids(self) -> list[int]:
+    def pids(self, look: Look) -> list[int]:
         return []
+
+    @property
+    def group(self) -> str | None:
+        return None
 
     def go(self, visible_gpus: str) -> None:
         """Let it begin."""

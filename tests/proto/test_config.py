@@ -242,6 +242,14 @@ def test_a_defined_placeholder_is_no_warning() -> None:
     assert warnings(parse_config(text)) == []
 
 
+def test_a_value_that_a_list_holds_twice_is_said_with_its_line() -> None:
+    text = "  parameters:\n    lr:\n      - 0.1\n      - 0.10\n      - '0.1'\n      - 0.1\n    n: [1, 2]\n"
+    assert warnings(train(text)) == [
+        "riseml.yml:8: train.parameters.lr: lists 0.1 twice, and every combination with it runs twice; remove one"
+    ]
+    assert warnings(train("  parameters:\n    n: {range: {min: 1, max: 3, step: 1}}\n")) == []
+
+
 def test_what_has_no_effect_is_said() -> None:
     accepted = "is accepted, but this version does not act on it"
     text = "  install: [x]\n  framework: tensorflow\n  tensorflow:\n    distributed: {ps: 1}\n"
