@@ -320,33 +320,40 @@ class Engine:
     def __init__(self, root: Path) -> None:
         self.socket = root / "docker.sock"
         self._argv = [
+            *("unshare", "--net"),  # it would take down the bridge of the machine's own engine
             *("dockerd", "--host", f"unix://{self.socket}", "--data-root", str(root / "data")),
             *("--exec-root", str(root / "exec"), "--pidfile", str(root / "pid")),
-            *("--bridge", "none", "--iptables=false"),
+            "--iptables=false",
         ]
         self._log = root / "log"
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        with self._log.open("ab") as log:
+        with self._log.open("wb") as log:
             self._process = subprocess.Popen(
-                self._argv, stdout=log, stderr=subprocess.PIPE, start_new_session=True
+                self._argv, stdout=log, stderr=log, start_new_session=True
             )
-        assert self._process.stderr is not None
-        for line in self._process.stderr:
-            if b"API listen on" in line:
-                return
-        raise AssertionError("the engine does not come up")
+        follow = ["tail", "-n", "+1", "-F", f"--pid={self._process.pid}", str(self._log)]
+        with subprocess.Popen(follow, stdout=subprocess.PIPE) as lines:
+            try:
+                assert lines.stdout is not None
+                assert any(b"API listen on" in line for line in lines.stdout), self._log.read_text()
+            finally:
+                lines.kill()
 
     def kill(self) -> None:
         assert self._process is not None
         self._process.send_signal(signal.SIGKILL)
         self._process.wait()
 
-    def stop(self) -> None:
-        assert self._process is not None
-        self._process.terminate()
-        self._process.wait()
+    def remove(self) -> None:
+        """End what the killed engine left, and remove its files."""
+        root = self.socket.parent
+        subprocess.run(["pkill", "-KILL", "-f", str(root)], check=False)
+        for line in reversed(Path("/proc/self/mounts").read_text().splitlines()):
+            if str(root) in line:
+                subprocess.run(["umount", "-l", line.split()[1]], check=False)
+        subprocess.run(["rm", "-rf", root], check=True)
 
 
 @pytest.mark.slow
@@ -372,10 +379,9 @@ def test_an_engine_that_dies_takes_no_job_along(make_box: Callable[..., Box]) ->
         assert last(box, number).exit_code == 3
         assert output(box, number) == ["one", "two"]
     finally:
-        box.kill_daemon()
-        engine.start()
-        engine.stop()
-        subprocess.run(["rm", "-rf", root], check=True)
+        if box.daemon:
+            box.kill_daemon()
+        engine.remove()
 
 
 def test_results_can_be_reported_from_any_image(box: Box) -> None:
