@@ -16,7 +16,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from benchmarks import follow, footprint, gap, restart, status, submit, throughput
+from benchmarks import (
+    containers,
+    follow,
+    footprint,
+    gap,
+    restart,
+    status,
+    submit,
+    tensorboard,
+    throughput,
+)
 from benchmarks.disk import cost_of_file, cost_of_flush
 from benchmarks.ground import Ground, MeasurementFailed
 from benchmarks.table import Figure, show_figure, show_title
@@ -30,6 +40,8 @@ GROUPS: dict[str, tuple[str, Callable[[Ground], Iterator[Figure]]]] = {
     "follow": ("from a job's write to the follower's screen", follow.measure),
     "footprint": ("what the daemon needs", footprint.measure),
     "restart": ("from exec until requests are served", restart.measure),
+    "containers": ("no-op sub-experiments in containers, and images", containers.measure),
+    "tensorboard": ("until a TensorBoard can be reached", tensorboard.measure),
 }
 
 
