@@ -68,9 +68,8 @@ def _run(rised: Daemon, count: int, slots: int) -> float:
 
 def _cached_build(rised: Daemon, times: int) -> Iterator[Figure]:
     project = rised.project(_BUILT)
-    first, took = _until(rised, project, "STARTING"), []
-    for _ in range(times):
-        took.append(_until(rised, project, "STARTING"))
+    first = _until(rised, project, "STARTING")
+    took = [_until(rised, project, "STARTING") for _ in range(times)]
     yield Figure("riseml train until STARTING, image to be built", first, "s")
     yield Figure("riseml train until STARTING, image built", median(took), "s", at_most=0.5)
 

@@ -54,7 +54,7 @@ def _train(rised: Daemon) -> float:
 def _by_hand(rised: Daemon, directory: Path) -> float:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    argv = [BIN / "tensorboard", "--logdir", directory, "--port", str(port)]
+    argv = [str(BIN / "tensorboard"), "--logdir", str(directory), "--port", str(port)]
     begun = time.perf_counter()
     with subprocess.Popen(
         argv, env=rised.env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
