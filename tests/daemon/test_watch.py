@@ -70,6 +70,21 @@ def test_growth_is_stamped_before_it_is_told(tmp_path: Path) -> None:
     run(test)
 
 
+def test_what_a_job_wrote_before_it_was_watched_is_told_too(tmp_path: Path) -> None:
+    """A follower may wait already: the job began before that."""
+    log = tmp_path / "log"
+    append(log, b"abc")
+
+    async def test(watcher: LogWatcher) -> None:
+        first, second = Told(), Told()
+        watcher.add(str(log), first).close()
+        assert first.count == 1
+        watcher.add(str(log), second).close()
+        assert second.count == 0, "all of it was told"
+
+    run(test)
+
+
 def test_a_log_without_output_has_no_index(tmp_path: Path) -> None:
     log = tmp_path / "log"
     log.touch()

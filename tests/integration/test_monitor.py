@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from box import PATIENCE, Box
+from engine import BUSYBOX
 from test_commands import Typed, typed
 
 from riseml_proto.errors import NotFound
@@ -111,6 +112,19 @@ def test_what_has_ended_uses_nothing_and_what_never_was_is_an_error(box: Box) ->
     assert "999" in unknown.stderr
     with pytest.raises(NotFound):
         sample(box, f"{number}.7")
+
+
+def test_a_containers_processes_are_counted_with_what_has_ended(engine_box: Box) -> None:
+    box = engine_box
+    # The shell that counts is a child of the one that waits, and is gone then.
+    count = "sh -c 'n=0; while [ $n -lt 400000 ]; do n=$((n+1)); done'"
+    command = f'"mkfifo /tmp/gate; {count}; echo on; read x < /tmp/gate"'
+    number = box.train(config(command, image=BUSYBOX))
+    box.wait_for_line(number, "on")
+    job = one(box)
+    assert job.cpu_seconds > 0.1
+    assert 0 < job.memory < 50
+    assert job.processes >= 2
 
 
 @pytest.mark.slow
