@@ -33,7 +33,7 @@ def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
         assert run(*argv) == 0
         text = capsys.readouterr().out
         for command in COMMANDS:
-            assert f"  {command.name:<10} {command.summary}\n" in text
+            assert f"  {command.name:<11} {command.summary}\n" in text
         assert max(map(len, text.splitlines())) <= 80
     assert run() == 2
 
