@@ -78,9 +78,9 @@ class Images:
         return lock
 
     async def prune(self, used: set[str]) -> list[str]:
-        """Remove the built images that are not `used`; return the IDs of those removed. Raises `NoEngine`."""
+        """Remove the images built here that are not `used`; return the IDs of those removed. Raises `NoEngine`."""
         removed = []
-        for image in await self.engine.images(BUILT):
+        for image in await self.engine.images(BUILT, f"riseml.instance={self.containers.instance}"):
             if image not in used and await self.engine.remove_image(image):
                 log.info("image removed", image=image)
                 removed.append(image)

@@ -66,7 +66,7 @@ class ContainerRunner:
     def __init__(self, state_dir: str, instance: str, engine: Engine) -> None:
         """`instance` names this daemon's state for ever. Nothing is asked of the engine before it is needed."""
         self._jobs = os.path.join(state_dir, "containers")
-        self._instance = instance
+        self.instance = instance
         self._engine = engine
         self._boot = boot_id()
         self._stale: set[str] = set()
@@ -186,7 +186,7 @@ class ContainerRunner:
                 *(f"{_INSIDE}/exit", "", WORKING_DIRECTORY, "", *commands),
             ],
             "Env": [f"{name}={value}" for name, value in env.items()],
-            "Labels": {"riseml.instance": self._instance, "riseml.job": job.id},
+            "Labels": {"riseml.instance": self.instance, "riseml.job": job.id},
             "Healthcheck": {"Test": ["NONE"]},
             "HostConfig": host,
         }, visible
@@ -212,9 +212,9 @@ class ContainerRunner:
     async def commit(self, job: Job, identity: str, labels: Mapping[str, str]) -> str:
         """Make an image of a build's container, which has ended; return its ID. Again gives another image."""
         found = msgspec.json.decode(identity, type=Identity)
-        name = f"riseml-built:{job.id.replace('.', '-')}-{self._instance[:8]}"
+        name = f"riseml-built:{job.id.replace('.', '-')}-{self.instance[:8]}"
         changes = [f"WORKDIR {WORKING_DIRECTORY}", "ENTRYPOINT []", f'CMD ["{SHELL}"]', "USER 0:0"]
-        labels = {**labels, "riseml.instance": self._instance}
+        labels = {**labels, "riseml.instance": self.instance}
         return await self._engine.commit(found.container, name, changes, labels)
 
     async def adopt(self, job: Job, identity: str) -> "ContainerHandle":
@@ -262,7 +262,7 @@ class ContainerRunner:
         """Nothing is held."""
 
     def _name(self, key: str) -> str:
-        return f"riseml-{self._instance[:8]}-{key}"
+        return f"riseml-{self.instance[:8]}-{key}"
 
     def _directory(self, key: str) -> str:
         return os.path.join(self._jobs, key)

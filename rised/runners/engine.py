@@ -215,10 +215,10 @@ class Engine:
             raise ImageFailed(f"{wanted} was pulled, but is not there")
         return found
 
-    async def images(self, label: str) -> list[str]:
-        """IDs of the images with a label, given as `key` or `key=value`."""
+    async def images(self, *labels: str) -> list[str]:
+        """IDs of the images with all these labels, given as `key` or `key=value`."""
         found = await self._call(
-            lambda docker: docker.images.list(filters={"label": [label]}, all=True)
+            lambda docker: docker.images.list(filters={"label": list(labels)}, all=True)
         )
         return [image["Id"] for image in found]
 

@@ -314,17 +314,6 @@ def test_what_can_never_fit_is_refused_with_the_numbers(
     check(api.submit(config, 422), "unsatisfiable", "train.resources", wanted, there)
 
 
-def test_an_image_without_an_engine_names_both_ways_out(api: Api) -> None:
-    config = "project: toaster\ntrain: {run: x, image: 'pytorch/pytorch'}\n"
-    check(
-        api.submit(config, 422),
-        "unsatisfiable",
-        "pytorch/pytorch",
-        "leave image out",
-        "--runner process",
-    )
-
-
 @pytest.mark.parametrize("name", ["LD_PRELOAD", "path", "", "PATH=x", "A\0B"])
 def test_no_other_variable_comes_from_the_submitter(api: Api, name: str) -> None:
     check(api.submit(ONE, 400, env={name: "x"}), "invalid", "env")
@@ -365,6 +354,7 @@ def test_one_experiment_has_the_keys_that_programs_rely_on(api: Api) -> None:
     for number_, member in enumerate(found["experiments"], 1):
         assert list(member) == [
             "id", "state", "params", "gpus", "exit_code", "reason", "started_at", "ended_at",
+            "results",
         ]  # fmt: skip
         assert member["id"] == f"{number}.{number_}"
     (listed,) = [each for each in api.box.json("status", "-a") if each["id"] == number]  # type: ignore[attr-defined]
