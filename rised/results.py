@@ -16,6 +16,7 @@ import msgspec
 FILE = "riseml-results.jsonl"
 """Name of the file; the client's `riseml.results` has it, too."""
 Value = str | int | float | bool | None
+Results = dict[str, Value]
 
 _NO_RESULTS = frozenset({"time", "step"})
 _HEAD_BYTES = 64 << 10
@@ -26,10 +27,10 @@ _LONGEST_ODD = 4096
 _MOST_RESULTS = 100
 _LONGEST = 200  # characters of a name, and of a text
 
-_DECODER = msgspec.json.Decoder(dict[str, Value])
+_DECODER = msgspec.json.Decoder(Results)
 
 
-def read(directory: str) -> dict[str, Value]:
+def read(directory: str) -> Results:
     """The results in an output directory, by name, in the order of their first reports; none where there is no file."""
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
@@ -56,21 +57,21 @@ def _lines(fd: int, size: int) -> list[bytes]:
     return head[:-1] + tail[1:]
 
 
-def last(lines: list[bytes]) -> dict[str, Value]:
+def last(lines: list[bytes]) -> Results:
     """The last value of each result that `lines` report."""
     reports = [*_reports(lines)]
-    results: dict[str, Value] = {}
+    results: Results = {}
     for report in reversed(reports):
         results |= report
     return dict(list(_results(results))[:_MOST_RESULTS])
 
 
-def _reports(lines: list[bytes]) -> Iterator[dict[str, Value]]:
+def _reports(lines: list[bytes]) -> Iterator[Results]:
     """What blocks of lines report, the last block first."""
     odd = _MOST_ODD
     for end in range(len(lines), 0, -_BLOCK):
         block = lines[max(0, end - _BLOCK) : end]
-        merged: dict[str, Value] = {}
+        merged: Results = {}
         try:
             for report in _DECODER.decode_lines(b"\n".join(block)):
                 merged |= report
@@ -81,7 +82,7 @@ def _reports(lines: list[bytes]) -> Iterator[dict[str, Value]]:
         yield merged
 
 
-def _odd(line: bytes) -> dict[str, Value]:
+def _odd(line: bytes) -> Results:
     """What a line reports that may be none, or hold more than results, or numbers that JSON does not have."""
     if not line.startswith(b"{") or len(line) > _LONGEST_ODD:
         return {}
@@ -101,7 +102,7 @@ def _text(text: str) -> str:
     return text.encode(errors="replace").decode()
 
 
-def _results(found: dict[str, Value]) -> Iterable[tuple[str, Value]]:
+def _results(found: Results) -> Iterable[tuple[str, Value]]:
     """What of `found` can be stored, shown and compared."""
     for name, value in found.items():
         if name in _NO_RESULTS or not 0 < len(name) <= _LONGEST:
