@@ -36,14 +36,14 @@ def environment(
     image = experiment.row.image
     if image:
         output_dir, data_dir = "/output", "/data"
-    own = {**placeholders.environment(experiment.params(member)), **experiment.config.env}
-    path = own.get("PYTHONPATH")
+    path = experiment.config.env.get("PYTHONPATH")
     client = {} if image else {"PYTHONPATH": f"{path}:{client_dir}" if path else client_dir}
     return {
         **(_in_container(experiment.row.uid) if image else _login(experiment.row.uid)),
         "PYTHONUNBUFFERED": "1",
         **({} if image else experiment.env),
-        **own,
+        **placeholders.environment(experiment.params(member)),
+        **experiment.config.env,
         **client,
         "EXPERIMENT_ID": ids.experiment_id(experiment.number, member),
         "OUTPUT_DIR": output_dir,
