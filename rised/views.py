@@ -1,18 +1,23 @@
 """What the daemon's records look like to those who ask: rows as messages, members that have no rows included."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import islice
+
+import msgspec
 
 from rised import results
 from rised.clock import to_datetime
 from rised.experiment import Experiment
 from rised.job import TRAIN
 from rised.layout import Layout
+from rised.results import Results
 from rised.store.records import ExperimentRow, MemberRow
 from rised.store.store import BOARD, Store
 from riseml_proto import ids
 from riseml_proto.config import Config, parse_config
 from riseml_proto.errors import NotFound
+from riseml_proto.grid import Grid
 from riseml_proto.messages import Detail, Member, Summary
 from riseml_proto.states import Reason, State
 
@@ -144,14 +149,24 @@ class Views:
             rows = {found.member: found for found in self._store.members(row.id, begin, end)}
             yield [self._member(row, config, n, rows.get(n)) for n in range(begin, end + 1)]
 
-    def reported(self, row: ExperimentRow) -> Iterator[list[Member]]:
-        """The members that may have reported results: those that did and have ended, and those that run."""
-        config = self._config(row)
+    def chosen(self, row: ExperimentRow, members: Iterable[int]) -> Iterator[list[Member]]:
+        """These members, in this order, some at a time."""
+        config, rest = self._config(row), iter(members)
+        while page := list(islice(rest, _PAGE)):
+            rows = {found.member: found for found in self._store.chosen(row.id, page)}
+            yield [self._member(row, config, n, rows.get(n)) for n in page]
+
+    def reported(self, row: ExperimentRow) -> Iterator[list[tuple[int, Results]]]:
+        """Number and results of those that reported some and have ended, or run; in order, some at a time."""
         after = -1
-        while rows := self._store.reported(row.id, after, _PAGE):
-            found = [self._member(row, config, member.member, member) for member in rows]
-            yield [member for member in found if member.results]
-            after = rows[-1].member
+        while page := self._store.results(row.id, after, _PAGE):
+            found = ((n, self._results(row, n, state, told)) for n, state, told in page)
+            yield [(n, results) for n, results in found if results]
+            after = page[-1][0]
+
+    def grid(self, row: ExperimentRow) -> Grid | None:
+        """The parameters of a set."""
+        return self._config(row).grid
 
     def _member(
         self, row: ExperimentRow, config: Config, number: int, found: MemberRow | None
@@ -168,13 +183,14 @@ class Views:
             reason=found.reason or self._waits_for(row, config, found),
             started_at=to_datetime(found.started_ms) if found.started_ms else None,
             ended_at=to_datetime(found.ended_ms) if found.ended_ms else None,
-            results=self._results(row, found),
+            results=self._results(row, number, found.state, found.results),
         )
 
-    def _results(self, row: ExperimentRow, member: MemberRow) -> dict[str, results.Value]:
-        if member.state is State.RUNNING:
-            return results.read(self._layout.output(row, member.member))
-        return json.loads(member.results) if member.results else {}
+    def _results(self, row: ExperimentRow, member: int, state: State, told: str | None) -> Results:
+        """What a member has reported; what one has `told` that ended is in its row."""
+        if state == State.RUNNING:
+            return results.read(self._layout.output(row, member))
+        return msgspec.json.decode(told, type=Results) if told else {}
 
     def _waits_for(self, row: ExperimentRow, config: Config, member: MemberRow) -> str | None:
         live = self._unfinished.get(row.id)

@@ -2,10 +2,9 @@
 
 One report is one line `{"time": "2017-08-30T09:59:06.120Z", "accuracy": 0.93}`, written by one
 appending write, so that several processes of a job can report at once and a crash leaves whole
-lines.
+lines. This file and the package's `__init__` run in whatever Python a job has, 3.6 or newer, which
+is why types stand in quotes.
 """
-
-from __future__ import annotations  # this file runs in whatever Python a job has, 3.7 or newer
 
 import json
 import math
@@ -17,7 +16,7 @@ from contextlib import suppress
 FILE = "riseml-results.jsonl"
 
 
-def append(results: Mapping[str, object]) -> None:
+def append(results: "Mapping[str, object]") -> None:
     """Append `results` in $OUTPUT_DIR; nothing without one. Raises as `report_result`."""
     line = encode(results, time.time())
     directory = os.environ.get("OUTPUT_DIR")
@@ -33,7 +32,7 @@ def append(results: Mapping[str, object]) -> None:
         os.close(file)
 
 
-def encode(results: Mapping[str, object], now: float) -> bytes:
+def encode(results: "Mapping[str, object]", now: float) -> bytes:
     """The line for `results` reported at `now`, in seconds of Unix time. Raises `TypeError`."""
     if "time" in results:
         raise TypeError(
@@ -41,16 +40,15 @@ def encode(results: Mapping[str, object], now: float) -> bytes:
         )
     seconds, milliseconds = divmod(int(now * 1000), 1000)
     stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{milliseconds:03d}Z"
-    line = {"time": stamp} | {name: _plain(name, value) for name, value in results.items()}
+    line = {"time": stamp, **{name: _plain(name, value) for name, value in results.items()}}
     return json.dumps(line, allow_nan=False).encode() + b"\n"
 
 
-def _plain(name: str, value: object) -> str | int | float | bool | None:
+def _plain(name: str, value: object) -> "str | int | float | bool | None":
     item = getattr(value, "item", None)  # a scalar of numpy or torch
     if callable(item):
-        with suppress(
-            TypeError, ValueError, RuntimeError
-        ):  # an array; each library has its own error
+        # An array is refused; each library has its own error.
+        with suppress(TypeError, ValueError, RuntimeError):
             value = item()
     if isinstance(value, float) and not math.isfinite(value):
         return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"

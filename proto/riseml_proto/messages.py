@@ -139,6 +139,24 @@ class Detail(Summary, frozen=True):
     experiments: list[Member]
 
 
+class Best(Message, frozen=True):
+    """The best of an experiment by what they reported, those that still run included."""
+
+    id: str
+    by: str
+    """The result that decided."""
+    lowest: bool
+    """Whether its lowest value is the best."""
+    reported: int
+    """How many have reported a number as it."""
+    count: int
+    """Sub-experiments; 0 for an experiment without parameters."""
+    output_dir: str
+    """Of the whole experiment."""
+    experiments: list[Member]
+    """The best first; of equal ones the earlier."""
+
+
 class Kill(Request, frozen=True):
     """Answered when nothing of the jobs is left."""
 

@@ -7,6 +7,7 @@ import trio
 from rised import boards
 from rised.api.context import Context
 from rised.api.pages import in_pages
+from rised.api.results import order
 from rised.clock import now_ms
 from rised.crashpoints import crash_point
 from rised.experiment import Experiment
@@ -140,14 +141,15 @@ async def index(context: Context, request: Request) -> Streamed:
 
 async def show(context: Context, request: Request, target: str) -> Streamed:
     """Show one as `Detail`, with all members, or with `?limit=100` around the first unfinished.
-
-    `?reported=true` shows those that have reported results.
+    `?sort=accuracy` puts the best by a result first, `?sort=lr` orders by a parameter; `?reverse=true` the other way.
     """
     found, row = context.target(request.peer, target)
     check_member(row.members, row.id, found.member)
-    if request.flag("reported") and found.member is None:
-        return in_pages(context.views.detail(row), context.views.reported(row))
-    first, last = context.views.window(row, request.number("limit"))
+    limit, name = request.number("limit"), request.query.get("sort")
+    if name and found.member is None:
+        members = await order(context, row, name, limit, reverse=request.flag("reverse"))
+        return in_pages(context.views.detail(row), context.views.chosen(row, members))
+    first, last = context.views.window(row, limit)
     if found.member is not None:
         first = last = found.member
     return in_pages(context.views.detail(row), context.views.pages(row, first, last))

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Awaitable, Callable
 
-from rised.api import experiments, logs, sync, system, tensorboard, usage
+from rised.api import experiments, logs, results, sync, system, tensorboard, usage
 from rised.api.context import Context
 from rised.web.request import Answer, Handler, Request, Streamed
 from riseml_proto.errors import InvalidInput, NotFound
@@ -18,6 +18,7 @@ ROUTES: tuple[tuple[str, str, _Handler], ...] = (
     ("GET", r"/v1/experiments", experiments.index),
     ("POST", r"/v1/experiments", experiments.submit),
     ("GET", r"/v1/experiments/([^/]+)", experiments.show),
+    ("GET", r"/v1/experiments/([^/]+)/best", results.best),
     ("GET", r"/v1/experiments/([^/]+)/logs", logs.get),
     ("POST", r"/v1/logs", logs.post),
     ("POST", r"/v1/kill", experiments.kill),

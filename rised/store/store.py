@@ -289,16 +289,26 @@ class Store:
             )
         ]
 
-    def reported(self, experiment: int, after: int, limit: int) -> list[MemberRow]:
-        """At most `limit` of the members beyond `after` that run or ended with results, in order."""
+    def chosen(self, experiment: int, members: Sequence[int]) -> list[MemberRow]:
+        """The rows there are of `members`, in any order."""
         return [
             _member(row)
             for row in self._db.execute(
-                f"SELECT {_MEMBER_COLUMNS} FROM members WHERE experiment = ? AND member > ?"
-                " AND (results IS NOT NULL OR state = 'RUNNING') ORDER BY member LIMIT ?",
-                (experiment, after, limit),
+                f"SELECT {_MEMBER_COLUMNS} FROM members"
+                " WHERE experiment = ? AND member IN (SELECT value FROM json_each(?))",
+                (experiment, json.dumps(members)),
             )
         ]
+
+    def results(
+        self, experiment: int, after: int, limit: int
+    ) -> list[tuple[int, State, str | None]]:
+        """Number, state and results of at most `limit` members beyond `after` that have rows, in order."""
+        return self._db.execute(
+            "SELECT member, state, results FROM members WHERE experiment = ? AND member > ?"
+            " ORDER BY member LIMIT ?",
+            (experiment, after, limit),
+        ).fetchall()
 
     def unended_members(self, experiment: int) -> list[MemberRow]:
         """The rows of members that have not ended, in order. Looks at all of the experiment's rows."""

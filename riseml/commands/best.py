@@ -3,21 +3,21 @@
 Jobs report with riseml.report_result(accuracy=0.93), or by appending a line such as
 {"accuracy": 0.93} to $OUTPUT_DIR/riseml-results.jsonl; the last value counts. A result whose name
 says loss or error is the better the lower it is, any other the higher; --min and --max say so
-otherwise. Those that still run count with what they have reported so far.
+otherwise. Those that still run count with what they have reported so far; NaN never wins.
 """
 
 import argparse
 import os
 import sys
-from urllib.parse import quote
+from urllib.parse import urlencode
 
 from riseml.commands import add_json, print_json
 from riseml.daemon import connect
-from riseml.ranking import criterion, is_lower_better, rank, shown
+from riseml.reported import show_results
 from riseml.screen import clean, has_colour, paint
 from riseml_proto import ids
 from riseml_proto.errors import InvalidInput
-from riseml_proto.messages import Detail, Member
+from riseml_proto.messages import Best, Member
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -36,49 +36,55 @@ def run(args: argparse.Namespace) -> int:
     wanted = ids.parse(args.id)
     if wanted.experiment is None or wanted.member is not None:
         raise InvalidInput(f"{args.id} is no experiment with sub-experiments; say one such as 144")
-    if not (args.n.isascii() and args.n.isdigit() and int(args.n)):
-        raise InvalidInput(f"-n takes a number, 1 or more, not {args.n!r}")
+    query = {"limit": str(_count(args.n))}
+    if args.by is not None:
+        query["by"] = args.by
+    if args.min or args.max:
+        query["lowest"] = "true" if args.min else "false"
+    name = wanted._replace(job=None, number=None)
     with connect(args.host) as client:
-        name = quote(str(wanted._replace(job=None, number=None)))
-        detail = client.get(f"/v1/experiments/{name}?reported=true", Detail)
-    by = criterion(detail.experiments, args.by, args.id)
-    lowest = args.min or (not args.max and is_lower_better(by))
-    best = rank(detail.experiments, by, lowest=lowest)[: int(args.n)]
+        best = client.get(f"/v1/experiments/{name}/best?{urlencode(query)}", Best)
     if args.json:
-        print_json([_plain(detail, member, by, lowest=lowest) for member in best])
+        print_json([_plain(best, member) for member in best.experiments])
         return 0
     colour = has_colour(sys.stdout, os.environ)
-    print("\n\n".join(_show(detail, member, by, lowest=lowest, colour=colour) for member in best))
+    print("\n\n".join(_show(best, member, colour=colour) for member in best.experiments))
     return 0
 
 
-def _show(detail: Detail, member: Member, by: str, *, lowest: bool, colour: bool) -> str:
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) < 10 and int(text)):
+        raise InvalidInput(f"-n takes a number, 1 or more, not {text!r}")
+    return int(text)
+
+
+def _show(best: Best, member: Member, *, colour: bool) -> str:
     params = ", ".join(f"{name}={value}" for name, value in member.params.items())
-    others = {name: value for name, value in member.results.items() if name != by}
+    of = f" of {best.reported:,} that reported it" if best.count else ""
     facts = {
         "ID": member.id,
         "State": paint(member.state) if colour else str(member.state),
+        "Best": f"{'lowest' if best.lowest else 'highest'} {best.by}{of}",
         "Params": params,
-        by: f"{shown(member.results[by])} ({'lowest' if lowest else 'highest'} is best)",
-        **{name: shown(value) for name, value in others.items()},
-        "Output": _output(detail, member),
+        "Results": show_results(member),
+        "Output": _output(best, member),
     }
     lines = [f"{name}: {value}" for name, value in facts.items() if value]
     return "\n".join(clean(line, colour=colour) for line in lines)
 
 
-def _plain(detail: Detail, member: Member, by: str, *, lowest: bool) -> dict[str, object]:
+def _plain(best: Best, member: Member) -> dict[str, object]:
     return {
         "id": member.id,
         "state": member.state,
-        "by": by,
-        "lowest": lowest,
+        "by": best.by,
+        "lowest": best.lowest,
         "params": member.params,
         "results": member.results,
-        "output_dir": _output(detail, member),
+        "output_dir": _output(best, member),
     }
 
 
-def _output(detail: Detail, member: Member) -> str:
+def _output(best: Best, member: Member) -> str:
     number = ids.parse(member.id).member
-    return f"{detail.output_dir.rstrip('/')}/{number}" if number else detail.output_dir
+    return f"{best.output_dir.rstrip('/')}/{number}" if number else best.output_dir

@@ -11,7 +11,7 @@ from urllib.parse import quote
 from riseml.commands import add_json, print_json
 from riseml.daemon import connect
 from riseml.http import Client
-from riseml.ranking import names, order, shown
+from riseml.reported import cell, names, show_results
 from riseml.screen import age, clean, columns, has_colour, paint, stamp
 from riseml.table import AGE, ID, STATE, Column, render
 from riseml_proto import ids
@@ -22,6 +22,7 @@ from riseml_proto.states import State
 
 LIMIT = 1000
 """Sub-experiments that are shown where -a does not ask for all of them."""
+_PARAMS = 24  # characters of the parameters that results leave room for
 
 
 class View(NamedTuple):
@@ -31,6 +32,8 @@ class View(NamedTuple):
     long: bool = False
     colour: bool = False
     width: int | None = None
+    sort: str | None = None
+    """What decides the order of the table."""
 
     def state(self, state: State) -> str:
         """A state's name."""
@@ -62,20 +65,19 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print the list or the detail."""
     wanted = CanonicalId(None) if args.id is None else ids.parse(args.id)
-    if args.sort and wanted.experiment is None:
-        raise InvalidInput("--sort orders the sub-experiments of one experiment; say its ID")
+    _check_order(wanted, args)
     with connect(args.host) as client:
         if wanted.experiment is None:
             found = fetch_list(client, wanted.user, ended=args.all)
         else:
-            detail = fetch_detail(client, wanted, every=args.all or args.json)
-            if args.sort:
-                detail = _sorted(client, wanted, detail, args)
+            every = args.all or args.json
+            detail = fetch_detail(client, wanted, every=every, sort=args.sort, reverse=args.reverse)
     if args.json:
         print_json([plain(s) for s in found] if wanted.experiment is None else plain(detail))
         return 0
     out = sys.stdout
-    view = View(datetime.now(UTC), args.long, has_colour(out, os.environ), columns(out))
+    colour = has_colour(out, os.environ)
+    view = View(datetime.now(UTC), args.long, colour, columns(out), args.sort)
     if wanted.experiment is not None:
         lines = show_detail(detail, wanted.member, view)
     elif found or not out.isatty():
@@ -84,6 +86,13 @@ def run(args: argparse.Namespace) -> int:
         lines = [_nothing(wanted.user, ended=args.all)]
     print("\n".join(lines))
     return 0
+
+
+def _check_order(wanted: CanonicalId, args: argparse.Namespace) -> None:
+    if args.reverse and args.sort is None:
+        raise InvalidInput("--reverse turns the order of --sort round; say --sort NAME, too")
+    if args.sort is not None and (wanted.experiment is None or wanted.member is not None):
+        raise InvalidInput("--sort orders the sub-experiments of one set; say its ID, such as 144")
 
 
 def _nothing(user: str | None, *, ended: bool) -> str:
@@ -102,23 +111,25 @@ def fetch_list(client: Client, user: str | None, *, ended: bool) -> list[Summary
     )
 
 
-def fetch_detail(client: Client, wanted: CanonicalId, *, every: bool) -> Detail:
-    """The (sub-)experiment `wanted`, with `every` member or `LIMIT` around the first unfinished."""
-    name = quote(str(wanted._replace(job=None, number=None)))
-    return client.get(f"/v1/experiments/{name}" + ("" if every else f"?limit={LIMIT}"), Detail)
-
-
-def _sorted(
-    client: Client, wanted: CanonicalId, detail: Detail, args: argparse.Namespace
+def fetch_detail(
+    client: Client,
+    wanted: CanonicalId,
+    *,
+    every: bool,
+    sort: str | None = None,
+    reverse: bool = False,
 ) -> Detail:
-    """The detail with its members in order; of a set too large to show, those that have reported something."""
-    name = quote(str(wanted._replace(job=None, number=None, member=None)))
-    if len(detail.experiments) < detail.count and wanted.member is None:
-        detail = client.get(f"/v1/experiments/{name}?reported=true", Detail)
-    from msgspec.structs import replace
+    """The (sub-)experiment `wanted`, with `every` member or `LIMIT` of them, the first of the order.
 
-    found = order(detail.experiments, args.sort, reverse=args.reverse)
-    return replace(detail, experiments=found if args.all or args.json else found[:LIMIT])
+    Without `sort`, the name of a result or a parameter, they are those around the first unfinished.
+    """
+    name = quote(str(wanted._replace(job=None, number=None)))
+    query = [] if every else [f"limit={LIMIT}"]
+    if sort is not None:
+        query.append(f"sort={quote(sort, safe='')}")
+    if reverse:
+        query.append("reverse=true")
+    return client.get(f"/v1/experiments/{name}" + (f"?{'&'.join(query)}" if query else ""), Detail)
 
 
 def plain(summary: Summary) -> dict[str, Any]:
@@ -187,24 +198,41 @@ def _show_member(detail: Detail, number: int, view: View) -> list[str]:
 
 
 def _members(detail: Detail, view: View) -> list[str]:
-    titles = [Column("EXP ID"), STATE, AGE]
-    if view.long:
-        titles += [Column("GPUS"), Column("EXIT"), Column("REASON")]
-    since = age(detail.created_at, view.now)
-    results = names(detail.experiments)
-    titles += [Column(clean(name, colour=False).upper()) for name in results]
-    rows = [
-        [m.id, m.state, since]
-        + (
-            [_gpus(m), _number(m.exit_code), clean(m.reason or "-", colour=False)]
-            if view.long
-            else []
-        )
-        + [clean(shown(m.results.get(name)), colour=False) for name in results]
-        + [show_params(m.params)]
-        for m in detail.experiments
+    """The table, without results that would leave a terminal no room for the parameters."""
+    members, since = detail.experiments, age(detail.created_at, view.now)
+    table = [
+        (Column("EXP ID"), [m.id for m in members]),
+        (STATE, [str(m.state) for m in members]),
+        (AGE, [since for _ in members]),
     ]
-    return view.table([*titles, Column("PARAMS")], rows)
+    if view.long:
+        table += [
+            (Column("GPUS"), [_gpus(m) for m in members]),
+            (Column("EXIT"), [_number(m.exit_code) for m in members]),
+            (Column("REASON"), [clean(m.reason or "-", colour=False) for m in members]),
+        ]
+    params = (Column("PARAMS"), [show_params(m.params) for m in members])
+    room = (view.width or sys.maxsize) - sum(map(_width, table)) - min(_width(params), _PARAMS)
+    reported = names(members)
+    reported.sort(key=lambda name: name != view.sort)  # what decides the order is always seen
+    left_out = []
+    for name in reported:
+        title = Column(clean(name, colour=False).upper())
+        column = (title, [cell(m.results.get(name)) for m in members])
+        room -= _width(column)
+        if room >= 0 or name == reported[0]:
+            table.append(column)
+        else:
+            left_out.append(clean(name, colour=False))
+    table.append(params)
+    rows = list(zip(*(cells for _, cells in table), strict=True))
+    lines = view.table([title for title, _ in table], rows)
+    return [*lines, f"Also reported: {', '.join(left_out)}"] if left_out else lines
+
+
+def _width(column: tuple[Column, list[str]]) -> int:
+    title, cells = column
+    return max(title.width, len(title.title), *map(len, cells), 0) + 1
 
 
 def _long_facts(detail: Detail) -> dict[str, object]:
@@ -231,9 +259,7 @@ def _member_facts(member: Member) -> dict[str, object]:
         "Ended": stamp(member.ended_at) if member.ended_at else None,
         "GPUs": ", ".join(map(str, member.gpus)) or None,
         "Exit Code": member.exit_code,
-        **{
-            clean(n, colour=False): clean(shown(v), colour=False) for n, v in member.results.items()
-        },
+        "Results": show_results(member),
     }
 
 

@@ -3,6 +3,7 @@
 import ast
 import json
 import os
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -112,8 +113,34 @@ def test_a_full_disk_is_not_passed_over(monkeypatch: pytest.MonkeyPatch, tmp_pat
         riseml.report_result(x=1)
 
 
-def test_the_client_runs_in_whatever_python_a_job_has() -> None:
-    package = Path(riseml.__file__).parent
-    for name in ("__init__.py", "results.py"):
-        ast.parse((package / name).read_text(), feature_version=(3, 7))
-    assert "from __future__ import annotations" in (package / "results.py").read_text()
+CLIENT = [Path(riseml.__file__).parent / name for name in ("__init__.py", "results.py")]
+NAMES = [*(f"python3.{minor}" for minor in range(6, 20)), "pypy3"]
+
+
+@pytest.mark.parametrize("path", CLIENT, ids=lambda path: path.name)
+def test_the_client_is_written_in_the_words_of_the_oldest_python_that_images_have(
+    path: Path,
+) -> None:
+    tree = ast.parse(path.read_text(), feature_version=(3, 6))
+    imported = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    assert "__future__" not in {node.module for node in imported}  # 3.6 has no `annotations` there
+
+
+def runs(python: str) -> bool:
+    """Whether it is more than the name of a version that is not installed."""
+    found = shutil.which(python)
+    return bool(found) and not subprocess.run([python, "-c", ""], capture_output=True).returncode
+
+
+@pytest.mark.parametrize("python", [name for name in NAMES if runs(name)])
+def test_the_client_runs_in_whatever_python_a_job_has(python: str, tmp_path: Path) -> None:
+    env = {"PATH": os.environ["PATH"], "OUTPUT_DIR": str(tmp_path)}
+    (tmp_path / "riseml").symlink_to(CLIENT[0].parent)
+    env |= {"PYTHONPATH": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"}
+    code = "import riseml; riseml.report_result(accuracy=.5, name='x', worst=float('nan'))"
+    command = [python, "-c", code]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    reported = json.loads((tmp_path / FILE).read_text())
+    assert reported.pop("time").endswith("Z")
+    assert reported == {"accuracy": 0.5, "name": "x", "worst": "NaN"}

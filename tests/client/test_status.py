@@ -327,3 +327,45 @@ def test_each_result_is_a_column_before_the_parameters() -> None:
         "144.2  RUNNING   8 second(s)   0.5      -        lr=0.2",
         "144.3  CREATED   8 second(s)   -        -        lr=0.3",
     ]
+
+
+def reporting(**results: object) -> Detail:
+    params = {"lr": "0.0001", "lr-decay": "1e-6", "momentum": "0.9"}
+    return detail([member(n, State.FINISHED, params, results=results) for n in (1, 2)])
+
+
+def test_on_a_terminal_results_leave_room_for_the_parameters() -> None:
+    many = reporting(accuracy=0.5, val_accuracy=0.25, loss=1, val_loss=2)
+    *_, titles, _, row, note = show_detail(many, None, View(NOW, width=80))
+    assert titles == "EXP ID STATE     AGE           ACCURACY VAL_ACCURACY PARAMS"
+    assert row.startswith(
+        "144.2  FINISHED  8 second(s)   0.5      0.25         lr=0.0001, lr-decay="
+    )
+    assert note == "Also reported: loss, val_loss"
+    *_, titles, _, _, note = show_detail(many, None, View(NOW, width=80, sort="loss"))
+    assert titles == "EXP ID STATE     AGE           LOSS ACCURACY PARAMS"
+    assert note == "Also reported: val_accuracy, val_loss"
+    *_, titles, _, _ = show_detail(many, None, View(NOW))
+    assert titles.endswith("ACCURACY VAL_ACCURACY LOSS VAL_LOSS PARAMS")
+
+
+def test_what_decides_the_order_is_shown_however_narrow_the_terminal() -> None:
+    many = reporting(accuracy=0.5, loss=1)
+    assert " LOSS P" in show_detail(many, None, View(NOW, width=38, sort="loss"))[5]
+
+
+def test_results_of_one_have_a_line_that_no_name_can_break() -> None:
+    odd = member(2, State.FINISHED, {}, results={"State": "x\ny", "loss": 1 / 3, "done": True})
+    lines = show_detail(detail([odd], count=8), 2, View(NOW))
+    assert "State: FINISHED" in lines
+    assert "Results: State=xy, loss=0.333333, done=true" in lines
+
+
+def test_the_daemon_is_asked_for_the_order(daemon: Any) -> None:
+    daemon.scripts = [daemon.answers(msgspec.json.encode(seed_set()))]
+    run(daemon, "144", "--sort", "val/loss &c")
+    run(daemon, "-a", "144", "--sort", "lr", "--reverse")
+    assert [request.target for request in daemon.requests] == [
+        "/v1/experiments/144?limit=1000&sort=val%2Floss%20%26c",
+        "/v1/experiments/144?sort=lr&reverse=true",
+    ]

@@ -1,11 +1,14 @@
 """Where things lie, and the making of files and directories."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from rised.layout import Layout, make_directory, write_file
+import riseml
+from rised.layout import Layout, client_package, link_client, make_directory, write_file
 from rised.store.records import ExperimentRow
 from riseml_proto.states import State
 
@@ -55,3 +58,32 @@ def test_a_file_in_the_way_of_a_directory_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "nowhere")
     with pytest.raises(FileExistsError):
         make_directory(str(tmp_path / "link"))
+
+
+def test_jobs_find_the_client_whose_code_is_the_daemons_own(tmp_path: Path) -> None:
+    place = tmp_path / "python"
+    link_client(str(place))
+    assert {path.name for path in place.iterdir()} == {"riseml", "riseml_proto"}
+    assert os.path.realpath(place / "riseml") == os.path.realpath(client_package())
+    code = "import riseml; print(riseml.__file__, riseml.__version__)"
+    bare = [sys.executable, "-S", "-c", code]  # as in a virtual environment without riseml
+    env = {"PYTHONPATH": str(place)}
+    done = subprocess.run(bare, env=env, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [str(place / "riseml" / "__init__.py"), riseml.__version__]
+
+
+def test_a_daemon_of_another_version_puts_its_own_client_there(tmp_path: Path) -> None:
+    (tmp_path / "riseml").symlink_to("/an/older/riseml")
+    (tmp_path / "riseml.new").symlink_to("/what/a/crash/left")
+    link_client(str(tmp_path))
+    assert (tmp_path / "riseml").readlink() == Path(client_package())
+    assert not (tmp_path / "riseml.new").is_symlink()
+    before = (tmp_path / "riseml").lstat()
+    link_client(str(tmp_path))
+    assert (tmp_path / "riseml").lstat() == before
+
+
+def test_a_daemon_starts_where_the_client_cannot_be_put(tmp_path: Path) -> None:
+    (tmp_path / "riseml").mkdir()
+    link_client(str(tmp_path))
+    link_client(str(tmp_path / ("x" * 300)))

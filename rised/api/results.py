@@ -1,0 +1,82 @@
+"""Ranking and ordering sub-experiments by what they reported."""
+
+from collections.abc import Iterable
+from itertools import chain, islice
+
+import trio
+
+from rised.api.context import Context
+from rised.api.pages import in_pages
+from rised.ranking import (
+    Ranking,
+    by_parameter,
+    check,
+    check_sort,
+    choose,
+    is_lower_better,
+    survey,
+)
+from rised.store.records import ExperimentRow
+from rised.web.request import Request, Streamed
+from riseml_proto.errors import InvalidInput
+from riseml_proto.messages import Best
+
+
+async def best(context: Context, request: Request, target: str) -> Streamed:
+    """Show the best of those that reported results as `Best`, with `?limit=3` the best three.
+    `?by=loss` names the result to go by, needed where there are several; `?lowest=true` or `false` says which is best,
+    where otherwise its name does.
+    """
+    found, row = context.target(request.peer, target)
+    if found.member is not None:
+        raise InvalidInput(f"{target} is one sub-experiment; say the whole set, {row.id}")
+    by, limit = request.query.get("by"), request.number("limit")
+    if by is None:
+        by = choose(await _survey(context, row), target)
+    lowest = request.flag("lowest") if "lowest" in request.query else is_lower_better(by)
+    ranking = Ranking(lowest=lowest, most=1 if limit is None else limit)
+    check(await _survey(context, row, by, ranking), by, target)
+    answer = Best(
+        id=str(row.id),
+        by=by,
+        lowest=lowest,
+        reported=ranking.count,
+        count=row.members,
+        output_dir=context.views.output_dir(row),
+        experiments=[],
+    )
+    return in_pages(answer, context.views.chosen(row, ranking.members))
+
+
+async def order(
+    context: Context, row: ExperimentRow, name: str, limit: int | None, *, reverse: bool
+) -> Iterable[int]:
+    """The members by a parameter, rising, or by a result, the best first and those without it last.
+
+    The first `limit`, if given; `reverse` turns the order round. Raises `NotFound`.
+    """
+    grid = context.views.grid(row)
+    parameters = grid.names if grid else ()
+    if grid and name in parameters:
+        return islice(by_parameter(grid, name, reverse=reverse), limit)
+    ranking = Ranking(lowest=is_lower_better(name) is not reverse, most=limit)
+    check_sort(await _survey(context, row, name, ranking), parameters, name)
+    ranked = ranking.members
+    first, last = context.views.window(row, limit)
+    there = set(ranked)
+    others = (member for member in range(first, last + 1) if member not in there)
+    return islice(chain(ranked, others), limit)
+
+
+async def _survey(
+    context: Context, row: ExperimentRow, name: str = "", ranking: Ranking | None = None
+) -> dict[str, bool]:
+    """What members reported (`survey`); those that reported `name` are put into the ranking."""
+    known: dict[str, bool] = {}
+    for page in context.views.reported(row):
+        for member, results in page:
+            survey(known, results)
+            if ranking and name in results:
+                ranking.add(member, results[name])
+        await trio.lowlevel.checkpoint()
+    return known

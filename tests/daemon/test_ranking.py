@@ -1,0 +1,140 @@
+"""Which sub-experiment is the best, and in which order a table has them."""
+
+import math
+from itertools import islice
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rised.ranking import (
+    Ranking,
+    by_parameter,
+    check,
+    check_sort,
+    choose,
+    is_lower_better,
+    number,
+    survey,
+)
+from riseml_proto.errors import InvalidInput, NotFound
+from riseml_proto.grid import DecimalRange, Grid
+
+VALUES = st.none() | st.booleans() | st.integers() | st.floats() | st.sampled_from(["NaN", "x"])
+PARAMETERS = st.dictionaries(
+    st.sampled_from("abc"),
+    st.lists(st.sampled_from(["10", "9", "1e-3", "x", "nan", "1.0"]), min_size=1, max_size=4)
+    | st.integers(1, 4).map(lambda n: DecimalRange("1", str(n), "1")),
+    min_size=1,
+)
+
+
+def ranked(values: list[object], *, lowest: bool, most: int | None = None) -> list[int]:
+    """Which members are the best, of such that reported `values`."""
+    ranking = Ranking(lowest=lowest, most=most)
+    for member, value in enumerate(values, 1):
+        ranking.add(member, value)
+    return ranking.members
+
+
+def known(*results: dict[str, object]) -> dict[str, bool]:
+    """What is known of members with these results."""
+    found: dict[str, bool] = {}
+    for each in results:
+        survey(found, each)
+    return found
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("loss", "val_loss", "valLoss", "testloss", "test-error", "RMSE", "err@1", "loss2"),
+        *("training loss", "top5_error", "perplexity", "dev.wer", "mae"),
+    ],
+)
+def test_of_losses_and_errors_the_lowest_is_best(name: str) -> None:
+    assert is_lower_better(name)
+
+
+@pytest.mark.parametrize(
+    "name", ["accuracy", "f1", "AUC", "bleu", "glossary", "terror", "top_5", "val", "steps"]
+)
+def test_of_all_else_the_highest_is(name: str) -> None:
+    assert not is_lower_better(name)
+
+
+@given(st.lists(VALUES), st.booleans())
+def test_the_best_is_as_good_as_any_and_comes_first_of_equal_ones(
+    values: list[object], lowest: bool
+) -> None:
+    scores = {n: score for n, v in enumerate(values, 1) if (score := number(v)) is not None}
+    best = ranked(values, lowest=lowest)
+    assert sorted(best) == list(scores)
+    assert best == sorted(scores, key=lambda n: (scores[n] if lowest else -scores[n], n))
+
+
+@given(st.lists(st.integers(-3, 3), max_size=2000), st.booleans(), st.integers(0, 5))
+def test_keeping_only_the_first_keeps_the_right_ones(
+    few: list[int], lowest: bool, most: int
+) -> None:
+    values: list[object] = [*range(-1500, 1500), *few]
+    assert ranked(values, lowest=lowest, most=most) == ranked(values, lowest=lowest)[:most]
+
+
+def test_neither_nan_nor_infinity_nor_what_no_float_can_hold_ever_wins() -> None:
+    values = ["NaN", math.nan, math.inf, -math.inf, 10**400, True, None, 0]
+    assert ranked(values, lowest=False) == ranked(values, lowest=True) == [8]
+
+
+def test_with_one_result_nobody_has_to_say_which() -> None:
+    assert choose(known({}, {"a": "NaN", "note": "x"}, {"a": 1}), "7") == "a"
+
+
+def test_with_several_one_has_to_be_named() -> None:
+    with pytest.raises(InvalidInput, match=r"7 has several results, a, b; .* --by a"):
+        choose(known({"a": 1, "b": 2}), "7")
+    check(known({"a": 1, "b": 2}), "b", "7")
+
+
+def test_an_unknown_result_is_told_with_those_that_there_are() -> None:
+    with pytest.raises(NotFound, match="has reported c; there is a, b"):
+        check(known({"a": 1}, {"b": 2, "note": "x"}), "c", "7")
+    with pytest.raises(NotFound, match="reported as note in 7 is no number; there is a"):
+        check(known({"a": 1, "note": "x"}), "note", "7")
+    with pytest.raises(NotFound, match=r"riseml\.report_result"):
+        choose(known({"note": "x"}), "7")
+
+
+def test_an_unknown_order_is_refused_with_all_that_there_are() -> None:
+    check_sort(known({"note": "x"}), ["lr"], "note")
+    with pytest.raises(NotFound, match="cannot sort by x; there is a, lr"):
+        check_sort(known({"a": 1}), ["lr"], "x")
+    with pytest.raises(NotFound, match="there is nothing to sort by"):
+        check_sort({}, [], "x")
+
+
+@given(PARAMETERS, st.booleans())
+def test_the_order_by_a_parameter_has_every_member_once_and_equal_ones_as_they_come(
+    parameters: dict[str, list[str]], reverse: bool
+) -> None:
+    grid = Grid(parameters)
+    for name in grid.names:
+        order = list(by_parameter(grid, name, reverse=reverse))
+        assert sorted(order) == list(range(1, grid.count + 1))
+        values = [grid.combination(n)[name] for n in order]
+        floats = [v for v in values if v not in ("x", "nan")]
+        assert floats == sorted(floats, key=float, reverse=reverse)
+        assert reverse or values[len(floats) :] == sorted(values[len(floats) :])
+        for value in {v for v in values if parameters[name].count(v) == 1}:
+            same = [n for n, v in zip(order, values, strict=True) if v == value]
+            assert same == sorted(same)
+
+
+def test_the_first_of_a_billion_come_at_once() -> None:
+    thousand = DecimalRange("1", "1000", "1")
+    grid = Grid({"a": thousand, "b": thousand, "c": thousand})
+    first = list(islice(by_parameter(grid, "c", reverse=True), 2))
+    assert [grid.combination(n) for n in first] == [
+        {"a": "1", "b": "1", "c": "1000"},
+        {"a": "1", "b": "2", "c": "1000"},
+    ]
