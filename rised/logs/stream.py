@@ -129,6 +129,7 @@ class _Output:
         self._page = page
         self._page_after = 0
         self._more = seq > 0
+        self._tails: dict[str, int] = {}
         self._ahead: set[str] = set()  # told before their page came
         self._behind = True
 
@@ -184,7 +185,7 @@ class _Output:
         return self.merge.take(until_ms, more=self._more)
 
     def _count(self, attempts: Sequence[Attempt]) -> int:
-        return count_lines(self._sources(attempts))
+        return count_lines(self._sources(attempts, counting=True))
 
     def _next_page(self) -> list[Attempt]:
         page = self._journal.attempts(self._target, self._page_after, self._page)
@@ -192,11 +193,12 @@ class _Output:
         self._page_after = page[-1].began if page else 0
         return [attempt for attempt in page if attempt.began <= self._seq]
 
-    def _sources(self, attempts: Sequence[Attempt]) -> list[Source]:
-        return [source for source in map(self._source, attempts) if source is not None]
+    def _sources(self, attempts: Sequence[Attempt], *, counting: bool = False) -> list[Source]:
+        found = (self._source(attempt, counting=counting) for attempt in attempts)
+        return [source for source in found if source is not None]
 
-    def _source(self, attempt: Attempt) -> Source | None:
-        """What is left to tell of `attempt`; None where that is nothing."""
+    def _source(self, attempt: Attempt, *, counting: bool = False) -> Source | None:
+        """What is left to tell of `attempt`; None where that is nothing. `counting`: only what is there now."""
         request = self._request
         past = attempt.began <= self._seq
         ended = attempt.ended is not None and attempt.ended <= self._seq
@@ -213,11 +215,21 @@ class _Output:
         if ended and self._since_ms is not None and (attempt.ended_ms or math.inf) < self._since_ms:
             return None
         if offset is None:
-            tail = request.tail is not None and past
-            offset = tail_offset(attempt.log, request.tail or 0) if tail else 0
-        stop = None if ended or request.follow else size_of(attempt.log)
+            offset = self._tail_offset(attempt, ended=ended) if past else 0
+        stop = None if ended or (request.follow and not counting) else size_of(attempt.log)
         lines = LogLines(attempt.log, offset, self._since_ms, stop)
         return Source(attempt, lines, ended=ended)
+
+    def _tail_offset(self, attempt: Attempt, *, ended: bool) -> int:
+        """Where its last lines begin: of a log that grows, always those that were the last at first."""
+        if self._request.tail is None:
+            return 0
+        if attempt.key in self._tails:
+            return self._tails[attempt.key]
+        offset = tail_offset(attempt.log, self._request.tail)
+        if not ended:
+            self._tails[attempt.key] = offset
+        return offset
 
 
 class _Outbox:
