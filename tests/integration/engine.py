@@ -8,8 +8,10 @@ import io
 import os
 import select
 import shutil
+import signal
 import subprocess
 import tarfile
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -118,3 +120,84 @@ def remove_all(box: Box) -> None:
     gone(box.root)
     for image in built_images(box):
         docker("rmi", "--force", image)
+
+
+class OwnEngine:
+    """An engine of the test's own, which it may kill. Needs root; `own_engine` makes one."""
+
+    def __init__(self, root: Path, *unshared: str) -> None:
+        """`unshared` are options of `unshare`: what it does not share with the machine."""
+        self.root = root
+        self.host = f"unix://{root}/docker.sock"
+        self._argv = [
+            *("unshare", "--net", *unshared),  # it would take down the bridge of the machine's own
+            *("dockerd", "--host", self.host, "--data-root", str(root / "data")),
+            *("--exec-root", str(root / "exec"), "--pidfile", str(root / "pid")),
+            "--iptables=false",
+        ]
+        self._log = root / "log"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Return when it answers; one that was killed is taken up again."""
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                self._argv, stdout=log, stderr=log, start_new_session=True
+            )
+        follow = ["tail", "-n", "+1", "-F", f"--pid={self._process.pid}", str(self._log)]
+        with subprocess.Popen(follow, stdout=subprocess.PIPE) as lines:
+            try:
+                assert lines.stdout is not None
+                assert any(b"API listen on" in line for line in lines.stdout), self._log.read_text()
+            finally:
+                lines.kill()
+
+    def load(self, image: str) -> None:
+        """Give it an image that the machine's own engine has."""
+        saved = subprocess.run(["docker", "save", image], capture_output=True, check=True).stdout
+        docker("--host", self.host, "load", stdin=saved)
+
+    def kill(self) -> None:
+        """`kill -9`, to it alone."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGKILL)
+        self._process.wait()
+
+    def remove(self) -> None:
+        """End it and whatever it left, and remove its files."""
+        while left := [pid for pid in _pids() if str(self.root) in _command_line(pid)]:
+            for pid in left:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            if self._process:
+                self._process.poll()
+        for line in reversed(Path("/proc/self/mounts").read_text().splitlines()):
+            if str(self.root) in line:
+                subprocess.run(["umount", "-l", line.split()[1]], check=False)
+        shutil.rmtree(self.root)
+
+
+@contextlib.contextmanager
+def own_engine(*unshared: str) -> Iterator[OwnEngine]:
+    """A running engine that has `BUSYBOX`."""
+    need_engine()
+    need(os.getuid() == 0, "root, who may start an engine")
+    made = OwnEngine(Path(tempfile.mkdtemp(prefix="riseml-engine-", dir="/tmp")), *unshared)
+    try:
+        made.start()
+        made.load(BUSYBOX)
+        yield made
+    finally:
+        made.remove()
+
+
+def _pids() -> list[int]:
+    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+
+
+def _command_line(pid: int) -> str:
+    """Empty for one that has ended."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text(errors="replace")
+    except OSError:
+        return ""

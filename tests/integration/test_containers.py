@@ -2,16 +2,14 @@
 
 import os
 import re
-import signal
 import subprocess
 import uuid
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
-from box import Box, need
-from engine import BUSYBOX, PYTHON, containers, docker, gone, need_engine, need_python
+from box import Box
+from engine import BUSYBOX, PYTHON, containers, docker, gone, need_python, own_engine
 
 from riseml_proto.messages import StateEntry
 from riseml_proto.states import Reason, State
@@ -314,74 +312,20 @@ def test_a_daemon_for_containers_alone_refuses_what_names_no_image(
     assert "train.image: is missing" in done.stderr
 
 
-class Engine:
-    """An engine of the test's own, which it may kill."""
-
-    def __init__(self, root: Path) -> None:
-        self.socket = root / "docker.sock"
-        self._argv = [
-            *("unshare", "--net"),  # it would take down the bridge of the machine's own engine
-            *("dockerd", "--host", f"unix://{self.socket}", "--data-root", str(root / "data")),
-            *("--exec-root", str(root / "exec"), "--pidfile", str(root / "pid")),
-            "--iptables=false",
-        ]
-        self._log = root / "log"
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        with self._log.open("wb") as log:
-            self._process = subprocess.Popen(
-                self._argv, stdout=log, stderr=log, start_new_session=True
-            )
-        follow = ["tail", "-n", "+1", "-F", f"--pid={self._process.pid}", str(self._log)]
-        with subprocess.Popen(follow, stdout=subprocess.PIPE) as lines:
-            try:
-                assert lines.stdout is not None
-                assert any(b"API listen on" in line for line in lines.stdout), self._log.read_text()
-            finally:
-                lines.kill()
-
-    def kill(self) -> None:
-        assert self._process is not None
-        self._process.send_signal(signal.SIGKILL)
-        self._process.wait()
-
-    def remove(self) -> None:
-        """End what the killed engine left, and remove its files."""
-        root = self.socket.parent
-        subprocess.run(["pkill", "-KILL", "-f", str(root)], check=False)
-        for line in reversed(Path("/proc/self/mounts").read_text().splitlines()):
-            if str(root) in line:
-                subprocess.run(["umount", "-l", line.split()[1]], check=False)
-        subprocess.run(["rm", "-rf", root], check=True)
-
-
 @pytest.mark.slow
 def test_an_engine_that_dies_takes_no_job_along(make_box: Callable[..., Box]) -> None:
-    need_engine()
-    need(os.getuid() == 0, "root, who may start an engine")
     box = make_box()
-    root = Path("/tmp") / f"riseml-engine-{os.getpid()}"
-    root.mkdir()
-    engine = Engine(root)
-    engine.start()
-    try:
-        host = f"unix://{engine.socket}"
-        saved = subprocess.run(["docker", "save", BUSYBOX], capture_output=True, check=True).stdout
-        subprocess.run(["docker", "-H", host, "load"], input=saved, check=True, capture_output=True)
-        box.data.mkdir(exist_ok=True)
-        os.mkfifo(box.data / "go")
-        box.start(env={"DOCKER_HOST": host})
+    box.data.mkdir(exist_ok=True)
+    os.mkfifo(box.data / "go")
+    with own_engine() as engine:
+        box.start(env={"DOCKER_HOST": engine.host})
         number = box.train(yml("echo one; read x < /data/go; echo two; exit 3"))
         box.wait_for_line(number, "one")
         engine.kill()
         (box.data / "go").write_text("go\n")
         assert last(box, number).exit_code == 3
         assert output(box, number) == ["one", "two"]
-    finally:
-        if box.daemon:
-            box.kill_daemon()
-        engine.remove()
+        box.kill_daemon()
 
 
 def test_results_can_be_reported_from_any_image(box: Box) -> None:
