@@ -10,13 +10,17 @@ Each job has a directory `containers/<key>` with
     exit    as the process runner has it
     leave   a FIFO, on which the shell waits for leave to begin; the daemon holds it open until the job has ended
     log     where the log is mounted
+    env     what a build's steps find in their environment; an image keeps what its container was made with
     code    the project's files, the job's working directory
     python  where the client's package is mounted, so that `import riseml` works in every image
 """
 
 import contextlib
+import json
 import math
 import os
+import re
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
@@ -38,10 +42,14 @@ from rised.runners.vessel import Vessel
 
 _INSIDE = "/.riseml"
 _OPEN = f"exec >>{_INSIDE}/log 2>&1 <{_INSIDE}/leave || exit 0\n"
+_TAKE_ENV = f". {_INSIDE}/env\n"
 # The steps that build an image find the project's files there, and make their own copy.
 _COPY = f"cp -a {_INSIDE}/code/. ."
 UNSEEN = -1
 """The start of a first process that an engine runs out of this machine's sight."""
+_ASKS_FOR_GPUS = "NVIDIA_VISIBLE_DEVICES"
+"""Images made for GPUs set it to `all`; the nvidia runtime gives them what it says."""
+_NAME = re.compile("[A-Za-z_][A-Za-z0-9_]*")
 _LEAST_MEMORY = 6  # MiB; the engine takes no less
 _RETRY_SECONDS = 30.0
 _PATIENCE = 10.0
@@ -116,6 +124,8 @@ class ContainerRunner:
         if found is None:
             raise StartFailed(f"the image {container.image} is gone")
         config, visible = self._config(job, container, info, found.env)
+        if container.build:
+            overwrite(os.path.join(directory, "env"), _exports(_environment(job, found.env)))
         leave = os.open(os.path.join(directory, "leave"), os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
             made = await self._engine.create(self._name(job.key), config)
@@ -156,14 +166,12 @@ class ContainerRunner:
         user = "0:0" if container.build or (info.rootless and not info.podman) else f"{uid}:{gid}"
         if container.build:
             commands = [_COPY, *commands, f"chown -R {uid}:{gid} ."]
-        env = dict(job.env)
-        path = env.get("PYTHONPATH", image_env.get("PYTHONPATH"))
-        env["PYTHONPATH"] = f"{path}:{_INSIDE}/python" if path else f"{_INSIDE}/python"
+        env = {} if container.build else _environment(job, image_env)
         requests, visible = _devices(container, info)
-        if not container.gpus:
-            env["NVIDIA_VISIBLE_DEVICES"] = "void"  # images ask for all
+        if not container.gpus and _ASKS_FOR_GPUS in image_env:
+            env[_ASKS_FOR_GPUS] = "void"
         host: dict[str, Any] = {
-            "Binds": self._binds(job, container),
+            "Mounts": self._mounts(job, container),
             "Init": True,
             "LogConfig": {"Type": "none"},
             "DeviceRequests": requests,
@@ -182,7 +190,7 @@ class ContainerRunner:
             "WorkingDir": WORKING_DIRECTORY,
             "Entrypoint": [SHELL],
             "Cmd": [
-                *("-c", _OPEN + SCRIPT, "riseml"),
+                *("-c", _OPEN + (_TAKE_ENV if container.build else "") + SCRIPT, "riseml"),
                 *(f"{_INSIDE}/exit", "", WORKING_DIRECTORY, "", *commands),
             ],
             "Env": [f"{name}={value}" for name, value in env.items()],
@@ -191,23 +199,27 @@ class ContainerRunner:
             "HostConfig": host,
         }, visible
 
-    def _binds(self, job: Job, container: Container) -> list[str]:
+    def _mounts(self, job: Job, container: Container) -> list[dict[str, Any]]:
         directory = self._directory(job.key)
-        binds = [
-            f"{directory}:{_INSIDE}",
-            f"{job.log}:{_INSIDE}/log",
-            f"{client_package()}:{_INSIDE}/python/riseml:ro",
+        mounts = [
+            _mount(directory, _INSIDE),
+            _mount(job.log, f"{_INSIDE}/log"),
+            _mount(client_package(), f"{_INSIDE}/python/riseml", read_only=True),
         ]
         if container.build:
-            return binds
-        binds += [f"{container.data}:/data:ro", f"{container.output}:/output"]
+            return mounts
+        mounts += [
+            _mount(container.data, "/data", read_only=True),
+            _mount(container.output, "/output"),
+        ]
         if not container.has_code:
-            binds.append(f"{directory}/code:{WORKING_DIRECTORY}")
+            mounts.append(_mount(f"{directory}/code", WORKING_DIRECTORY))
         elif container.config_file:
             path = os.path.join(job.files, container.config_file)
             if os.path.isfile(path):
-                binds.append(f"{path}:{WORKING_DIRECTORY}/{container.config_file}:ro")
-        return binds
+                to = f"{WORKING_DIRECTORY}/{container.config_file}"
+                mounts.append(_mount(path, to, read_only=True))
+        return mounts
 
     async def commit(self, job: Job, identity: str, labels: Mapping[str, str]) -> str:
         """Make an image of a build's container, which has ended; return its ID. Again gives another image."""
@@ -215,6 +227,9 @@ class ContainerRunner:
         name = f"riseml-built:{job.id.replace('.', '-')}-{self.instance[:8]}"
         changes = [f"WORKDIR {WORKING_DIRECTORY}", "ENTRYPOINT []", f'CMD ["{SHELL}"]', "USER 0:0"]
         labels = {**labels, "riseml.instance": self.instance}
+        base = await self._engine.look(job.container.image) if job.container else None
+        if base and (asked := base.env.get(_ASKS_FOR_GPUS)) is not None:
+            changes.append(f"ENV {_ASKS_FOR_GPUS}={json.dumps(asked)}")
         return await self._engine.commit(found.container, name, changes, labels)
 
     async def adopt(self, job: Job, identity: str) -> "ContainerHandle":
@@ -266,6 +281,27 @@ class ContainerRunner:
 
     def _directory(self, key: str) -> str:
         return os.path.join(self._jobs, key)
+
+
+def _mount(path: str, to: str, *, read_only: bool = False) -> dict[str, Any]:
+    return {"Type": "bind", "Source": path, "Target": to, "ReadOnly": read_only}
+
+
+def _environment(job: Job, image_env: Mapping[str, str]) -> dict[str, str]:
+    """The job's, in which `import riseml` works."""
+    path = job.env.get("PYTHONPATH", image_env.get("PYTHONPATH"))
+    inside = f"{_INSIDE}/python"
+    return {**job.env, "PYTHONPATH": f"{path}:{inside}" if path else inside}
+
+
+def _exports(env: Mapping[str, str]) -> bytes:
+    """For a shell to read; names that it cannot have are left out."""
+    lines = [
+        f"export {name}={shlex.quote(value)}\n"
+        for name, value in env.items()
+        if _NAME.fullmatch(name)
+    ]
+    return os.fsencode("".join(lines))
 
 
 def _copy_anew(files: str, to: str) -> None:
@@ -423,7 +459,12 @@ class ContainerHandle:
         await trio.lowlevel.checkpoint()
 
     def close(self) -> None:
-        """Close the FIFO; a shell that was not let go ends."""
-        if self._leave is not None:
-            os.close(self._leave)
-            self._leave = None
+        """Close the FIFO; a shell that was not let go ends, also one that has not come as far as the FIFO."""
+        if self._leave is None:
+            return
+        if not self._let_go:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(os.path.join(os.path.dirname(self._identity.exit_file), "leave"))
+            self.vessel.strike()
+        os.close(self._leave)
+        self._leave = None

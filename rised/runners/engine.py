@@ -71,9 +71,10 @@ class EngineInfo(NamedTuple):
 class Engine:
     """One engine, found when it is first needed. `run` must run."""
 
-    def __init__(self, environ: Mapping[str, str] = os.environ) -> None:
-        """`environ` may name it (`DOCKER_HOST`)."""
+    def __init__(self, environ: Mapping[str, str] = os.environ, patience: float = 30) -> None:
+        """`environ` may name it (`DOCKER_HOST`); in `patience` seconds it has to answer a simple question."""
         self._environ = environ
+        self._patience = patience
         self._wanted = trio.Event()
         self._ready = trio.Event()
         self._loop: BaseTrioEventLoop | None = None
@@ -140,6 +141,13 @@ class Engine:
             raise self._away(error) from error
         return answer
 
+    async def _ask(self, ask: Callable[["Docker"], Awaitable[T]]) -> T:
+        """`_call` for what an engine that is well knows at once."""
+        with trio.move_on_after(self._patience):
+            return await self._call(ask)
+        self._info = None
+        raise NoEngine(f"none answers at {self._path} within {self._patience:g} seconds")
+
     def _socket(self) -> str:
         places = self.places()
         for path in places:
@@ -157,9 +165,9 @@ class Engine:
     async def info(self) -> EngineInfo:
         """What kind of engine it is; asked once."""
         if self._info is None:
-            found = await self._call(lambda docker: docker.system.info())
+            found = await self._ask(lambda docker: docker.system.info())
             options = " ".join(found.get("SecurityOptions") or ())
-            version = await self._call(lambda docker: docker.version())
+            version = await self._ask(lambda docker: docker.version())
             names = [part.get("Name", "") for part in version.get("Components") or ()]
             podman = any("Podman" in name for name in names)
             self._info = EngineInfo(
@@ -177,7 +185,7 @@ class Engine:
     async def look(self, name: str) -> ImageInfo | None:
         """An image by name or ID; None where it is not there."""
         try:
-            found = await self._call(lambda docker: docker.images.inspect(name))
+            found = await self._ask(lambda docker: docker.images.inspect(name))
         except EngineError as error:
             if error.http_status == _NOT_FOUND:
                 return None

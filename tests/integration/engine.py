@@ -148,7 +148,11 @@ class OwnEngine:
         with subprocess.Popen(follow, stdout=subprocess.PIPE) as lines:
             try:
                 assert lines.stdout is not None
-                assert any(b"API listen on" in line for line in lines.stdout), self._log.read_text()
+                for line in lines.stdout:
+                    assert b"failed to start" not in line, line
+                    if b"API listen on" in line:
+                        return
+                raise AssertionError(self._log.read_text())
             finally:
                 lines.kill()
 
@@ -158,10 +162,18 @@ class OwnEngine:
         docker("--host", self.host, "load", stdin=saved)
 
     def kill(self) -> None:
-        """`kill -9`, to it alone."""
+        """`kill -9`, to it and to its containerd, which goes with it sooner or later."""
         assert self._process is not None
         self._process.send_signal(signal.SIGKILL)
         self._process.wait()
+        for pid in _pids():
+            if f"{self.root}/exec/containerd/containerd.toml" in _command_line(pid):
+                fd = os.pidfd_open(pid)
+                signal.pidfd_send_signal(fd, signal.SIGKILL)
+                assert select.select([fd], [], [], PATIENCE)[0]
+                os.close(fd)
+        # Where nobody reaps it, a new one would take it for alive.
+        (self.root / "exec/containerd/containerd.pid").unlink(missing_ok=True)
 
     def remove(self) -> None:
         """End it and whatever it left, and remove its files."""

@@ -20,6 +20,8 @@ from box import PATIENCE, Box, need
 from rised.board.peers import peer_uid
 from riseml_proto.states import State
 
+pytestmark = pytest.mark.slow  # each of them waits for a real engine, or a real TensorBoard
+
 SWEEP = """\
 project: compared
 train:

@@ -14,6 +14,8 @@ from engine import BUSYBOX, PYTHON, containers, docker, gone, need_python, own_e
 from riseml_proto.messages import StateEntry
 from riseml_proto.states import Reason, State
 
+pytestmark = pytest.mark.slow  # each of them waits for a real engine, or a real TensorBoard
+
 
 @pytest.fixture
 def box(make_engine_box: Callable[..., Box]) -> Box:

@@ -15,6 +15,8 @@ from hostile import wait_until_empty
 from riseml_proto.messages import Entry, StateEntry
 from riseml_proto.states import State
 
+pytestmark = pytest.mark.slow  # each of them waits for a real engine, or a real TensorBoard
+
 MakeBox = Callable[..., Box]
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "container"
