@@ -52,8 +52,11 @@ _ASKS_FOR_GPUS = "NVIDIA_VISIBLE_DEVICES"
 _NAME = re.compile("[A-Za-z_][A-Za-z0-9_]*")
 _LEAST_MEMORY = 6  # MiB; the engine takes no less
 _RETRY_SECONDS = 30.0
-_PATIENCE = 10.0
-"""Seconds that an exit code which only the engine knows, or an end that it has to bring, is waited for."""
+_PATIENCE = 60.0
+"""Seconds that an exit code which only the engine knows is waited for: it may be starting again."""
+_ASK_AGAIN = 1.0
+_SLACK = 2.0
+"""Seconds more than the grace after which processes that do not go are thought to be paused."""
 
 
 class Identity(msgspec.Struct, frozen=True):
@@ -426,7 +429,7 @@ class ContainerHandle:
                 try:
                     return await self._engine.wait(self._identity.container)
                 except NoEngine:
-                    await trio.sleep(_PATIENCE / 10)
+                    await trio.sleep(_ASK_AGAIN)
                 except EngineError:
                     return None
         return None
@@ -440,19 +443,24 @@ class ContainerHandle:
         if not self._let_go:
             self.close()
         if self._visible_here and self.vessel.is_ours:
-            with trio.move_on_after(grace + _PATIENCE / 5):
+            with trio.move_on_after(grace + _SLACK):
                 return await end(self.vessel, grace)
+            grace = 0
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._kill_by_engine)
+            nursery.start_soon(self._kill_by_engine, grace)
             await self._ended()
             nursery.cancel_scope.cancel()
         return None
 
-    async def _kill_by_engine(self) -> None:
+    async def _kill_by_engine(self, grace: float) -> None:
+        if grace:
+            with trio.move_on_after(grace), contextlib.suppress(NoEngine, EngineError):
+                await self._engine.terminate(self._identity.container)
+                await trio.sleep(grace)
         while True:
             with contextlib.suppress(NoEngine, EngineError):
                 await self._engine.kill(self._identity.container)
-            await trio.sleep(_PATIENCE / 10)
+            await trio.sleep(_ASK_AGAIN)
 
     async def settle(self, grace: float) -> None:
         """Its first process takes all others with it."""

@@ -291,6 +291,16 @@ class Engine:
             raise
         return int(found["StatusCode"])
 
+    async def terminate(self, container: str) -> None:
+        """SIGTERM to all of it but its init; the engine's own way reaches the first process alone."""
+
+        async def signal(docker: "Docker") -> None:
+            found = docker.containers.container(container)
+            made = await found.exec(["/bin/sh", "-c", "kill -TERM -1"])
+            await made.start(detach=True)
+
+        await self._call(signal)
+
     async def kill(self, container: str) -> None:
         """SIGKILL to all of it, also where it is paused."""
         for ask in ("unpause", "kill"):
