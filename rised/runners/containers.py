@@ -241,7 +241,7 @@ class ContainerRunner:
         rebooted = found.boot != self._boot
         handle = ContainerHandle(found, job, self._engine, None, rebooted=rebooted)
         if not handle.has_begun:
-            handle.vessel.strike()
+            await handle.refuse()
         return handle
 
     async def clean(self, job: Job) -> None:
@@ -438,6 +438,18 @@ class ContainerHandle:
         path = self._identity.exit_file
         return read_exit(path, self._key, status, other_boot=self._rebooted)
 
+    async def refuse(self) -> None:
+        """End one that never got leave; if the engine is away it ends where it would read its leave."""
+        self._take_leave_away()
+        if not self._visible_here and not self._rebooted:
+            with contextlib.suppress(NoEngine, EngineError):
+                await self._engine.kill(self._identity.container)
+
+    def _take_leave_away(self) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(os.path.join(os.path.dirname(self._identity.exit_file), "leave"))
+        self.vessel.strike()
+
     async def kill(self, grace: float) -> None:
         """SIGTERM, `grace` seconds, SIGKILL; by the engine where the processes are not ours, or paused."""
         if not self._let_go:
@@ -471,8 +483,6 @@ class ContainerHandle:
         if self._leave is None:
             return
         if not self._let_go:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(os.path.join(os.path.dirname(self._identity.exit_file), "leave"))
-            self.vessel.strike()
+            self._take_leave_away()
         os.close(self._leave)
         self._leave = None
