@@ -133,7 +133,7 @@ class OwnEngine:
             *("unshare", "--net", *unshared),  # it would take down the bridge of the machine's own
             *("dockerd", "--host", self.host, "--data-root", str(root / "data")),
             *("--exec-root", str(root / "exec"), "--pidfile", str(root / "pid")),
-            "--iptables=false",
+            *("--iptables=false", "--live-restore"),
         ]
         self._log = root / "log"
         self._process: subprocess.Popen[bytes] | None = None
@@ -182,7 +182,7 @@ class OwnEngine:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
             if self._process:
-                self._process.poll()
+                self._process.wait()
         for line in reversed(Path("/proc/self/mounts").read_text().splitlines()):
             if str(self.root) in line:
                 subprocess.run(["umount", "-l", line.split()[1]], check=False)
