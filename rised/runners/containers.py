@@ -17,58 +17,26 @@ Each job has a directory `containers/<key>` with
 
 import contextlib
 import json
-import math
 import os
-import re
-import shlex
 from collections.abc import Mapping
-from typing import Any
 
 import msgspec
 import trio
 
 from rised.crashpoints import crash_point
 from rised.job import WORKING_DIRECTORY
-from rised.layout import client_package, overwrite
+from rised.layout import overwrite
 from rised.log import log
 from rised.revisions.copies import copy_tree, remove_tree
 from rised.revisions.places import disk_may_be_full
-from rised.runners.base import Container, Exit, Job, StartFailed
-from rised.runners.engine import Engine, EngineError, EngineInfo, NoEngine
-from rised.runners.process import SCRIPT, SHELL, read_exit
-from rised.runners.processes import Look, boot_id, ended, pidfd, stat
-from rised.runners.trees import end
-from rised.runners.vessel import Vessel
+from rised.runners.base import Container, Job, StartFailed
+from rised.runners.container import UNSEEN, ContainerHandle, Identity
+from rised.runners.container_config import ASKS_FOR_GPUS, configure, environment, exports
+from rised.runners.engine import Engine, EngineError, NoEngine
+from rised.runners.process import SHELL
+from rised.runners.processes import boot_id, stat
 
-_INSIDE = "/.riseml"
-_OPEN = f"exec >>{_INSIDE}/log 2>&1 <{_INSIDE}/leave || exit 0\n"
-_TAKE_ENV = f". {_INSIDE}/env\n"
-# The steps that build an image find the project's files there, and make their own copy.
-_COPY = f"cp -a {_INSIDE}/code/. ."
-UNSEEN = -1
-"""The start of a first process that an engine runs out of this machine's sight."""
-_ASKS_FOR_GPUS = "NVIDIA_VISIBLE_DEVICES"
-"""Images made for GPUs set it to `all`; the nvidia runtime gives them what it says."""
-_NAME = re.compile("[A-Za-z_][A-Za-z0-9_]*")
-_LEAST_MEMORY = 6  # MiB; the engine takes no less
 _RETRY_SECONDS = 30.0
-_PATIENCE = 60.0
-"""Seconds that an exit code which only the engine knows is waited for: it may be starting again."""
-_ASK_AGAIN = 1.0
-_SLACK = 2.0
-"""Seconds more than the grace after which processes that do not go are thought to be paused."""
-
-
-class Identity(msgspec.Struct, frozen=True):
-    """What finds a container again."""
-
-    container: str
-    pid: int
-    start: int
-    boot: str
-    exit_file: str
-    visible: str | None = None
-    """What CUDA_VISIBLE_DEVICES has to be in it, where it sees no other GPUs than its own."""
 
 
 class ContainerRunner:
@@ -126,9 +94,9 @@ class ContainerRunner:
         found = await self._engine.look(container.image)
         if found is None:
             raise StartFailed(f"the image {container.image} is gone")
-        config, visible = self._config(job, container, info, found.env)
+        config, visible = configure(job, container, info, found.env, directory, self.instance)
         if container.build:
-            overwrite(os.path.join(directory, "env"), _exports(_environment(job, found.env)))
+            overwrite(os.path.join(directory, "env"), exports(environment(job, found.env)))
         leave = os.open(os.path.join(directory, "leave"), os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
             made = await self._engine.create(self._name(job.key), config)
@@ -160,70 +128,6 @@ class ContainerRunner:
             await trio.to_thread.run_sync(_copy_anew, job.files, code)
         return exit_file
 
-    def _config(
-        self, job: Job, container: Container, info: EngineInfo, image_env: Mapping[str, str]
-    ) -> tuple[dict[str, Any], str | None]:
-        """The container as the engine's API has it, and what CUDA_VISIBLE_DEVICES has to be in it."""
-        commands = list(job.commands)
-        uid, gid = os.getuid(), os.getgid()
-        user = "0:0" if container.build or (info.rootless and not info.podman) else f"{uid}:{gid}"
-        if container.build:
-            commands = [_COPY, *commands, f"chown -R {uid}:{gid} ."]
-        env = {} if container.build else _environment(job, image_env)
-        requests, visible = _devices(container, info)
-        if not container.gpus and _ASKS_FOR_GPUS in image_env:
-            env[_ASKS_FOR_GPUS] = "void"
-        host: dict[str, Any] = {
-            "Mounts": self._mounts(job, container),
-            "Init": True,
-            "LogConfig": {"Type": "none"},
-            "DeviceRequests": requests,
-            "GroupAdd": [str(group) for group in os.getgroups() if group != gid],
-            **_amounts(container),
-        }
-        if not container.build:
-            host["SecurityOpt"] = ["no-new-privileges"]
-        if info.remaps:
-            host["UsernsMode"] = "host"
-        elif info.podman and info.rootless:
-            host["UsernsMode"] = "keep-id"
-        return {
-            "Image": container.image,
-            "User": user,
-            "WorkingDir": WORKING_DIRECTORY,
-            "Entrypoint": [SHELL],
-            "Cmd": [
-                *("-c", _OPEN + (_TAKE_ENV if container.build else "") + SCRIPT, "riseml"),
-                *(f"{_INSIDE}/exit", "", WORKING_DIRECTORY, "", *commands),
-            ],
-            "Env": [f"{name}={value}" for name, value in env.items()],
-            "Labels": {"riseml.instance": self.instance, "riseml.job": job.id},
-            "Healthcheck": {"Test": ["NONE"]},
-            "HostConfig": host,
-        }, visible
-
-    def _mounts(self, job: Job, container: Container) -> list[dict[str, Any]]:
-        directory = self._directory(job.key)
-        mounts = [
-            _mount(directory, _INSIDE),
-            _mount(job.log, f"{_INSIDE}/log"),
-            _mount(client_package(), f"{_INSIDE}/python/riseml", read_only=True),
-        ]
-        if container.build:
-            return mounts
-        mounts += [
-            _mount(container.data, "/data", read_only=True),
-            _mount(container.output, "/output"),
-        ]
-        if not container.has_code:
-            mounts.append(_mount(f"{directory}/code", WORKING_DIRECTORY))
-        elif container.config_file:
-            path = os.path.join(job.files, container.config_file)
-            if os.path.isfile(path):
-                to = f"{WORKING_DIRECTORY}/{container.config_file}"
-                mounts.append(_mount(path, to, read_only=True))
-        return mounts
-
     async def commit(self, job: Job, identity: str, labels: Mapping[str, str]) -> str:
         """Make an image of a build's container, which has ended; return its ID. Again gives another image."""
         found = msgspec.json.decode(identity, type=Identity)
@@ -231,8 +135,8 @@ class ContainerRunner:
         changes = [f"WORKDIR {WORKING_DIRECTORY}", "ENTRYPOINT []", f'CMD ["{SHELL}"]', "USER 0:0"]
         labels = {**labels, "riseml.instance": self.instance}
         base = await self._engine.look(job.container.image) if job.container else None
-        if base and (asked := base.env.get(_ASKS_FOR_GPUS)) is not None:
-            changes.append(f"ENV {_ASKS_FOR_GPUS}={json.dumps(asked)}")
+        if base and (asked := base.env.get(ASKS_FOR_GPUS)) is not None:
+            changes.append(f"ENV {ASKS_FOR_GPUS}={json.dumps(asked)}")
         return await self._engine.commit(found.container, name, changes, labels)
 
     async def adopt(self, job: Job, identity: str) -> "ContainerHandle":
@@ -286,203 +190,8 @@ class ContainerRunner:
         return os.path.join(self._jobs, key)
 
 
-def _mount(path: str, to: str, *, read_only: bool = False) -> dict[str, Any]:
-    return {"Type": "bind", "Source": path, "Target": to, "ReadOnly": read_only}
-
-
-def _environment(job: Job, image_env: Mapping[str, str]) -> dict[str, str]:
-    """The job's, in which `import riseml` works."""
-    path = job.env.get("PYTHONPATH", image_env.get("PYTHONPATH"))
-    inside = f"{_INSIDE}/python"
-    return {**job.env, "PYTHONPATH": f"{path}:{inside}" if path else inside}
-
-
-def _exports(env: Mapping[str, str]) -> bytes:
-    """For a shell to read; names that it cannot have are left out."""
-    lines = [
-        f"export {name}={shlex.quote(value)}\n"
-        for name, value in env.items()
-        if _NAME.fullmatch(name)
-    ]
-    return os.fsencode("".join(lines))
-
-
 def _copy_anew(files: str, to: str) -> None:
     """What an attempt that never began left may be there."""
     with contextlib.suppress(FileNotFoundError):
         remove_tree(to)
     copy_tree(files, to)
-
-
-def _amounts(container: Container) -> dict[str, int]:
-    """Guarantees and limits as the engine takes them."""
-    amounts = {
-        "CpuShares": max(2, round(container.cpus * 1024)) if container.cpus else 0,
-        "MemoryReservation": max(_LEAST_MEMORY, container.mem) << 20 if container.mem else 0,
-        # More than there are is no limit, and an error to the engine.
-        "NanoCpus": round(min(container.cpus_limit, os.cpu_count() or 1) * 1e9),
-        "Memory": max(_LEAST_MEMORY, container.mem_limit) << 20 if container.mem_limit else 0,
-        "ShmSize": container.shm << 20,
-    }
-    if container.mem_limit:
-        amounts["MemorySwap"] = amounts["Memory"]
-    return {name: amount for name, amount in amounts.items() if amount}
-
-
-def _devices(container: Container, info: EngineInfo) -> tuple[list[dict[str, Any]], str | None]:
-    """How its GPUs are asked for, and what CUDA_VISIBLE_DEVICES then is; nothing for GPUs that are only declared.
-
-    Raises `StartFailed` where the engine has no way to give it some.
-    """
-    uuids = [uuid for _, uuid in container.gpus if uuid]
-    if not uuids:
-        return [], None
-    visible = ",".join(map(str, range(len(uuids))))
-    if info.nvidia:
-        request = {"Driver": "nvidia", "DeviceIDs": uuids, "Capabilities": [["gpu"]]}
-        return [request], visible
-    if info.cdi:
-        return [{"Driver": "cdi", "DeviceIDs": [f"nvidia.com/gpu={u}" for u in uuids]}], visible
-    raise StartFailed(
-        "the container engine has neither the nvidia runtime nor a CDI specification of the GPUs;"
-        " install the NVIDIA container toolkit"
-    )
-
-
-class ContainerHandle:
-    """A container and all processes in it."""
-
-    def __init__(
-        self,
-        identity: Identity,
-        job: Job,
-        engine: Engine,
-        leave: int | None,
-        *,
-        rebooted: bool = False,
-    ) -> None:
-        """`leave` is the FIFO, open; None for a container that an earlier daemon started."""
-        self._rebooted = rebooted
-        self._visible_here = identity.start != UNSEEN and not rebooted
-        self._identity = identity
-        self._key = job.key.encode()
-        self._engine = engine
-        self._leave = leave
-        self._let_go = False
-        start = UNSEEN if rebooted else identity.start
-        self.vessel = Vessel(identity.container, identity.pid, start)
-
-    @property
-    def identity(self) -> str:
-        """The `Identity` as JSON."""
-        return msgspec.json.encode(self._identity).decode()
-
-    @property
-    def waits(self) -> bool:
-        """Whether it is there and has no leave yet."""
-        there = self.vessel.there or not self._visible_here
-        return self._leave is not None and not self._let_go and there
-
-    @property
-    def has_begun(self) -> bool:
-        """Whether its first command was started."""
-        return self._read(None).begun
-
-    def pids(self, look: Look) -> list[int]:
-        """The container's."""
-        return self.vessel.pids(look)
-
-    @property
-    def group(self) -> str | None:
-        """The container's."""
-        return self.vessel.group
-
-    def go(self, visible_gpus: str) -> None:
-        """Write the line that the shell waits for."""
-        assert self._leave is not None
-        visible = self._identity.visible if self._identity.visible is not None else visible_gpus
-        self._let_go = True
-        os.write(self._leave, f"go {visible}\n".encode())
-
-    async def wait(self) -> Exit:
-        """Return when its first process has ended, and with it all that it had."""
-        await self._ended()
-        how = self._read(None)
-        ended_by_itself = how.begun or self._let_go
-        if how.code is None and ended_by_itself and not self._rebooted:
-            return self._read(await self._ask())
-        return how
-
-    async def _ended(self) -> None:
-        if not self._visible_here:
-            if not self._rebooted:
-                await self._ask(math.inf)
-            return
-        with pidfd(self._identity.pid) as fd:
-            if fd is not None and self.vessel.there:
-                await ended(fd)
-
-    async def _ask(self, patience: float = _PATIENCE) -> int | None:
-        """The exit code that the engine sees, if it answers within `patience` seconds."""
-        with trio.move_on_after(patience):
-            while True:
-                try:
-                    return await self._engine.wait(self._identity.container)
-                except NoEngine:
-                    await trio.sleep(_ASK_AGAIN)
-                except EngineError:
-                    return None
-        return None
-
-    def _read(self, status: int | None) -> Exit:
-        path = self._identity.exit_file
-        return read_exit(path, self._key, status, other_boot=self._rebooted)
-
-    async def refuse(self) -> None:
-        """End one that never got leave; if the engine is away it ends where it would read its leave."""
-        self._take_leave_away()
-        if not self._visible_here and not self._rebooted:
-            with contextlib.suppress(NoEngine, EngineError):
-                await self._engine.kill(self._identity.container)
-
-    def _take_leave_away(self) -> None:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(os.path.join(os.path.dirname(self._identity.exit_file), "leave"))
-        self.vessel.strike()
-
-    async def kill(self, grace: float) -> None:
-        """SIGTERM, `grace` seconds, SIGKILL; by the engine where the processes are not ours, or paused."""
-        if not self._let_go:
-            self.close()
-        if self._visible_here and self.vessel.is_ours:
-            with trio.move_on_after(grace + _SLACK):
-                return await end(self.vessel, grace)
-            grace = 0
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._kill_by_engine, grace)
-            await self._ended()
-            nursery.cancel_scope.cancel()
-        return None
-
-    async def _kill_by_engine(self, grace: float) -> None:
-        if grace:
-            with trio.move_on_after(grace), contextlib.suppress(NoEngine, EngineError):
-                await self._engine.terminate(self._identity.container)
-                await trio.sleep(grace)
-        while True:
-            with contextlib.suppress(NoEngine, EngineError):
-                await self._engine.kill(self._identity.container)
-            await trio.sleep(_ASK_AGAIN)
-
-    async def settle(self, grace: float) -> None:
-        """Its first process takes all others with it."""
-        await trio.lowlevel.checkpoint()
-
-    def close(self) -> None:
-        """Close the FIFO; a shell that was not let go ends, also one that has not come as far as the FIFO."""
-        if self._leave is None:
-            return
-        if not self._let_go:
-            self._take_leave_away()
-        os.close(self._leave)
-        self._leave = None

@@ -15,7 +15,8 @@ import trio
 from engine import BUSYBOX, docker, image_id, need_engine, own_engine
 
 from rised.runners.base import Container, Exit, Job
-from rised.runners.containers import ContainerHandle, ContainerRunner, Identity
+from rised.runners.container import ContainerHandle, Identity
+from rised.runners.containers import ContainerRunner
 from rised.runners.engine import Engine, ImageFailed, NoEngine
 from rised.runners.processes import Look
 

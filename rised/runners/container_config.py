@@ -1,0 +1,153 @@
+"""What a job's container is made of, as the engine's API has it: pure functions over plain data."""
+
+import os
+import re
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+from rised.job import WORKING_DIRECTORY
+from rised.layout import client_package
+from rised.runners.base import Container, Job, StartFailed
+from rised.runners.engine import EngineInfo
+from rised.runners.process import SCRIPT, SHELL
+
+INSIDE = "/.riseml"
+"""Where a container has its job's directory."""
+_OPEN = f"exec >>{INSIDE}/log 2>&1 <{INSIDE}/leave || exit 0\n"
+_TAKE_ENV = f". {INSIDE}/env\n"
+# The steps that build an image find the project's files there, and make their own copy.
+_COPY = f"cp -a {INSIDE}/code/. ."
+ASKS_FOR_GPUS = "NVIDIA_VISIBLE_DEVICES"
+"""Images made for GPUs set it to `all`; the nvidia runtime gives them what it says."""
+_NAME = re.compile("[A-Za-z_][A-Za-z0-9_]*")
+_LEAST_MEMORY = 6  # MiB; the engine takes no less
+
+
+def configure(
+    job: Job,
+    container: Container,
+    info: EngineInfo,
+    image_env: Mapping[str, str],
+    directory: str,
+    instance: str,
+) -> tuple[dict[str, Any], str | None]:
+    """The container as the engine's API has it, and what CUDA_VISIBLE_DEVICES has to be in it.
+
+    `directory` is the job's own (`rised.runners.containers`). Raises `StartFailed` where the engine cannot give GPUs.
+    """
+    commands = list(job.commands)
+    uid, gid = os.getuid(), os.getgid()
+    user = "0:0" if container.build or (info.rootless and not info.podman) else f"{uid}:{gid}"
+    if container.build:
+        commands = [_COPY, *commands, f"chown -R {uid}:{gid} ."]
+    env = {} if container.build else environment(job, image_env)
+    requests, visible = _devices(container, info)
+    if not container.gpus and ASKS_FOR_GPUS in image_env:
+        env[ASKS_FOR_GPUS] = "void"
+    host: dict[str, Any] = {
+        "Mounts": _mounts(job, container, directory),
+        "Init": True,
+        "LogConfig": {"Type": "none"},
+        "DeviceRequests": requests,
+        "GroupAdd": [str(group) for group in os.getgroups() if group != gid],
+        **_amounts(container),
+    }
+    if not container.build:
+        host["SecurityOpt"] = ["no-new-privileges"]
+    if info.remaps:
+        host["UsernsMode"] = "host"
+    elif info.podman and info.rootless:
+        host["UsernsMode"] = "keep-id"
+    return {
+        "Image": container.image,
+        "User": user,
+        "WorkingDir": WORKING_DIRECTORY,
+        "Entrypoint": [SHELL],
+        "Cmd": [
+            *("-c", _OPEN + (_TAKE_ENV if container.build else "") + SCRIPT, "riseml"),
+            *(f"{INSIDE}/exit", "", WORKING_DIRECTORY, "", *commands),
+        ],
+        "Env": [f"{name}={value}" for name, value in env.items()],
+        "Labels": {"riseml.instance": instance, "riseml.job": job.id},
+        "Healthcheck": {"Test": ["NONE"]},
+        "HostConfig": host,
+    }, visible
+
+
+def _mounts(job: Job, container: Container, directory: str) -> list[dict[str, Any]]:
+    mounts = [
+        _mount(directory, INSIDE),
+        _mount(job.log, f"{INSIDE}/log"),
+        _mount(client_package(), f"{INSIDE}/python/riseml", read_only=True),
+    ]
+    if container.build:
+        return mounts
+    mounts += [
+        _mount(container.data, "/data", read_only=True),
+        _mount(container.output, "/output"),
+    ]
+    if not container.has_code:
+        mounts.append(_mount(f"{directory}/code", WORKING_DIRECTORY))
+    elif container.config_file:
+        path = os.path.join(job.files, container.config_file)
+        if os.path.isfile(path):
+            to = f"{WORKING_DIRECTORY}/{container.config_file}"
+            mounts.append(_mount(path, to, read_only=True))
+    return mounts
+
+
+def _mount(path: str, to: str, *, read_only: bool = False) -> dict[str, Any]:
+    return {"Type": "bind", "Source": path, "Target": to, "ReadOnly": read_only}
+
+
+def environment(job: Job, image_env: Mapping[str, str]) -> dict[str, str]:
+    """The job's, in which `import riseml` works."""
+    path = job.env.get("PYTHONPATH", image_env.get("PYTHONPATH"))
+    inside = f"{INSIDE}/python"
+    return {**job.env, "PYTHONPATH": f"{path}:{inside}" if path else inside}
+
+
+def exports(env: Mapping[str, str]) -> bytes:
+    """For a shell to read; names that it cannot have are left out."""
+    lines = [
+        f"export {name}={shlex.quote(value)}\n"
+        for name, value in env.items()
+        if _NAME.fullmatch(name)
+    ]
+    return os.fsencode("".join(lines))
+
+
+def _amounts(container: Container) -> dict[str, int]:
+    """Guarantees and limits as the engine takes them."""
+    amounts = {
+        "CpuShares": max(2, round(container.cpus * 1024)) if container.cpus else 0,
+        "MemoryReservation": max(_LEAST_MEMORY, container.mem) << 20 if container.mem else 0,
+        # More than there are is no limit, and an error to the engine.
+        "NanoCpus": round(min(container.cpus_limit, os.cpu_count() or 1) * 1e9),
+        "Memory": max(_LEAST_MEMORY, container.mem_limit) << 20 if container.mem_limit else 0,
+        "ShmSize": container.shm << 20,
+    }
+    if container.mem_limit:
+        amounts["MemorySwap"] = amounts["Memory"]
+    return {name: amount for name, amount in amounts.items() if amount}
+
+
+def _devices(container: Container, info: EngineInfo) -> tuple[list[dict[str, Any]], str | None]:
+    """How its GPUs are asked for, and what CUDA_VISIBLE_DEVICES then is; nothing for GPUs that are only declared.
+
+    Raises `StartFailed` where the engine has no way to give it some.
+    """
+    uuids = [uuid for _, uuid in container.gpus if uuid]
+    if not uuids:
+        return [], None
+    visible = ",".join(map(str, range(len(uuids))))
+    if info.nvidia:
+        request = {"Driver": "nvidia", "DeviceIDs": uuids, "Capabilities": [["gpu"]]}
+        return [request], visible
+    if info.cdi:
+        return [{"Driver": "cdi", "DeviceIDs": [f"nvidia.com/gpu={u}" for u in uuids]}], visible
+    raise StartFailed(
+        "the container engine has neither the nvidia runtime nor a CDI specification of the GPUs;"
+        " install the NVIDIA container toolkit"
+    )
