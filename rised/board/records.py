@@ -13,6 +13,7 @@ from tensorboard.plugins.hparams.summary_v2 import hparams_pb
 from tensorboard.summary.writer.record_writer import RecordWriter
 
 _CHUNK = 1 << 20
+_STEPS = 2.0**63
 
 
 class Recorder:
@@ -56,14 +57,15 @@ class Recorder:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return
         self._reports += 1
-        step = found.pop("step", self._reports)
-        if isinstance(step, bool) or not isinstance(step, int | float):
+        step = _as_float(found.pop("step", None))
+        if step is None or not abs(step) < _STEPS:
             step = self._reports
         said = _seconds(found.pop("time", None))
+        numbers = ((name, _as_float(value)) for name, value in found.items())
         values = [
-            Summary.Value(tag=name, simple_value=float(value))
-            for name, value in found.items()
-            if isinstance(value, int | float)
+            Summary.Value(tag=name, simple_value=number)
+            for name, number in numbers
+            if number is not None
         ]
         if values:
             event = Event(wall_time=said, step=int(step), summary=Summary(value=values))
@@ -72,6 +74,14 @@ class Recorder:
     def _write(self, event: Event) -> None:
         with open(self._file, "ab") as file:
             RecordWriter(file).write(event.SerializeToString())
+
+
+def _as_float(value: object) -> float | None:
+    """A number or a truth value as that; None for anything else, and for what no float can hold."""
+    try:
+        return float(value) if isinstance(value, int | float) else None
+    except OverflowError:
+        return None
 
 
 def _number(text: str) -> float | str:

@@ -73,7 +73,8 @@ def test_pages_that_processes_share_count_once() -> None:
     program = (
         "import mmap, os; size = 64 << 20; held = mmap.mmap(-1, size); held.write(b'x' * size);"
         "ends = os.pipe(); child = os.fork(); held.seek(0); held.read(size);"
-        "print(os.getpid(), flush=True); os.read(ends[0], 1) if not child else os.read(0, 1)"
+        "os.write(1, b'%d\\n' % os.getpid());"
+        "os.read(ends[0], 1) if not child else os.read(0, 1)"
     )
     pipe = subprocess.PIPE
     with subprocess.Popen([sys.executable, "-c", program], stdin=pipe, stdout=pipe) as process:
