@@ -144,7 +144,7 @@ class Building:
         assert row is not None
         handle: Handle
         if row.handle:
-            job = self._job(row.attempt)
+            job = self._job(row.attempt, base.id)
             handle = await shop.runner.adopt(job, row.handle)
             log.info("build adopted", job=job.id, attempt=job.attempt)
         else:

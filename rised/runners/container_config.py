@@ -43,7 +43,7 @@ def configure(
         commands = [_COPY, *commands, f"chown -R {uid}:{gid} ."]
     env = {} if container.build else environment(job, image_env)
     requests, visible = _devices(container, info)
-    if not container.gpus and ASKS_FOR_GPUS in image_env:
+    if not container.gpus and (ASKS_FOR_GPUS in image_env or not container.build):
         env[ASKS_FOR_GPUS] = "void"
     host: dict[str, Any] = {
         "Mounts": _mounts(job, container, directory),
