@@ -19,7 +19,7 @@ keeps their logs and outputs. On your own machine riseml starts it by itself;
 nothing here has to be typed."""
 
 _EPILOG = """\
-The flags from --socket to --min-free are also the keys of a configuration file,
+The flags from --system to --min-free are also the keys of a configuration file,
 ~/.config/rised/config.yml or else /etc/rised/config.yml:
   gpus: 4
   output-dir: /data/experiments
@@ -42,6 +42,10 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     add = made.add_argument
     add("--config", metavar="FILE", help="read this configuration file and no other")
+    add("--system", action="store_true", default=None,
+        help="serve every user of this machine, as root; see docs/server.md")  # fmt: skip
+    add("--group", metavar="GROUP", help="with --system: whose members may use it (everybody)")
+    add("--admin-group", metavar="GROUP", help="with --system: whose members may do what root may")
     add("--socket", metavar="PATH", help="listen here ($XDG_RUNTIME_DIR/rised/rised.sock)")
     add("--state-dir", metavar="DIR", help="database, logs, revisions (~/.local/state/rised)")
     add("--output-dir", metavar="DIR", help="what experiments write (~/riseml-output)")

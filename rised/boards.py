@@ -23,6 +23,7 @@ from rised.experiment import Experiment
 from rised.job import bare_environment
 from rised.layout import make_directory
 from rised.log import log
+from rised.owners import Owner, owner_of
 from rised.runners.base import Handle, Job
 from rised.store.records import ExperimentRow, JobRow
 from rised.store.store import BOARD
@@ -52,7 +53,9 @@ class Boards:
     def sweep(self) -> None:
         """Remove what a crash left of those that somebody had asked for."""
         for path in glob.glob(self._shop.layout.board("board-*")):
-            shutil.rmtree(path, ignore_errors=True)
+            found = os.lstat(path)
+            name = os.path.basename(path)
+            self._shop.layout.remove_board(name, Owner(found.st_uid, found.st_gid))
 
     async def beside(self, experiment: Experiment) -> None:
         """Run the TensorBoard of an experiment until that has ended."""
@@ -82,7 +85,8 @@ class Boards:
             row = JobRow(number, BOARD, (row.attempt if row else 0) + 1, now_ms())
         outputs = {str(number): shop.layout.output(experiment, 0)}
         path = shop.layout.log(number, 0, BOARD, row.attempt)
-        job = self._job(ids.job_id(number, 0, BOARD), row.attempt, path, experiment.uid, outputs)
+        owner = owner_of(experiment)
+        job = self._job(ids.job_id(number, 0, BOARD), row.attempt, path, owner, outputs)
         if row.handle and adopted:
             handle = await shop.runner.adopt(job, row.handle)
         else:
@@ -108,23 +112,24 @@ class Boards:
     async def _start(self, job: Job) -> Handle:
         make_directory(os.path.dirname(job.log))
         make_directory(job.files)
-        shutil.rmtree(self._shop.layout.board(job.id), ignore_errors=True)
+        self._shop.layout.remove_board(job.id, job.owner)
+        self._shop.layout.make_board(job.id, job.owner)
         return await self._shop.runner.start(job)
 
     async def _finish(self, job: Job, handle: Handle) -> None:
         await handle.kill(0)  # it keeps nothing that could be lost
         await handle.settle(0)
         await self._shop.runner.clean(job)
-        shutil.rmtree(self._shop.layout.board(job.id), ignore_errors=True)
+        self._shop.layout.remove_board(job.id, job.owner)
 
     async def over(
-        self, uid: int, outputs: dict[str, str], tell: Callable[[str], Awaitable[None]]
+        self, owner: Owner, outputs: dict[str, str], tell: Callable[[str], Awaitable[None]]
     ) -> None:
         """Run one over some outputs, name → directory, until it ends or this is cancelled; `tell` gets its URL."""
         shop = self._shop
         name = f"board-{next(self._numbers)}"
         path = os.path.join(shop.layout.board(name) + ".log", "log")
-        job = self._job(name, 1, path, uid, outputs, alive_with=os.getpid())
+        job = self._job(name, 1, path, owner, outputs, alive_with=os.getpid())
         handle = await self._start(job)
         grown = Bell()
         watch = shop.watcher.add(path, grown.ring)
@@ -132,7 +137,7 @@ class Boards:
             handle.go("")
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_leave_after, handle.wait, nursery.cancel_scope)
-                while (url := shop.layout.board_url(name)) is None:
+                while (url := shop.layout.board_url(name, owner)) is None:
                     await grown.wait()
                 await tell(url)
                 await trio.sleep_forever()
@@ -148,7 +153,7 @@ class Boards:
         name: str,
         attempt: int,
         path: str,
-        uid: int,
+        owner: Owner,
         outputs: dict[str, str],
         alive_with: int | None = None,
     ) -> Job:
@@ -160,9 +165,10 @@ class Boards:
             id=name,
             attempt=attempt,
             commands=[f"exec {shlex.join(argv)}"],
-            env=bare_environment(uid),
+            env=bare_environment(owner.uid),
             files=layout.board("empty"),
             log=path,
+            owner=owner,
         )
 
 

@@ -21,8 +21,9 @@ from rised import starting
 from rised.crashpoints import crash_point
 from rised.experiment import Experiment
 from rised.images import BUILT, Images, Recipe
-from rised.layout import make_directory
+from rised.layout import make_directory, open_log
 from rised.log import log
+from rised.owners import owner_of
 from rised.revisions.places import disk_may_be_full
 from rised.runners.base import Exit, Handle, Job
 from rised.runners.engine import ImageInfo, NoEngine
@@ -101,7 +102,7 @@ class Building:
         experiment, row = self._experiment, self._experiment.row
         try:
             recipe = await self._images.recipe(
-                row.user, experiment.config, row.revision, file_beside(row)
+                owner_of(row), row.user, experiment.config, row.revision, file_beside(row)
             )
             assert recipe is not None
             async with self._images.alone(recipe):
@@ -129,7 +130,7 @@ class Building:
         path = self._log(self._fresh_attempt())
         with disk_may_be_full(path):
             make_directory(os.path.dirname(path))
-            file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            file = open_log(path, owner_of(self._experiment.row))
             watch = self._shop.watcher.add(path, self._ring)
             try:
                 return await self._images.engine.pull(recipe.name, partial(_append, file))

@@ -20,7 +20,7 @@ from functools import partial
 
 import trio
 
-from rised import gpus
+from rised import gpus, rights
 from rised.api.context import Context
 from rised.api.routes import handler
 from rised.bells import Bells
@@ -28,7 +28,7 @@ from rised.boards import Boards
 from rised.images import Images
 from rised.job import TRAIN
 from rised.journal import StoreJournal
-from rised.layout import Layout, link_client
+from rised.layout import PASSABLE, Layout, link_client
 from rised.ledger import Ledger
 from rised.log import log
 from rised.logs.watch import LogWatcher
@@ -42,7 +42,7 @@ from rised.runners.engine import Engine
 from rised.runners.process import ProcessRunner
 from rised.runners.processes import stop
 from rised.scheduler import Scheduler
-from rised.settings import Settings
+from rised.settings import Settings, group_id
 from rised.store.store import Store
 from rised.views import Views
 from rised.web import socket
@@ -64,7 +64,9 @@ async def run(settings: Settings, ready: Callable[[], None]) -> None:
         )
         engine = Engine()
         containers = ContainerRunner(settings.state_dir, store.instance, engine)
-        processes = ProcessRunner(settings.state_dir, store.instance, children, open_files)
+        processes = ProcessRunner(
+            settings.state_dir, store.instance, children, open_files, shared=settings.system
+        )
         runner = Runners(processes, containers)
         images = Images(engine, containers, revisions)
         ledger = Ledger(store, bells)
@@ -121,7 +123,7 @@ async def run(settings: Settings, ready: Callable[[], None]) -> None:
                 with (
                     # Before anyone is told that it is ready: who starts a daemon may stop it at once.
                     trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals,
-                    socket.listening(settings.socket) as listener,
+                    socket.listening(settings.socket, *_openness(settings)) as listener,
                 ):
                     nursery.start_soon(socket.serve, listener, handler(context), _connections())
                     # What is there now stays; the collector need not look at it again and again.
@@ -138,9 +140,14 @@ async def run(settings: Settings, ready: Callable[[], None]) -> None:
 def _places(settings: Settings) -> Iterator[None]:
     """Make the directories and hold the locks."""
     try:
+        if settings.system:
+            rights.check()
+            os.umask(0o022)  # users pass through what lies above
         for directory in (settings.state_dir, settings.output_dir, settings.data_dir):
-            os.makedirs(directory, mode=0o700, exist_ok=True)
-        socket.check_place(settings.socket)
+            _make_place(directory, shared=settings.system)
+        socket.check_place(settings.socket, 0o755 if settings.system else 0o700)
+        if settings.system:
+            os.umask(0o077)
     except OSError as error:
         raise DaemonError(f"{error.filename}: {error.strerror}; name another directory") from None
     state_lock = os.path.join(settings.state_dir, "lock")
@@ -150,6 +157,24 @@ def _places(settings: Settings) -> Iterator[None]:
             stop(lost)
         with socket.locked(state_lock, settings.state_dir, settings.socket):
             yield
+
+
+def _make_place(directory: str, *, shared: bool) -> None:
+    """Make a directory of the daemon's; users pass through one that is `shared` to what is theirs in it."""
+    if os.path.isdir(directory):
+        return
+    os.makedirs(directory, mode=0o700, exist_ok=True)
+    if shared:
+        os.chmod(directory, PASSABLE)
+
+
+def _openness(settings: Settings) -> tuple[int, int | None]:
+    """The socket's mode and group: to whom the kernel opens it."""
+    if not settings.system:
+        return 0o600, None
+    if settings.group is None:
+        return 0o666, None
+    return 0o660, group_id(settings.group)
 
 
 def _kept(store: Store) -> dict[str, str]:

@@ -6,12 +6,12 @@ variables that they can see, and whose files these are. So it is built once, who
 
 import hashlib
 import json
-import os
 import weakref
 
 import trio
 
 from rised.log import log
+from rised.owners import Owner
 from rised.revisions import Revisions
 from rised.runners.containers import ContainerRunner
 from rised.runners.engine import Engine, ImageInfo
@@ -24,16 +24,17 @@ BUILT = "riseml.built"
 class Recipe:
     """What makes an experiment's image, as far as that is known before anything is pulled."""
 
-    def __init__(self, config: Config, tree: str) -> None:
-        """`tree` is the id of the files that the steps see."""
+    def __init__(self, owner: Owner, config: Config, tree: str) -> None:
+        """`tree` is the id of the files that the steps see, which are made `owner`'s."""
         assert config.image is not None
         self.name = config.image
         self.steps = config.install
         self._seen = [tree, sorted(config.env.items())]
+        self._owner = owner
 
     def key(self, base: str) -> str:
         """The value of `BUILT`, for the base image with this ID."""
-        parts = [base, list(self.steps), self._seen, os.getuid(), os.getgid()]
+        parts = [base, list(self.steps), self._seen, self._owner.uid, self._owner.gid]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
@@ -48,7 +49,7 @@ class Images:
         self._locks: weakref.WeakValueDictionary[str, trio.Lock] = weakref.WeakValueDictionary()
 
     async def recipe(
-        self, user: str, config: Config, revision: str, config_file: str
+        self, owner: Owner, user: str, config: Config, revision: str, config_file: str
     ) -> Recipe | None:
         """How the image of an experiment is made; None where it names none."""
         if config.image is None:
@@ -56,7 +57,7 @@ class Images:
         tree = ""
         if config.install:
             tree = await self._revisions.tree_without(user, config.project, revision, config_file)
-        return Recipe(config, tree)
+        return Recipe(owner, config, tree)
 
     async def ready(self, recipe: Recipe) -> str | None:
         """ID of the image if nothing has to be pulled or built for it. Raises `NoEngine`."""

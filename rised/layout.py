@@ -3,9 +3,18 @@
 import contextlib
 import importlib.util
 import os
+import shutil
 
 from rised.log import log
+from rised.owners import Owner, owner_of
+from rised.rights import acting_as
 from rised.store.records import ExperimentRow
+
+_AS_IT_IS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_LONGEST_URL = 200
+
+PASSABLE = 0o711
+"""Mode of a directory of the daemon's in which users have directories of their own."""
 
 
 class Layout:
@@ -28,18 +37,82 @@ class Layout:
         """What a TensorBoard of this name makes for itself."""
         return os.path.join(self._boards, name)
 
-    def board_url(self, name: str) -> str | None:
+    def board_url(self, name: str, owner: Owner) -> str | None:
         """The URL of a TensorBoard, once it can be reached."""
         try:
-            with open(os.path.join(self.board(name), "url"), encoding="ascii") as file:
-                return file.read()
-        except OSError:
+            with acting_as(owner):
+                fd = os.open(os.path.join(self.board(name), "url"), _AS_IT_IS)
+            with open(fd, encoding="ascii") as file:
+                found = file.read(_LONGEST_URL)
+        except (OSError, UnicodeDecodeError):
             return None
+        return found if found.startswith("http://127.0.0.1:") and found.isprintable() else None
 
     def output(self, row: ExperimentRow, member: int) -> str:
         """`<user>/<project>/144/2`, or `<user>/<project>/144` for member 0 and for a whole set."""
         parts = [self._output_dir, row.user, row.project, str(row.id)]
         return os.path.join(*parts, str(member)) if member else os.path.join(*parts)
+
+    def make_output(self, row: ExperimentRow, member: int) -> str:
+        """Make the output directory, with its owner's rights but for the user's own at the top. Raises `OSError`."""
+        owner, path = owner_of(row), self.output(row, member)
+        if owner.is_other:
+            _make_home(os.path.join(self._output_dir, row.user), owner)
+        with acting_as(owner):
+            make_directory(path)
+        return path
+
+    def make_log(self, path: str, owner: Owner) -> None:
+        """Make a log that its owner may write to, and nobody else read. Raises `OSError`."""
+        make_directory(os.path.dirname(path))
+        os.close(open_log(path, owner))
+
+    def make_board(self, name: str, owner: Owner) -> None:
+        """Make the directory of a TensorBoard that runs with its owner's rights. Raises `OSError`."""
+        make_directory(self._boards)
+        if owner.is_other:
+            os.chmod(self._boards, PASSABLE)
+            _make_home(self.board(name), owner)
+
+    def remove_board(self, name: str, owner: Owner) -> None:
+        """Remove what a TensorBoard made."""
+        with acting_as(owner):
+            shutil.rmtree(self.board(name), ignore_errors=True)
+        with contextlib.suppress(OSError):
+            os.rmdir(self.board(name))
+
+
+def _make_home(path: str, owner: Owner) -> None:
+    """Make a directory that is its owner's alone; the one above it belongs to the daemon, so nobody can swap it."""
+    try:
+        os.mkdir(path, 0o700)
+    except FileExistsError:
+        return
+    os.chown(path, owner.uid, owner.gid, follow_symlinks=False)
+
+
+def open_log(path: str, owner: Owner) -> int:
+    """Open a log for appending, made for `owner` if it is not there; a descriptor. Raises `OSError`."""
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    fd = os.open(path, flags, 0o666)
+    if owner.is_other:
+        give(fd, owner)
+    return fd
+
+
+def give(fd: int, owner: Owner) -> None:
+    """Make the file behind a descriptor its owner's, whom alone it is for. Raises `OSError`."""
+    os.fchmod(fd, 0o600)
+    os.fchown(fd, owner.uid, owner.gid)
+
+
+def make_owners(path: str, owner: Owner) -> None:
+    """Make a file in a directory of the daemon's its owner's. Raises `OSError`."""
+    fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        give(fd, owner)
+    finally:
+        os.close(fd)
 
 
 def link_client(directory: str) -> None:
@@ -49,7 +122,8 @@ def link_client(directory: str) -> None:
     meanwhile.
     """
     try:
-        os.makedirs(directory, mode=0o755, exist_ok=True)
+        os.makedirs(directory, exist_ok=True)
+        os.chmod(directory, 0o755)  # noqa: S103 - whatever the umask: every user's Python reads it
         for name in ("riseml", "riseml_proto"):
             _link(os.path.join(directory, name), _package(name))
     except OSError as error:

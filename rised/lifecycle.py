@@ -23,6 +23,7 @@ from rised.crashpoints import crash_point
 from rised.experiment import Experiment
 from rised.job import visible_gpus
 from rised.log import log
+from rised.owners import owner_of
 from rised.resources import Grant
 from rised.runners.base import Exit, Handle, Job
 from rised.runners.engine import NoEngine
@@ -146,7 +147,10 @@ class Lifecycle:
             return await self._try_later(str(error))
         except (RisemlError, OSError) as error:
             await self._let_go(held)
-            await self._end(State.FAILED, Reason.START_FAILED, str(error), None)
+            told = (
+                f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else str(error)
+            )
+            await self._end(State.FAILED, Reason.START_FAILED, told, None)
             self._place.release()
             return False
         job, handle = held
@@ -285,7 +289,8 @@ class Lifecycle:
         return True
 
     def _results(self) -> str | None:
-        found = results.read(self._shop.layout.output(self._experiment.row, self._row.member))
+        row = self._experiment.row
+        found = results.read(self._shop.layout.output(row, self._row.member), owner_of(row))
         return json.dumps(found) if found else None
 
     async def _end(

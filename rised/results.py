@@ -13,6 +13,9 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
+from rised.owners import Owner
+from rised.rights import acting_as
+
 FILE = "riseml-results.jsonl"
 """Name of the file; the client's `riseml.results` has it, too."""
 Value = str | int | float | bool | None
@@ -30,11 +33,12 @@ _LONGEST = 200  # characters of a name, and of a text
 _DECODER = msgspec.json.Decoder(Results)
 
 
-def read(directory: str) -> Results:
-    """The results in an output directory, by name, in the order of their first reports; none where there is no file."""
+def read(directory: str, owner: Owner) -> Results:
+    """The results in its owner's output directory, by name, in the order of their first reports, if any."""
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
-        fd = os.open(os.path.join(directory, FILE), flags)
+        with acting_as(owner):
+            fd = os.open(os.path.join(directory, FILE), flags)
     except OSError:
         return {}
     try:

@@ -1,5 +1,6 @@
 """How a daemon is set up: defaults, then its configuration file, then its command line."""
 
+import grp
 import os
 from collections.abc import Mapping
 from difflib import get_close_matches
@@ -10,15 +11,30 @@ import yaml
 
 from rised import gpus
 from riseml_proto.errors import InvalidInput
-from riseml_proto.places import user_socket
+from riseml_proto.places import SYSTEM_SOCKET, user_socket
 
+_SYSTEM_FILE = "/etc/rised/config.yml"
 MAX_FILES = 100_000
 MAX_BYTES = 2 << 30
+
+
+SYSTEM_PLACES = {
+    "socket": SYSTEM_SOCKET,
+    "state_dir": "/var/lib/rised",
+    "output_dir": "/srv/riseml/output",
+    "data_dir": "/srv/riseml/data",
+}
 
 
 class Settings(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, rename="kebab"):
     """The keys of `config.yml`; each is a flag of `rised`, too. Paths are absolute once `load` has returned."""
 
+    system: bool = False
+    """Serve every user of the machine, as root; jobs run as whoever submitted them."""
+    group: str | None = None
+    """Of a `system` daemon: only members of this group may use it."""
+    admin_group: str | None = None
+    """Of a `system` daemon: members may do what root may: see, kill and change everybody's."""
     socket: str = ""
     state_dir: str = ""
     output_dir: str = ""
@@ -42,7 +58,9 @@ class Settings(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, rename=
 
 _FIELDS = {field.encode_name: field.type for field in msgspec.structs.fields(Settings)}
 _WORDS = {
+    bool: "true or false",
     str: "a text",
+    str | None: "the name of a group",
     str | int: "auto, a number or indices such as 0,2,3",
     int: "a whole number, 0 or more",
     int | None: "a whole number, 0 or more",
@@ -54,7 +72,8 @@ _WORDS = {
 
 def load(file: str | None, flags: Mapping[str, object], environ: Mapping[str, str]) -> Settings:
     """Put the settings together. `flags` are those given, by key. Raises `InvalidInput` with file and key."""
-    path = file or next((p for p in _default_files(environ) if os.path.exists(p)), None)
+    files = [_SYSTEM_FILE] if flags.get("system") else _default_files(environ)
+    path = file or next((p for p in files if os.path.exists(p)), None)
     written = _read(path) if path else {}
     for key, value in written.items():
         _check(key, value, f"{path}: {key}")
@@ -65,9 +84,17 @@ def load(file: str | None, flags: Mapping[str, object], environ: Mapping[str, st
     return settings
 
 
+def group_id(name: str) -> int:
+    """The number of a group. Raises `InvalidInput` where there is none of this name."""
+    try:
+        return grp.getgrnam(name).gr_gid
+    except (KeyError, ValueError):  # or a name with a NUL byte
+        raise InvalidInput(f"there is no group {name!r} here; make it: groupadd {name}") from None
+
+
 def _default_files(environ: Mapping[str, str]) -> list[str]:
     home = environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
-    return [os.path.join(home, "rised", "config.yml"), "/etc/rised/config.yml"]
+    return [os.path.join(home, "rised", "config.yml"), _SYSTEM_FILE]
 
 
 def _read(path: str) -> dict[str, Any]:
@@ -96,11 +123,13 @@ def _check(key: object, value: object, place: str) -> None:
     if not fits:
         shown = "empty" if value is None else repr(value)
         raise InvalidInput(f"{place}: must be {_WORDS[kind]}, not {shown}")
-    if key == "gpus" and value != "auto":
-        try:
+    try:
+        if key == "gpus" and value != "auto":
             gpus.declared(found)
-        except InvalidInput as error:
-            raise InvalidInput(f"{place}: {error}") from None
+        elif key in ("group", "admin-group") and found is not None:
+            group_id(found)
+    except InvalidInput as error:
+        raise InvalidInput(f"{place}: {error}") from None
 
 
 def _fill_in(settings: Settings, environ: Mapping[str, str]) -> None:
@@ -113,6 +142,8 @@ def _fill_in(settings: Settings, environ: Mapping[str, str]) -> None:
         "output_dir": os.path.join(home, "riseml-output"),
         "data_dir": os.path.join(home, "riseml-data"),
     }
+    if settings.system:
+        defaults = SYSTEM_PLACES
     for name, default in defaults.items():
         setattr(
             settings, name, os.path.abspath(os.path.expanduser(getattr(settings, name) or default))

@@ -17,8 +17,10 @@ from rised.experiment import Experiment
 from rised.job import TRAIN, build_environment, commands, environment
 from rised.layout import make_directory, write_file
 from rised.log import log
+from rised.owners import owner_of
 from rised.resources import Grant
 from rised.revisions.places import disk_may_be_full
+from rised.rights import acting_as
 from rised.runners.base import Container, Handle, Job
 from rised.store.records import file_beside
 from rised.store.store import BUILD
@@ -59,6 +61,7 @@ def job(
         ),
         files=files,
         log=shop.layout.log(experiment.number, member, TRAIN, attempt),
+        owner=owner_of(experiment.row),
         container=_container(shop, experiment, output, grant),
     )
 
@@ -100,6 +103,7 @@ def build_job(
         env=build_environment(experiment),
         files=files,
         log=shop.layout.log(experiment.number, 0, BUILD, attempt),
+        owner=owner_of(experiment.row),
         container=Container(image=image, output="", data=shop.data_dir, build=True),
     )
 
@@ -138,16 +142,19 @@ async def start(
         await before_long()
     with disk_may_be_full(made.log):
         make_directory(os.path.dirname(made.log))
+    if made.container:  # it is mounted when the container is made
+        with disk_may_be_full(made.container.output):
+            shop.layout.make_output(row, member)
     return Held(made, await shop.runner.start(made))
 
 
 def make_output(shop: Workshop, experiment: Experiment, member: int) -> None:
     """Make the output directory of a job that is about to begin. Raises `OSError`, `StorageFull`."""
-    output = shop.layout.output(experiment.row, member)
-    with disk_may_be_full(output):
-        make_directory(output)
-        text = experiment.configuration.text(experiment.params(member) or None)
-        write_file(os.path.join(output, "riseml-configuration.yml"), text.encode())
+    text = experiment.configuration.text(experiment.params(member) or None).encode()
+    with disk_may_be_full(shop.layout.output(experiment.row, member)):
+        output = shop.layout.make_output(experiment.row, member)
+        with acting_as(owner_of(experiment.row)):
+            write_file(os.path.join(output, "riseml-configuration.yml"), text)
     crash_point("output-made")
 
 

@@ -11,6 +11,7 @@ from rised.clock import to_datetime
 from rised.experiment import Experiment
 from rised.job import TRAIN
 from rised.layout import Layout
+from rised.owners import owner_of
 from rised.results import Results
 from rised.store.records import ExperimentRow, MemberRow
 from rised.store.store import BOARD, Store
@@ -100,12 +101,13 @@ class Views:
             yield rows
             after = rows[-1].id
 
-    def _board(self, number: int) -> str | None:
+    def _board(self, row: ExperimentRow) -> str | None:
         """URL of an experiment's TensorBoard, while it can be reached."""
+        number = row.id
         found = self._store.job(number, BOARD)
         if found is None or found.ended_ms is not None:
             return None
-        return self._layout.board_url(ids.job_id(number, 0, BOARD))
+        return self._layout.board_url(ids.job_id(number, 0, BOARD), owner_of(row))
 
     def detail(self, row: ExperimentRow) -> Detail:
         """One experiment, its members left out."""
@@ -117,7 +119,7 @@ class Views:
             count=row.members,
             image=config.image,
             framework=config.framework,
-            tensorboard=self._board(row.id),
+            tensorboard=self._board(row),
             output_dir=self._layout.output(row, 0),
             ended_at=to_datetime(row.ended_ms) if row.ended_ms else None,
             concurrency=config.concurrency,
@@ -189,7 +191,7 @@ class Views:
     def _results(self, row: ExperimentRow, member: int, state: State, told: str | None) -> Results:
         """What a member has reported; what one has `told` that ended is in its row."""
         if state == State.RUNNING:
-            return results.read(self._layout.output(row, member))
+            return results.read(self._layout.output(row, member), owner_of(row))
         return msgspec.json.decode(told, type=Results) if told else {}
 
     def _waits_for(self, row: ExperimentRow, config: Config, member: MemberRow) -> str | None:

@@ -1,5 +1,6 @@
 """What every handler works with, and the rules that hold for all of them."""
 
+import grp
 import os
 from dataclasses import dataclass
 
@@ -44,20 +45,53 @@ class Context:
     meters: Meters
 
     def check_peer(self, peer: Peer) -> None:
-        """A person's own daemon serves that person and root. Raises `Forbidden`."""
-        if peer.uid not in (os.getuid(), ROOT):
+        """A person's own daemon serves that person and root; a machine's serves its users. Raises `Forbidden`."""
+        settings = self.settings
+        if settings.system:
+            group = settings.group
+            if not (group is None or _is_in(peer, group) or self.is_admin(peer)):
+                raise Forbidden(
+                    f"this daemon serves the members of the group {group}, and {peer.user} is none;"
+                    " ask its administrator, then log in again"
+                )
+        elif peer.uid not in (os.getuid(), ROOT):
             raise Forbidden(
                 f"this daemon is user {os.getuid()}'s own; it does not serve {peer.user}"
             )
 
+    def is_admin(self, peer: Peer) -> bool:
+        """Whether the caller may do what root may."""
+        if peer.uid == ROOT or not self.settings.system:
+            return True
+        group = self.settings.admin_group
+        return group is not None and _is_in(peer, group)
+
+    def check_admin(self, peer: Peer) -> None:
+        """Raise `Forbidden` for whoever is no administrator of this daemon."""
+        if not self.is_admin(peer):
+            group = self.settings.admin_group
+            members = f"root and members of the group {group}" if group else "root"
+            raise Forbidden(f"only {members} may do this")
+
+    def may(self, peer: Peer, row: ExperimentRow) -> bool:
+        """Whether the caller may see and change all of an experiment."""
+        return row.uid == peer.uid or self.is_admin(peer)
+
     def target(self, peer: Peer, text: str) -> tuple[CanonicalId, ExperimentRow]:
-        """The experiment that an ID names. Raises `InvalidId`, `InvalidInput`, `NotFound`."""
+        """The experiment that an ID names, and that the caller may see and change.
+
+        Raises `InvalidId`, `InvalidInput`, `NotFound`, `Forbidden`.
+        """
         found = parse(text)
         if found.experiment is None:
             raise InvalidInput(f"{text} names a user; say which experiment, such as {text}.144")
         row = self.views.row(found.experiment)
         if found.user is not None and found.user != row.user:
             raise NotFound(f"{found.user} has no experiment {found.experiment}")
+        if not self.may(peer, row):
+            raise Forbidden(
+                f"{row.id} is {row.user}'s; riseml status --all-users shows all that others may see"
+            )
         if found.job in (None, TRAIN):
             there = not (found.job and row.members and not found.member)
         else:
@@ -74,3 +108,12 @@ class Context:
             where = f" of project {project}" if project else ""
             raise NotFound(f"you have no experiment{where} yet; riseml train starts one")
         return number
+
+
+def _is_in(peer: Peer, name: str) -> bool:
+    """Whether the caller is in a group, as the kernel says; a group that was removed has no members."""
+    try:
+        group = grp.getgrnam(name).gr_gid
+    except KeyError:
+        return False
+    return group == peer.gid or group in peer.groups

@@ -4,7 +4,7 @@ import os
 
 import trio
 
-from rised import boards
+from rised import boards, owners
 from rised.api.context import Context
 from rised.api.pages import in_pages
 from rised.api.results import order
@@ -12,6 +12,7 @@ from rised.clock import now_ms
 from rised.crashpoints import crash_point
 from rised.experiment import Experiment
 from rised.log import log
+from rised.owners import Owner
 from rised.resources import Request as Resources
 from rised.resources import shortage
 from rised.runners.engine import NoEngine
@@ -33,10 +34,10 @@ async def submit(context: Context, request: Request) -> Answer:
     if asked.strict and unknown:
         raise unknown[0]
     _check(context, config, asked)
-    user = request.peer.user
+    user, owner = request.peer.user, owners.of_peer(request.peer)
     if not await context.revisions.exists(user, config.project, asked.revision):
         raise NotFound(f"project {config.project} has no revision {asked.revision}; sync it first")
-    image, build = await _image(context, config, asked, user)
+    image, build = await _image(context, config, asked, user, owner)
     store = context.store
     with store.transaction():
         number = store.add_experiment(
@@ -51,6 +52,7 @@ async def submit(context: Context, request: Request) -> Answer:
             created_ms=now_ms(),
             image=image,
             build=build,
+            owner=owners.encode(owner) if context.settings.system else None,
         )
     row = context.views.row(number)
     first = 1 if config.count else 0
@@ -104,12 +106,12 @@ def _check(context: Context, config: Config, asked: Submission) -> None:
 
 
 async def _image(
-    context: Context, config: Config, asked: Submission, user: str
+    context: Context, config: Config, asked: Submission, user: str, owner: Owner
 ) -> tuple[str | None, bool]:
     """ID of the image to run in, if it is there, and whether it must be made. Raises `Unsatisfiable`."""
     if config.image is None or context.settings.runner == "process":
         return None, False
-    recipe = await context.images.recipe(user, config, asked.revision, asked.config_file)
+    recipe = await context.images.recipe(owner, user, config, asked.revision, asked.config_file)
     assert recipe is not None
     try:
         image = await context.images.ready(recipe)

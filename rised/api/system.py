@@ -5,6 +5,9 @@ import socket
 from dataclasses import asdict
 
 from rised.api.context import Context
+from rised.owners import owner_of
+from rised.rights import acting_as
+from rised.store.records import ExperimentRow
 from rised.web.request import Answer, Request
 from riseml_proto import API_VERSION, VERSION
 from riseml_proto.ids import experiment_id
@@ -46,6 +49,7 @@ async def prune(context: Context, request: Request) -> Answer:
     One is kept until it has ended and its output directory is gone.
     """
     await request.message(Prune)
+    context.check_admin(request.peer)
     return Answer(Pruned(images=await context.images.prune(_kept_images(context))))
 
 
@@ -55,8 +59,13 @@ def _kept_images(context: Context) -> set[str]:
         row.image
         for rows in context.views.rows()
         for row in rows
-        if row.image and (row.id in unfinished or os.path.isdir(context.views.output_dir(row)))
+        if row.image and (row.id in unfinished or _has_output(context, row))
     }
+
+
+def _has_output(context: Context, row: ExperimentRow) -> bool:
+    with acting_as(owner_of(row)):
+        return os.path.isdir(context.views.output_dir(row))
 
 
 async def whoami(context: Context, request: Request) -> Answer:

@@ -2,6 +2,7 @@
 
 import msgspec
 
+from rised import owners
 from rised.api.context import Context
 from rised.boards import MISSING, is_there
 from rised.scheduler import check_member
@@ -28,6 +29,6 @@ async def serve(context: Context, request: Request) -> Streamed:
         async def tell(url: str) -> None:
             await send(msgspec.json.encode(Board(url=url)) + b"\n")
 
-        await context.boards.over(request.peer.uid, outputs, tell)
+        await context.boards.over(owners.of_peer(request.peer), outputs, tell)
 
     return Streamed(write)

@@ -26,7 +26,8 @@ async def show(context: Context, request: Request) -> Answer:
         (experiment, member, run)
         for experiment in context.scheduler.experiments.values()
         for member, run in sorted(experiment.running.items())
-        if wanted is None or (wanted[0] == experiment.number and wanted[1] in (None, member))
+        if context.may(request.peer, experiment.row)
+        and (wanted is None or (wanted[0] == experiment.number and wanted[1] in (None, member)))
     ]
     runs = [run for _, _, run in running]
 

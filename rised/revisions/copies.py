@@ -9,6 +9,7 @@ import fcntl
 import os
 import stat
 
+from rised.owners import Owner
 from rised.revisions.places import disk_may_be_full, write_all
 
 _FICLONE = 0x40049409
@@ -25,29 +26,36 @@ _UNSUPPORTED = {
 _cannot_clone: set[int] = set()  # devices whose file system has said so
 
 
-def copy_tree(pristine: str, target: str) -> None:
+def copy_tree(pristine: str, target: str, owner: Owner | None = None) -> None:
     """Make `target`, which must not exist, a copy of the tree `pristine`: files, modes and links.
 
+    It is another `owner`'s in the end, and closed to them before: nobody can swap a part of it for a link meanwhile.
     Raises `StorageFull`. Where it fails or is cut off, the caller removes what there is of it.
     """
+    other = owner if owner and owner.is_other else None
     with disk_may_be_full(target):
-        _copy_directory(os.fsencode(pristine), os.fsencode(target))
+        _copy_directory(os.fsencode(pristine), os.fsencode(target), other)
+        if other:
+            os.chown(target, other.uid, other.gid)
 
 
-def _copy_directory(source: bytes, target: bytes) -> None:
+def _copy_directory(source: bytes, target: bytes, other: Owner | None) -> None:
     left = [(source, target)]
+    os.mkdir(target, 0o700 if other else 0o755)
     while left:
         source, target = left.pop()
-        os.mkdir(target, 0o755)
         with os.scandir(source) as entries:
             for entry in entries:
                 to = target + b"/" + entry.name
                 if entry.is_symlink():
                     os.symlink(os.readlink(entry.path), to)
                 elif entry.is_dir(follow_symlinks=False):
+                    os.mkdir(to, 0o755)
                     left.append((entry.path, to))
                 else:
                     _copy_file(entry.path, to)
+                if other:
+                    os.chown(to, other.uid, other.gid, follow_symlinks=False)
 
 
 def _copy_file(source: bytes, target: bytes) -> None:
@@ -106,7 +114,8 @@ def remove_tree(path: str) -> None:
     raw = os.fsencode(path).rstrip(b"/")
     name = os.path.basename(raw)
     try:
-        above = os.open(os.path.dirname(raw) or b".", os.O_RDONLY | os.O_DIRECTORY)
+        # What lies in a directory may be another's than the directory, and only that be readable.
+        above = os.open(os.path.dirname(raw) or b".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     except FileNotFoundError:
         return
     try:

@@ -16,6 +16,7 @@ A job whose daemon died before `go` ends by itself without having begun, and `Ex
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
+from rised.owners import Owner
 from rised.runners.processes import Look
 from riseml_proto.errors import RisemlError
 
@@ -67,6 +68,8 @@ class Job(NamedTuple):
     """The project's files, pristine; the job gets a private copy as its working directory."""
     log: str
     """Path of the file that takes its output; exists."""
+    owner: Owner
+    """With whose rights it runs."""
     container: Container | None = None
     """None for plain processes."""
 

@@ -37,7 +37,7 @@ def configure(
     `directory` is the job's own (`rised.runners.containers`). Raises `StartFailed` where the engine cannot give GPUs.
     """
     commands = list(job.commands)
-    uid, gid = os.getuid(), os.getgid()
+    uid, gid = job.owner.uid, job.owner.gid
     user = "0:0" if container.build or (info.rootless and not info.podman) else f"{uid}:{gid}"
     if container.build:
         commands = [_COPY, *commands, f"chown -R {uid}:{gid} ."]
@@ -50,7 +50,7 @@ def configure(
         "Init": True,
         "LogConfig": {"Type": "none"},
         "DeviceRequests": requests,
-        "GroupAdd": [str(group) for group in os.getgroups() if group != gid],
+        "GroupAdd": [str(group) for group in job.owner.groups if group != gid],
         **_amounts(container),
     }
     if not container.build:

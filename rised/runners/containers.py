@@ -25,10 +25,12 @@ import trio
 
 from rised.crashpoints import crash_point
 from rised.job import WORKING_DIRECTORY
-from rised.layout import overwrite
+from rised.layout import PASSABLE, make_owners, open_log, overwrite
 from rised.log import log
+from rised.owners import Owner
 from rised.revisions.copies import copy_tree, remove_tree
 from rised.revisions.places import disk_may_be_full
+from rised.rights import acting_as
 from rised.runners.base import Container, Job, StartFailed
 from rised.runners.container import UNSEEN, ContainerHandle, Identity
 from rised.runners.container_config import ASKS_FOR_GPUS, configure, environment, exports
@@ -109,7 +111,14 @@ class ContainerRunner:
         identity = Identity(
             made, pid, seen.start if seen else UNSEEN, self._boot, exit_file, visible
         )
-        return ContainerHandle(identity, job, self._engine, leave)
+        handle = ContainerHandle(identity, job, self._engine, leave)
+        if job.owner.is_other and container.output:
+            try:
+                _check_output(container.output, job.owner, pid)
+            except StartFailed:
+                handle.close()
+                raise
+        return handle
 
     async def _prepare(self, job: Job, container: Container, directory: str) -> str:
         """Make the job's directory; return the path of its exit file."""
@@ -118,14 +127,18 @@ class ContainerRunner:
         with contextlib.suppress(FileExistsError):
             os.mkfifo(leave, 0o600)
         for path in (mounted, job.log):
-            os.close(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666))
-        if container.output:
-            os.makedirs(container.output, mode=0o700, exist_ok=True)
+            os.close(open_log(path, job.owner))
         exit_file = os.path.join(directory, "exit")
         overwrite(exit_file, b"new\n%s\n" % job.key.encode())
+        if job.owner.is_other:
+            # The job passes through and uses what is its own; nothing that lies here can it rename or remove.
+            for path in (directory, os.path.join(directory, "python")):
+                os.chmod(path, PASSABLE)
+            os.chown(leave, job.owner.uid, job.owner.gid)
+            make_owners(exit_file, job.owner)
         if not container.has_code:
             code = os.path.join(directory, "code")
-            await trio.to_thread.run_sync(_copy_anew, job.files, code)
+            await trio.to_thread.run_sync(_copy_anew, job.files, code, job.owner)
         return exit_file
 
     async def commit(self, job: Job, identity: str, labels: Mapping[str, str]) -> str:
@@ -190,8 +203,26 @@ class ContainerRunner:
         return os.path.join(self._jobs, key)
 
 
-def _copy_anew(files: str, to: str) -> None:
+def _copy_anew(files: str, to: str, owner: Owner) -> None:
     """What an attempt that never began left may be there."""
     with contextlib.suppress(FileNotFoundError):
         remove_tree(to)
-    copy_tree(files, to)
+    copy_tree(files, to, owner)
+
+
+def _check_output(path: str, owner: Owner, pid: int) -> None:
+    """Raise `StartFailed` unless a container has its owner's output directory, as its owner sees it, at /output.
+
+    The engine looks for it with root's rights: a link that its user has put on the way would lead it anywhere.
+    """
+    try:
+        with acting_as(owner):
+            fd = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            wanted, mounted = os.fstat(fd), os.stat(f"/proc/{pid}/root/output")
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise StartFailed(f"{path}: {error.strerror}") from error
+    if not os.path.samestat(wanted, mounted):
+        raise StartFailed(f"{path}: was moved, or is behind a link that leads elsewhere")

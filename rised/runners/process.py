@@ -20,17 +20,20 @@ import copy
 import itertools
 import os
 from collections.abc import Mapping
-from stat import S_ISREG
+from itertools import chain
+from stat import S_ISDIR, S_ISREG
 from typing import NamedTuple
 
 import msgspec
 import trio
 
 from rised.crashpoints import crash_point
-from rised.layout import overwrite
+from rised.layout import PASSABLE, make_owners, open_log, overwrite, write_file
 from rised.log import log
+from rised.owners import Owner
 from rised.revisions.copies import copy_tree, remove_tree
 from rised.revisions.places import disk_may_be_full
+from rised.rights import acting_as
 from rised.runners.base import Exit, Job, StartFailed
 from rised.runners.children import Child, Children
 from rised.runners.processes import Look, boot_id, ended, pidfd, stat
@@ -80,10 +83,21 @@ class Identity(NamedTuple):
 
 
 class ProcessRunner:
-    """Runs jobs as processes of the daemon's own user."""
+    """Runs jobs as processes of their owners."""
 
-    def __init__(self, state_dir: str, instance: str, children: Children, open_files: int) -> None:
-        """`instance` names this daemon's state for ever; `open_files` is the soft limit that jobs get."""
+    def __init__(
+        self,
+        state_dir: str,
+        instance: str,
+        children: Children,
+        open_files: int,
+        *,
+        shared: bool = False,
+    ) -> None:
+        """`instance` names this daemon's state for ever; `open_files` is the soft limit that jobs get.
+
+        `shared`: jobs are not only the daemon's own user's.
+        """
         self._work = os.path.join(state_dir, "work")
         self._run = os.path.join(state_dir, "run")
         self._instance = instance
@@ -92,10 +106,13 @@ class ProcessRunner:
         self._boot = boot_id()
         self._small = "", False
         self._exit_files: dict[str, str] = {}
-        self._free_exit_files: list[str] = []
+        # By user: whoever ran a job may have kept its exit file open.
+        self._free_exit_files: dict[int, list[str]] = {}
         self._cgroup = delegated_cgroup(f"rised-{instance}")
         for directory in (self._work, self._run):
             os.makedirs(directory, mode=0o700, exist_ok=True)
+            if shared:
+                os.chmod(directory, PASSABLE)
 
     @property
     def isolation(self) -> str:
@@ -119,24 +136,35 @@ class ProcessRunner:
                 exit_file = self._take_exit_file(job)
                 crash_point("before-copy")
                 if self.starts_at_once(job):
-                    copy_tree(job.files, self._directory(job))
+                    copy_tree(job.files, self._directory(job), job.owner)
                 else:
-                    await trio.to_thread.run_sync(copy_tree, job.files, self._directory(job))
-                return self._spawn(job, self._make_cgroup(job), exit_file)
+                    await trio.to_thread.run_sync(
+                        copy_tree, job.files, self._directory(job), job.owner
+                    )
+                handle = self._spawn(job, self._make_cgroup(job), exit_file)
+                try:
+                    await handle.join()
+                except BaseException:
+                    handle.close()
+                    raise
+                return handle
         except OSError as error:
             raise StartFailed(
                 f"{os.fsdecode(error.filename or SHELL)}: {error.strerror}"
             ) from error
 
     def _take_exit_file(self, job: Job) -> str:
-        if self._free_exit_files:
-            path = self._free_exit_files.pop()
+        if free := self._free_exit_files.get(job.owner.uid):
+            path = free.pop()
         else:
-            taken = {os.path.basename(path) for path in self._exit_files.values()}
+            known = [*self._exit_files.values(), *chain(*self._free_exit_files.values())]
+            taken = {os.path.basename(path) for path in known}
             number = next(n for n in itertools.count() if str(n) not in taken)
             path = os.path.join(self._run, str(number))
         self._exit_files[job.key] = path
         overwrite(path, b"new\n%s\n" % job.key.encode())
+        if job.owner.is_other:
+            make_owners(path, job.owner)
         return path
 
     def _make_cgroup(self, job: Job) -> str | None:
@@ -152,14 +180,16 @@ class ProcessRunner:
     def _spawn(self, job: Job, cgroup: str | None, exit_file: str) -> "ProcessHandle":
         crash_point("before-spawn")
         mark = f"{self._instance}/{job.key}"
-        argv = [SHELL, "-c", SCRIPT, "riseml", exit_file, cgroup or ""]
-        argv += [self._directory(job), self._open_files, *job.commands]
+        # One with its owner's rights may not join a group of the daemon's, and has its owner's limits.
+        own = not job.owner.is_other
+        argv = [SHELL, "-c", SCRIPT, "riseml", exit_file, (own and cgroup) or ""]
+        argv += [self._directory(job), self._open_files if own else "", *job.commands]
         leave_read, leave = os.pipe2(os.O_CLOEXEC)
         try:
-            log = os.open(job.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            log = open_log(job.log, job.owner)
             try:
                 child = self._children.spawn(
-                    argv, {**job.env, MARK: mark}, stdin=leave_read, output=log
+                    argv, {**job.env, MARK: mark}, stdin=leave_read, output=log, owner=job.owner
                 )
             finally:
                 os.close(log)
@@ -173,7 +203,7 @@ class ProcessRunner:
         assert found is not None  # not reaped before the next checkpoint
         identity = Identity(child.pid, found.start, self._boot, cgroup, exit_file)
         tree = self._tree(identity, job)
-        return ProcessHandle(identity, job.key, tree, self._children, child, leave)
+        return ProcessHandle(identity, job.key, tree, self._children, child, leave, job.owner)
 
     async def adopt(self, job: Job, identity: str) -> "ProcessHandle":
         """Find the job by its shell's pid and start; where it is gone, its exit file remains."""
@@ -181,17 +211,19 @@ class ProcessRunner:
         if found.boot != self._boot:
             found = found._replace(start=OTHER_BOOT, cgroup=None)
         tree = self._tree(found, job)
-        return ProcessHandle(found, job.key, tree, self._children, None, None)
+        return ProcessHandle(found, job.key, tree, self._children, None, None, job.owner)
 
     async def clean(self, job: Job) -> None:
         """Remove the private copy, and the control group of a job that never started; its exit file is free."""
         directory = self._directory(job)
-        if _is_small(directory):
+        if job.owner.is_other:
+            await trio.to_thread.run_sync(_remove, directory)
+        elif _is_small(directory):
             _remove(directory)
         else:
             await trio.to_thread.run_sync(_remove, directory)
         if path := self._exit_files.pop(job.key, None):
-            self._free_exit_files.append(path)
+            self._free_exit_files.setdefault(job.owner.uid, []).append(path)
         if self._cgroup:
             CgroupTree(os.path.join(self._cgroup, job.key)).remove()
 
@@ -230,9 +262,21 @@ class ProcessRunner:
 
 
 def _remove(directory: str) -> None:
-    """Remove a working directory. What cannot be removed, such as a mount that a job left, stays until a restart."""
+    """Remove a working directory. What cannot be removed, such as a mount that a job left, stays until a restart.
+
+    Another user's is emptied with that user's rights: its owner may still be moving things about in it.
+    """
     try:
-        remove_tree(directory)
+        found = os.lstat(directory)
+        owner = Owner(found.st_uid, found.st_gid)
+        if owner.is_other and S_ISDIR(found.st_mode):
+            with acting_as(owner), contextlib.suppress(PermissionError):
+                remove_tree(directory)  # all but itself: it lies where only the daemon may write
+            os.rmdir(directory)
+        else:
+            remove_tree(directory)
+    except FileNotFoundError:
+        pass
     except OSError as error:
         log.warning("cannot remove a working directory", path=directory, error=str(error))
 
@@ -253,7 +297,7 @@ def _is_small(directory: str) -> bool:
 def read_exit(path: str, key: bytes, status: int | None, *, other_boot: bool) -> Exit:
     """What the exit file of the job `key` tells, and where that is nothing, the `status` that somebody else saw."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
             text, _, rest = os.read(fd, 512).partition(b"\n")
         finally:
@@ -284,14 +328,16 @@ class ProcessHandle:
         children: Children,
         child: Child | None,
         leave: int | None,
+        owner: Owner,
     ) -> None:
-        """`key` is the job's; `child` is None for one that an earlier daemon started, `leave` then too."""
+        """`key` and `owner` are the job's; `child` is None for one that an earlier daemon started, `leave` then too."""
         self._identity = identity
         self._key = key.encode()
         self._tree = tree
         self._children = children
         self._child = child
         self._leave = leave
+        self._owner = owner
 
     @property
     def identity(self) -> str:
@@ -335,6 +381,14 @@ class ProcessHandle:
     def _read_exit(self, status: int | None) -> Exit:
         other_boot = self._identity.start == OTHER_BOOT
         return read_exit(self._identity.exit_file, self._key, status, other_boot=other_boot)
+
+    async def join(self) -> None:
+        """Put the shell, which may not do it itself, into its group while it waits. Raises `OSError`."""
+        if self._identity.cgroup is None or not self._owner.is_other:
+            return
+        procs = os.path.join(self._identity.cgroup, "cgroup.procs")
+        with contextlib.suppress(ProcessLookupError):  # it ended; `wait` tells
+            await trio.to_thread.run_sync(write_file, procs, b"%d" % self._identity.pid)
 
     async def kill(self, grace: float) -> None:
         """SIGTERM, `grace` seconds, SIGKILL."""

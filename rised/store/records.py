@@ -33,6 +33,14 @@ class ExperimentRow(NamedTuple):
     """ID of the image that its jobs run in, once there is one."""
     builds: int = 0
     """Whether an image had to be pulled or built for it: 1, else 0."""
+    owner: str | None = None
+    """JSON of an `Owner`: the rights its jobs run with. None in a person's own daemon."""
+    priority: int = 0
+    """Among those of its user, the highest goes first."""
+    paused: int = 0
+    """1 while nothing more of it is to start, else 0."""
+    concurrency: int | None = None
+    """How many may run at once; None: as its riseml.yml says."""
 
 
 class MemberRow(NamedTuple):

@@ -9,6 +9,7 @@ the experiment or set itself; an experiment's events lie between its `first_seq`
 others that ran at the time, which spares an index that every event would have to be written to.
 
 `jobs` holds an experiment's jobs beside those of its members: `build` and `tensorboard`, of each the newest attempt.
+`usage` holds the GPU time of each user as it had decayed at `at_ms`.
 """
 
 import sqlite3
@@ -62,6 +63,15 @@ MIGRATIONS = (
         PRIMARY KEY (experiment, job)
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX jobs_unended ON jobs (experiment) WHERE ended_ms IS NULL;
+    """,
+    """
+    ALTER TABLE experiments ADD COLUMN owner TEXT;
+    ALTER TABLE experiments ADD COLUMN priority INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE experiments ADD COLUMN paused INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE experiments ADD COLUMN concurrency INTEGER;
+    CREATE TABLE usage (
+        uid INTEGER PRIMARY KEY, gpu_seconds REAL NOT NULL, at_ms INTEGER NOT NULL
+    ) STRICT;
     """,
 )
 

@@ -119,6 +119,8 @@ class Store:
         created_ms: int,
         image: str | None = None,
         build: bool = False,
+        owner: str | None = None,
+        priority: int = 0,
     ) -> int:
         """Add one in state PENDING, its first member waiting with it; return its number.
 
@@ -127,8 +129,8 @@ class Store:
         """
         number = self._db.execute(
             "INSERT INTO experiments (user, uid, project, revision, config, config_file, env, members,"
-            " state, created_ms, first_seq, image, builds)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            " state, created_ms, first_seq, image, builds, owner, priority)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 user,
                 uid,
@@ -143,6 +145,8 @@ class Store:
                 self._last_seq(),
                 image,
                 int(build),
+                owner,
+                priority,
             ),
         ).lastrowid
         assert number is not None

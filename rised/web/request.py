@@ -21,6 +21,8 @@ class Peer(NamedTuple):
     uid: int
     gid: int
     user: str
+    groups: tuple[int, ...] = ()
+    """Supplementary groups."""
 
 
 class Answer(NamedTuple):

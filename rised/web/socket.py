@@ -23,6 +23,9 @@ from riseml_proto.errors import DaemonError
 
 _BACKLOG = 4096
 _CREDENTIALS = struct.Struct("3i")
+_SO_PEERGROUPS = 59
+_GROUP = struct.Struct("I")
+_MOST_GROUPS = 256
 _LONGEST_PATH = 107
 _NEW = ".new"
 
@@ -100,14 +103,15 @@ def _is_held(fd: int) -> bool:
     return False
 
 
-def check_place(path: str) -> None:
+def check_place(path: str, mode: int = 0o700) -> None:
     """Make the socket's directory, or refuse one in which others could put a socket of theirs. Raises `DaemonError`."""
     if len(os.fsencode(path)) + len(_NEW) > _LONGEST_PATH:
         raise DaemonError(f"{path} is too long for a Unix socket; name a shorter --socket")
     directory = os.path.dirname(path)
     os.makedirs(os.path.dirname(directory), exist_ok=True)
     with contextlib.suppress(FileExistsError):
-        os.mkdir(directory, 0o700)
+        os.mkdir(directory, mode)
+        os.chmod(directory, mode)  # whatever the umask
     found = os.lstat(directory)
     others = found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or others:
@@ -120,14 +124,18 @@ def check_place(path: str) -> None:
 
 
 @contextlib.contextmanager
-def listening(path: str) -> Iterator[trio.SocketListener]:
+def listening(
+    path: str, mode: int = 0o600, group: int | None = None
+) -> Iterator[trio.SocketListener]:
     """Listen on `path`, whose lock the caller holds; remove it at the end."""
     new = path + _NEW
     with contextlib.suppress(FileNotFoundError):
         os.unlink(new)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as plain:
         plain.bind(new)
-        os.chmod(new, 0o600)
+        if group is not None:
+            os.chown(new, -1, group)
+        os.chmod(new, mode)
         plain.listen(_BACKLOG)
         os.rename(new, path)
         try:
@@ -151,7 +159,18 @@ def peer_of(connection: trio.socket.SocketType) -> Peer:
     """Who connected, from the kernel: nothing in a message can change that."""
     raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
     pid, uid, gid = _CREDENTIALS.unpack(raw)
-    return Peer(pid, uid, gid, user_name(uid))
+    return Peer(pid, uid, gid, user_name(uid), _groups_of(connection, uid, gid))
+
+
+def _groups_of(connection: trio.socket.SocketType, uid: int, gid: int) -> tuple[int, ...]:
+    try:
+        raw = connection.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, _MOST_GROUPS * _GROUP.size)
+    except OSError:  # more than Python lets us ask for
+        try:
+            return tuple(os.getgrouplist(pwd.getpwuid(uid).pw_name, gid))
+        except KeyError:
+            return ()
+    return tuple(group for (group,) in _GROUP.iter_unpack(raw))
 
 
 def user_name(uid: int) -> str:

@@ -14,6 +14,7 @@ import pytest
 import trio
 from engine import BUSYBOX, docker, image_id, need_engine, own_engine
 
+from rised.owners import own
 from rised.runners.base import Container, Exit, Job
 from rised.runners.container import ContainerHandle, Identity
 from rised.runners.containers import ContainerRunner
@@ -47,6 +48,7 @@ class Place(NamedTuple):
             env={"CUDA_VISIBLE_DEVICES": "", **env},
             files=str(self.root / "files"),
             log=str(self.root / f"log.{attempt}"),
+            owner=own(),
             container=Container(image, output, str(self.root / "data"), build=build),
         )
 
@@ -60,7 +62,7 @@ def place(tmp_path: Path) -> Iterator[Place]:
 
 
 def _place(root: Path, host: str | None = None) -> Place:
-    for name in ("files", "data"):
+    for name in ("files", "data", "output"):
         (root / name).mkdir(exist_ok=True)
     (root / "files" / "hello").write_text("hello\n")
     return Place(root, uuid.uuid5(uuid.NAMESPACE_URL, str(root)).hex, host)

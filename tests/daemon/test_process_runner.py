@@ -11,6 +11,7 @@ import msgspec
 import pytest
 import trio
 
+from rised.owners import own
 from rised.runners import process as process_runner
 from rised.runners.base import Exit, Job, StartFailed
 from rised.runners.children import Children
@@ -43,6 +44,7 @@ def job(place: Path, *commands: str, attempt: int = 1, **env: str) -> Job:
         env={"PATH": os.environ["PATH"], "CUDA_VISIBLE_DEVICES": "", **env},
         files=str(place / "files"),
         log=str(place / f"log.{attempt}"),
+        owner=own(),
     )
 
 

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import riseml.results
+from rised.owners import own
 from rised.results import FILE, last, read
 
 NAMES = st.text(st.characters(codec="utf-8"), min_size=1, max_size=20).filter(
@@ -53,20 +54,20 @@ def test_time_and_step_are_no_results_and_what_is_no_plain_value_is_passed_over(
 
 
 def test_without_a_file_there_are_none(tmp_path: Path) -> None:
-    assert read(str(tmp_path)) == {}
-    assert read(str(tmp_path / "nowhere")) == {}
+    assert read(str(tmp_path), own()) == {}
+    assert read(str(tmp_path / "nowhere"), own()) == {}
 
 
 def test_only_a_plain_file_is_read(tmp_path: Path) -> None:
     (tmp_path / "other").write_text('{"a": 1}\n')
     (tmp_path / FILE).symlink_to(tmp_path / "other")
-    assert read(str(tmp_path)) == {}
+    assert read(str(tmp_path), own()) == {}
     (tmp_path / FILE).unlink()
     os.mkfifo(tmp_path / FILE)
-    assert read(str(tmp_path)) == {}
+    assert read(str(tmp_path), own()) == {}
     (tmp_path / FILE).unlink()
     (tmp_path / FILE).symlink_to("/dev/zero")
-    assert read(str(tmp_path)) == {}
+    assert read(str(tmp_path), own()) == {}
 
 
 def test_of_a_huge_file_the_beginning_and_the_end_are_read(tmp_path: Path) -> None:
@@ -75,7 +76,7 @@ def test_of_a_huge_file_the_beginning_and_the_end_are_read(tmp_path: Path) -> No
         file.truncate(1 << 33)
         file.seek(0, os.SEEK_END)
         file.write(b'\n{"late": 2, "both": 2}\n')
-    found = read(str(tmp_path))
+    found = read(str(tmp_path), own())
     assert found == {"early": 1, "both": 2, "late": 2}
     assert list(found) == ["early", "both", "late"]
 
@@ -85,7 +86,7 @@ def test_a_result_that_was_reported_once_is_found_among_a_hundred_thousand_lines
 ) -> None:
     steps = [b'{"step": %d, "loss": %d}\n' % (n, n) for n in range(1, 100_001)]
     (tmp_path / FILE).write_bytes(b'{"parameters": 7}\n' + b"".join(steps) + b'{"accuracy": 1}\n')
-    assert read(str(tmp_path)) == {"parameters": 7, "loss": 100_000, "accuracy": 1}
+    assert read(str(tmp_path), own()) == {"parameters": 7, "loss": 100_000, "accuracy": 1}
 
 
 HOSTILE = {
@@ -104,7 +105,7 @@ HOSTILE = {
 def test_no_file_holds_the_daemon_up(data: bytes, tmp_path: Path) -> None:
     (tmp_path / FILE).write_bytes(data)
     begun = time.thread_time()
-    found = read(str(tmp_path))
+    found = read(str(tmp_path), own())
     assert time.thread_time() - begun < 0.5  # seconds; it takes a tenth of that
     assert len(found) <= 100
 

@@ -11,6 +11,7 @@ import trio
 
 from rised.api.context import Context
 from rised.api.routes import ROUTES, handler
+from rised.settings import Settings
 from rised.web.request import Peer, Request
 from riseml_proto.errors import Forbidden, NotFound, RisemlError
 
@@ -18,7 +19,7 @@ OWNER = Peer(1, os.getuid(), os.getgid(), "owner")
 OTHER = Peer(1, os.getuid() + 1, 1000, "eve")
 ROOT = Peer(1, 0, 0, "root")
 # Who may ask, and what for, is decided before anything of the daemon is touched.
-NOTHING: Any = Context(*[None] * 13)  # type: ignore[arg-type]
+NOTHING: Any = Context(Settings(), *[None] * 12)  # type: ignore[arg-type]
 
 
 def ask(method: str, path: str, peer: Peer = OWNER) -> RisemlError:

@@ -82,7 +82,7 @@ def test_an_empty_file_is_no_error(tmp_path: Path) -> None:
     [
         ("gpu: 4", "gpu: there is no such key; there is gpus"),
         ("min_free: 1", "min_free: there is no such key; there is min-free"),
-        ("3: 4", "3: there is no such key; there is cpus, data-dir, "),
+        ("3: 4", "3: there is no such key; there is admin-group, cpus, data-dir, "),
         ("max-files: many", "max-files: must be a whole number, 0 or more, not 'many'"),
         ("max-files: 1.5", "max-files: must be a whole number, 0 or more, not 1.5"),
         ("max-files: yes", "max-files: must be a whole number, 0 or more, not True"),

@@ -20,6 +20,7 @@ import trio.testing
 from box import need
 from hostile import Stage
 
+from rised.owners import own
 from rised.runners import process as process_runner
 from rised.runners.base import Exit, Job
 from rised.runners.children import Children
@@ -90,7 +91,13 @@ def with_runner(isolation: str, test: Callable[[ProcessRunner, Job], object]) ->
             os.mkdir(f"{root}/files")
             token = "exec 2> /dev/null; "
             job = Job(
-                "1.train", 1, [token + COMMANDS], dict(os.environ), f"{root}/files", f"{root}/log"
+                "1.train",
+                1,
+                [token + COMMANDS],
+                dict(os.environ),
+                f"{root}/files",
+                f"{root}/log",
+                own(),
             )
             try:
                 await test(runner, job)  # type: ignore[misc]
