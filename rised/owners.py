@@ -7,30 +7,33 @@ could do there, the job can do, and no more.
 import functools
 import os
 import pwd
+import re
 import resource
+from collections.abc import Iterable
 
 import msgspec
 
 from rised.store.records import ExperimentRow
 from rised.web.request import Peer
 
-_LIMITS = (
-    resource.RLIMIT_CORE,
-    resource.RLIMIT_CPU,
-    resource.RLIMIT_FSIZE,
-    resource.RLIMIT_DATA,
-    resource.RLIMIT_STACK,
-    resource.RLIMIT_RSS,
-    resource.RLIMIT_NPROC,
-    resource.RLIMIT_NOFILE,
-    resource.RLIMIT_MEMLOCK,
-    resource.RLIMIT_AS,
-    resource.RLIMIT_SIGPENDING,
-    resource.RLIMIT_MSGQUEUE,
-    resource.RLIMIT_NICE,
-    resource.RLIMIT_RTPRIO,
-)
+# As /proc calls them: as prlimit(1) does, and setrlimit(2).
+_LIMITS = {
+    "Max core file size": ("core", resource.RLIMIT_CORE),
+    "Max cpu time": ("cpu", resource.RLIMIT_CPU),
+    "Max file size": ("fsize", resource.RLIMIT_FSIZE),
+    "Max data size": ("data", resource.RLIMIT_DATA),
+    "Max stack size": ("stack", resource.RLIMIT_STACK),
+    "Max resident set": ("rss", resource.RLIMIT_RSS),
+    "Max processes": ("nproc", resource.RLIMIT_NPROC),
+    "Max open files": ("nofile", resource.RLIMIT_NOFILE),
+    "Max locked memory": ("memlock", resource.RLIMIT_MEMLOCK),
+    "Max address space": ("as", resource.RLIMIT_AS),
+    "Max pending signals": ("sigpending", resource.RLIMIT_SIGPENDING),
+    "Max msgqueue size": ("msgqueue", resource.RLIMIT_MSGQUEUE),
+}
+_LIMIT = re.compile(r"(.+?)  +(unlimited|\d+) +(unlimited|\d+)(?: |$)")
 _PRIVATE = 0o077
+_PRLIMIT = "/usr/bin/prlimit"
 
 
 class Owner(msgspec.Struct, frozen=True):
@@ -41,8 +44,8 @@ class Owner(msgspec.Struct, frozen=True):
     groups: tuple[int, ...] = ()
     """Supplementary groups."""
     umask: int = _PRIVATE
-    limits: tuple[tuple[int, int, int], ...] = ()
-    """Number of a resource limit, soft and hard value; -1 is no limit."""
+    limits: tuple[tuple[str, int, int], ...] = ()
+    """Name of a resource limit as prlimit(1) has it, soft and hard value; -1 is no limit."""
 
     @property
     def is_other(self) -> bool:
@@ -58,15 +61,48 @@ def of_peer(peer: Peer) -> Owner:
     """
     owner = Owner(peer.uid, peer.gid, peer.groups)
     try:
-        limits = tuple((what, *resource.prlimit(peer.pid, what)) for what in _LIMITS)
-        with open(f"/proc/{peer.pid}/status", encoding="utf-8", errors="replace") as file:
-            status = dict(line.split(":", 1) for line in file if ":" in line)
+        limits = _proc(peer.pid, "limits")
+        status = dict(line.split(":", 1) for line in _proc(peer.pid, "status") if ":" in line)
         if {int(uid) for uid in status["Uid"].split()} != {peer.uid}:
             return owner
         umask = int(status["Umask"], 8)
     except (OSError, KeyError):
         return owner
-    return msgspec.structs.replace(owner, umask=umask, limits=limits)
+    return msgspec.structs.replace(owner, umask=umask, limits=read_limits(limits))
+
+
+def _proc(pid: int, name: str) -> list[str]:
+    with open(f"/proc/{pid}/{name}", encoding="utf-8", errors="replace") as file:
+        return file.read().splitlines()
+
+
+def read_limits(lines: Iterable[str]) -> tuple[tuple[str, int, int], ...]:
+    """The limits that /proc/PID/limits tells. Pure."""
+    found = (_LIMIT.match(line) for line in lines)
+    return tuple(
+        (_LIMITS[match[1]][0], _amount(match[2]), _amount(match[3]))
+        for match in found
+        if match and match[1] in _LIMITS
+    )
+
+
+def _amount(text: str) -> int:
+    return resource.RLIM_INFINITY if text == "unlimited" else int(text)
+
+
+def within_limits(owner: Owner, argv: list[str]) -> list[str]:
+    """`argv` with what gives it its owner's limits before it: no higher than the daemon's own."""
+    own = {name: resource.getrlimit(number)[1] for name, number in _LIMITS.values()}
+    options = [
+        f"--{name}={_least(soft, own[name])}:{_least(hard, own[name])}"
+        for name, soft, hard in owner.limits
+    ]
+    return [_PRLIMIT, *options, *argv] if options else argv
+
+
+def _least(*amounts: int) -> str:
+    finite = [amount for amount in amounts if amount != resource.RLIM_INFINITY]
+    return str(min(finite)) if finite else "unlimited"
 
 
 def encode(owner: Owner) -> str:

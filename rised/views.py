@@ -52,7 +52,12 @@ class Views:
             revision=row.revision,
             created_at=to_datetime(row.created_ms),
             counts=self.counts(row),
+            gpus=self._gpus(row),
         )
+
+    def _gpus(self, row: ExperimentRow) -> int:
+        live = self._unfinished.get(row.id)
+        return sum(len(run.gpus) for run in live.running.values()) if live else 0
 
     def counts(self, row: ExperimentRow) -> dict[str, int]:
         """State → how many members are in it, without empty ones, in the order of `State`."""
@@ -87,17 +92,10 @@ class Views:
             return found is not None
         return found.state.ended or found.state is State.PENDING
 
-    def summaries(self, *, ended: bool) -> Iterator[list[Summary]]:
+    def rows(self, *, ended: bool = True) -> Iterator[list[ExperimentRow]]:
         """All unfinished experiments, and the `ended` ones if they are wanted, in order, some at a time."""
         after = 0
         while rows := self._store.experiments(after, _PAGE, ended=ended):
-            yield [self.summary(row) for row in rows]
-            after = rows[-1].id
-
-    def rows(self) -> Iterator[list[ExperimentRow]]:
-        """All experiments, in order, some at a time."""
-        after = 0
-        while rows := self._store.experiments(after, _PAGE, ended=True):
             yield rows
             after = rows[-1].id
 

@@ -102,7 +102,7 @@ class Member(Message, frozen=True):
     """The last value of each result that it reported."""
 
 
-class Summary(Message, frozen=True):
+class Summary(Message, frozen=True, kw_only=True):
     """One experiment or set, without its members."""
 
     id: str
@@ -112,12 +112,15 @@ class Summary(Message, frozen=True):
     project: str
     user: str
     revision: str
+    """Empty where it is another user's and the caller no administrator."""
     created_at: datetime
     counts: dict[str, int]
     """State → number of sub-experiments in it; states that none is in are left out."""
+    gpus: int = 0
+    """How many GPUs it has now."""
 
 
-class Detail(Summary, frozen=True):
+class Detail(Summary, frozen=True, kw_only=True):
     """The same with its members, all of them or `?limit=` around the first unfinished."""
 
     count: int

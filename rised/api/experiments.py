@@ -1,7 +1,9 @@
 """Starting, listing, looking at and killing experiments."""
 
 import os
+from collections.abc import Iterator
 
+import msgspec
 import trio
 
 from rised import boards, owners
@@ -17,11 +19,12 @@ from rised.resources import Request as Resources
 from rised.resources import shortage
 from rised.runners.engine import NoEngine
 from rised.scheduler import check_member
-from rised.web.request import Answer, Request, Streamed
+from rised.store.records import ExperimentRow
+from rised.web.request import Answer, Peer, Request, Streamed
 from riseml_proto import config as riseml_yml
 from riseml_proto.config import Config
 from riseml_proto.errors import InvalidInput, NotFound, RisemlError, StorageFull, Unsatisfiable
-from riseml_proto.messages import Kill, Killed, Submission, Submitted
+from riseml_proto.messages import Kill, Killed, Submission, Submitted, Summary
 
 _ENV = frozenset({"PATH", "VIRTUAL_ENV", "CONDA_PREFIX"})
 
@@ -136,9 +139,22 @@ def _no_board(config: Config) -> list[str]:
 
 
 async def index(context: Context, request: Request) -> Streamed:
-    """List the unfinished ones as `Summary`; with `?all=true` the ended ones, too."""
-    everything = request.flag("all")
-    return in_pages([], context.views.summaries(ended=everything))
+    """List the unfinished ones as `Summary`; with `?all=true` the ended ones, too.
+    `?mine=true` leaves out those of others, of which everybody may see that much.
+    """
+    everything, peer = request.flag("all"), request.peer
+    mine = request.flag("mine") and context.settings.system
+
+    def pages() -> Iterator[list[Summary]]:
+        for rows in context.views.rows(ended=everything):
+            yield [_seen_by(context, peer, row) for row in rows if not mine or row.uid == peer.uid]
+
+    return in_pages([], pages())
+
+
+def _seen_by(context: Context, peer: Peer, row: ExperimentRow) -> Summary:
+    found = context.views.summary(row)
+    return found if context.may(peer, row) else msgspec.structs.replace(found, revision="")
 
 
 async def show(context: Context, request: Request, target: str) -> Streamed:

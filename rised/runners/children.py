@@ -7,10 +7,8 @@ to whoever waits, strays are dropped. Nothing else in the daemon may start proce
 A child's pid cannot be taken by another process before it is reaped, so a signal to a child is always safe.
 """
 
-import contextlib
 import ctypes
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -18,7 +16,7 @@ from collections.abc import Mapping
 
 import trio
 
-from rised.owners import Owner
+from rised.owners import Owner, within_limits
 
 _PR_SET_CHILD_SUBREAPER = 36
 
@@ -128,7 +126,7 @@ def _start_as(
     jobs share its memory until they run their program.
     """
     process = subprocess.Popen(
-        argv,
+        within_limits(owner, argv),
         env=env,
         cwd="/",
         stdin=stdin,
@@ -142,9 +140,6 @@ def _start_as(
         close_fds=False,  # each is made to be closed; looking through thousands costs
     )
     process.returncode = 0  # `Children` reaps it: without this, subprocess would complain
-    for what, soft, hard in owner.limits:
-        with contextlib.suppress(ProcessLookupError):
-            resource.prlimit(process.pid, what, (soft, hard))
     return process.pid
 
 

@@ -30,6 +30,8 @@ class View(NamedTuple):
 
     now: datetime
     long: bool = False
+    users: bool = False
+    """Whether the list says whose things are."""
     colour: bool = False
     width: int | None = None
     sort: str | None = None
@@ -51,6 +53,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "-a", "--all", action="store_true", help="ended ones too; with an ID every sub-experiment"
     )
     parser.add_argument(
+        "--all-users", action="store_true", help="everybody's, on a machine that several share"
+    )
+    parser.add_argument(
         "-l", "--long", action="store_true", help="more about each, and what it waits for"
     )
     parser.add_argument(
@@ -68,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
     _check_order(wanted, args)
     with connect(args.host) as client:
         if wanted.experiment is None:
-            found = fetch_list(client, wanted.user, ended=args.all)
+            found = fetch_list(client, wanted.user, ended=args.all, everybody=args.all_users)
         else:
             every = args.all or args.json
             detail = fetch_detail(client, wanted, every=every, sort=args.sort, reverse=args.reverse)
@@ -77,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
         return 0
     out = sys.stdout
     colour = has_colour(out, os.environ)
-    view = View(datetime.now(UTC), args.long, colour, columns(out), args.sort)
+    view = View(datetime.now(UTC), args.long, args.all_users, colour, columns(out), args.sort)
     if wanted.experiment is not None:
         lines = show_detail(detail, wanted.member, view)
     elif found or not out.isatty():
@@ -91,6 +96,8 @@ def run(args: argparse.Namespace) -> int:
 def _check_order(wanted: CanonicalId, args: argparse.Namespace) -> None:
     if args.reverse and args.sort is None:
         raise InvalidInput("--reverse turns the order of --sort round; say --sort NAME, too")
+    if args.all_users and wanted != CanonicalId(None):
+        raise InvalidInput("--all-users lists everybody's experiments; leave the ID out")
     if args.sort is not None and (wanted.experiment is None or wanted.member is not None):
         raise InvalidInput("--sort orders the sub-experiments of one set; say its ID, such as 144")
 
@@ -102,9 +109,16 @@ def _nothing(user: str | None, *, ended: bool) -> str:
     return f"No running experiments{whose}; riseml status -a shows ended ones"
 
 
-def fetch_list(client: Client, user: str | None, *, ended: bool) -> list[Summary]:
-    """The running experiments, with `ended` the others too, of `user` if given; newest last."""
-    found = client.get("/v1/experiments" + ("?all=true" if ended else ""), list[Summary])
+def fetch_list(
+    client: Client, user: str | None, *, ended: bool, everybody: bool = False
+) -> list[Summary]:
+    """The running experiments, with `ended` the others too; newest last.
+
+    The caller's own, those of `user` if given, or those of `everybody`.
+    """
+    flags = {"all": ended, "mine": not everybody and user is None}
+    query = "&".join(f"{name}=true" for name, wanted in flags.items() if wanted)
+    found = client.get("/v1/experiments" + (f"?{query}" if query else ""), list[Summary])
     return sorted(
         (summary for summary in found if user in (None, summary.user)),
         key=lambda summary: ids.parse(summary.id).experiment or 0,
@@ -134,22 +148,35 @@ def fetch_detail(
 
 def plain(summary: Summary) -> dict[str, Any]:
     """What `--json` prints of it."""
-    names = "id", "type", "state", "project", "user", "revision", "created_at", "counts"
+    names = "id", "type", "state", "project", "user", "revision", "created_at", "counts", "gpus"
     fields = {name: getattr(summary, name) for name in names}
     return fields | {"experiments": summary.experiments} if isinstance(summary, Detail) else fields
 
 
 def show_list(found: Sequence[Summary], view: View) -> list[str]:
     """A line per experiment."""
-    titles = [ID, Column("PROJECT"), STATE, AGE, Column("TYPE")]
-    rows = [
-        [s.id, s.project, s.state, age(s.created_at, view.now), s.type]
-        + ([s.user, s.revision[:10], show_counts(s.counts)] if view.long else [])
-        for s in found
+    table = [(ID, [s.id for s in found])]
+    if view.users:
+        table.append((Column("USER"), [s.user for s in found]))
+    table += [
+        (Column("PROJECT"), [s.project for s in found]),
+        (STATE, [str(s.state) for s in found]),
     ]
+    if view.users:
+        table.append((Column("GPUS"), [str(s.gpus) for s in found]))
+    table += [
+        (AGE, [age(s.created_at, view.now) for s in found]),
+        (Column("TYPE"), [s.type for s in found]),
+    ]
+    if view.long and not view.users:
+        table.append((Column("USER"), [s.user for s in found]))
     if view.long:
-        titles += [Column("USER"), Column("REVISION"), Column("EXPERIMENTS")]
-    return view.table(titles, rows)
+        table += [
+            (Column("REVISION"), [s.revision[:10] or "-" for s in found]),
+            (Column("EXPERIMENTS"), [show_counts(s.counts) for s in found]),
+        ]
+    rows = [list(row) for row in zip(*(cells for _, cells in table), strict=True)]
+    return view.table([title for title, _ in table], rows)
 
 
 def show_detail(detail: Detail, member: int | None, view: View) -> list[str]:

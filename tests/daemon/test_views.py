@@ -162,5 +162,5 @@ def test_an_experiment_that_is_not_there_is_said_to_be_none() -> None:
 def test_ended_ones_are_listed_in_pages_in_order() -> None:
     with records(ONE) as world:
         world.move(0, State.KILLED)
-        assert list(world.views.summaries(ended=False)) == []
-        assert [[s.id for s in page] for page in world.views.summaries(ended=True)] == [["1"]]
+        assert list(world.views.rows(ended=False)) == []
+        assert [[row.id for row in page] for page in world.views.rows(ended=True)] == [[1]]
