@@ -218,8 +218,8 @@ def test_the_daemon_is_asked_for_what_was_typed(
     for argv in ([], ["-a"], ["144"], ["-a", "144"], ["paul.144.2.train"]):
         assert run(daemon, *argv) == 0
     assert [request.target for request in daemon.requests] == [
-        "/v1/experiments",
-        "/v1/experiments?all=true",
+        "/v1/experiments?mine=true",
+        "/v1/experiments?all=true&mine=true",
         "/v1/experiments/144?limit=1000",
         "/v1/experiments/144",
         "/v1/experiments/paul.144.2?limit=1000",
@@ -248,7 +248,7 @@ def test_json_has_exactly_the_promised_keys(
     whole = json.loads(capsys.readouterr().out)
     run(daemon, "--json")
     (brief,) = json.loads(capsys.readouterr().out)
-    keys = ["id", "type", "state", "project", "user", "revision", "created_at", "counts"]
+    keys = ["id", "type", "state", "project", "user", "revision", "created_at", "counts", "gpus"]
     assert list(brief) == keys
     assert list(whole) == [*keys, "experiments"]
     assert whole["created_at"] == "2017-08-30T09:59:06Z"

@@ -71,8 +71,10 @@ class Box:
             "data_dir": self.data,
             **self.flags,
         }
-        pairs = [(f"--{key.replace('_', '-')}", str(value)) for key, value in flags.items()]
-        return [sys.executable, "-m", "rised", *(word for pair in pairs for word in pair)]
+        words = [sys.executable, "-m", "rised"]
+        for key, value in flags.items():
+            words += [f"--{key.replace('_', '-')}", *([] if value is True else [str(value)])]
+        return words
 
     def start(self, *, crash_at: str | None = None, env: Mapping[str, str] | None = None) -> None:
         """Start the daemon and return when it serves requests, or has died at the crash point `crash_at`."""

@@ -1,5 +1,8 @@
 """Fixtures for tests against a real daemon."""
 
+import os
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -7,6 +10,7 @@ import pytest
 from box import Box
 from box import need as need
 from engine import need_engine, remove_all
+from people import User, people
 
 
 @pytest.fixture
@@ -23,6 +27,36 @@ def make_box(tmp_path: Path) -> Iterator[Callable[..., Box]]:
     yield make
     for box in boxes:
         box.close()
+
+
+@pytest.fixture
+def make_shared_box() -> Iterator[Callable[..., Box]]:
+    """Makes boxes whose daemons serve every user of the machine, in places that all can reach."""
+    need(os.getuid() == 0, "root, to serve other users")
+    boxes: list[Box] = []
+    # Above pytest's own directories there is one that only root may enter.
+    root = Path(tempfile.mkdtemp(prefix="riseml-shared-"))
+    root.chmod(0o755)
+
+    def make(**flags: object) -> Box:
+        place = root / str(len(boxes))
+        place.mkdir(mode=0o755)
+        boxes.append(Box(place, system=True, config="/dev/null", **flags))
+        boxes[-1].socket.parent.mkdir(mode=0o755)
+        return boxes[-1]
+
+    yield make
+    for box in boxes:
+        box.close()
+    shutil.rmtree(root)
+
+
+@pytest.fixture
+def shared(make_shared_box: Callable[..., Box]) -> Box:
+    """A running daemon with 4 declared GPUs that serves every user of the machine."""
+    made = make_shared_box(gpus=4)
+    made.start()
+    return made
 
 
 @pytest.fixture
@@ -57,3 +91,10 @@ def engine_box(make_engine_box: Callable[..., Box]) -> Box:
     made = make_engine_box(gpus=4)
     made.start()
     return made
+
+
+@pytest.fixture
+def users() -> Iterator[Callable[..., User]]:
+    """Makes users who are gone when the test is over."""
+    with people() as make:
+        yield make

@@ -344,7 +344,7 @@ def test_who_submits_cannot_be_forged(api: Api) -> None:
 
 def test_one_experiment_has_the_keys_that_programs_rely_on(api: Api) -> None:
     number = api.ended(SET)
-    keys = ["id", "type", "state", "project", "user", "revision", "created_at", "counts"]
+    keys = ["id", "type", "state", "project", "user", "revision", "created_at", "counts", "gpus"]
     found: Any = api.box.json("status", number)
     assert list(found) == [*keys, "experiments"]
     assert found["counts"] == {"FINISHED": 4}

@@ -1,32 +1,17 @@
 """Nobody reads, kills or writes what is another user's, and the kernel says who is who."""
 
-import contextlib
-import functools
 import os
-import pwd
-import shutil
-import signal
 import subprocess
 import sys
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
-import msgspec
 import pytest
-from box import PATIENCE, Box, need
+from box import Box
+from people import User
 
-import riseml
-import riseml_proto
 from riseml_proto.places import SYSTEM_SOCKET
 
-# What makes `import riseml` work without its being installed.
-MODULES = ":".join(
-    {
-        os.path.dirname(os.path.dirname(module.__file__ or ""))
-        for module in (riseml, riseml_proto, msgspec)
-    }
-)
 # Prints each of the given paths that can be read, listed or written to.
 TRY_ALL = """
 import os, sys
@@ -39,88 +24,6 @@ for path in sys.argv[1:]:
             pass
 """
 SLEEP = "project: a\ntrain: {run: 'echo secret; exec sleep 1000'}\n"
-
-
-class User:
-    """Another person with an account and a home of their own."""
-
-    def __init__(self, name: str, home: Path) -> None:
-        subprocess.run(["useradd", "--no-create-home", "--home-dir", home, name], check=True)
-        found = pwd.getpwnam(name)
-        self.name, self.uid, self.gid = name, found.pw_uid, found.pw_gid
-        self.home = home
-        home.mkdir(mode=0o700)
-        os.chown(home, self.uid, self.gid)
-        self.place = Path(f"/tmp/rised-{self.uid}")
-
-    @functools.cached_property
-    def python(self) -> str:
-        """A Python with riseml in it that this user may run: ours may lie where only root can go."""
-        for path in (sys.executable, f"/usr/bin/python3.{sys.version_info[1]}"):
-            with contextlib.suppress(OSError):
-                if self.run(path, "-c", "import riseml, rised, msgspec, trio").returncode == 0:
-                    return path
-        need(False, "Python and riseml where another user can run them")
-        raise AssertionError
-
-    def run(self, *argv: str, host: str = "") -> subprocess.CompletedProcess[str]:
-        """Run `argv` as this user, in a fresh login's environment."""
-        env = {"PATH": os.environ["PATH"], "HOME": str(self.home), "PYTHONPATH": MODULES}
-        if host:
-            env["RISEML_HOST"] = host
-        return subprocess.run(
-            argv,
-            cwd=self.home,
-            env=env,
-            user=self.uid,
-            group=self.gid,
-            extra_groups=[],
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE,
-            check=False,
-        )
-
-    def riseml(self, *argv: str, host: str = "") -> subprocess.CompletedProcess[str]:
-        done = self.run(self.python, "-m", "riseml", *argv, host=host)
-        assert "Traceback" not in done.stderr
-        return done
-
-    def close(self) -> None:
-        for name in filter(str.isdigit, os.listdir("/proc")):
-            try:
-                theirs = os.stat(f"/proc/{name}").st_uid == self.uid
-                fd = os.pidfd_open(int(name)) if theirs else -1
-            except OSError:
-                continue
-            if fd >= 0:
-                signal.pidfd_send_signal(fd, signal.SIGKILL)
-                os.close(fd)
-        subprocess.run(["userdel", "--force", self.name], check=False, capture_output=True)
-        if self.place.is_symlink():
-            self.place.unlink()
-        elif self.place.exists():
-            shutil.rmtree(self.place)
-
-
-@pytest.fixture
-def users() -> Iterator[Callable[[], User]]:
-    """Makes users who are gone when the test is over."""
-    need(os.getuid() == 0 and shutil.which("useradd") is not None, "root, to make users")
-    made: list[User] = []
-    # Above pytest's own directories there is one that only root may enter.
-    root = Path(tempfile.mkdtemp(prefix="riseml-users-"))
-    root.chmod(0o755)
-
-    def make() -> User:
-        name = f"riseml-{os.getpid() % 10**6}-{len(made)}"
-        made.append(User(name, root / str(len(made))))
-        return made[-1]
-
-    yield make
-    for user in made:
-        user.close()
-    shutil.rmtree(root)
 
 
 def test_another_user_cannot_reach_the_daemon_or_read_what_it_keeps(
