@@ -49,7 +49,7 @@ class Connection:
     async def serve(self) -> None:
         """Serve until the connection ends. Raises nothing."""
         try:
-            with self._room.place() as admitted:
+            with self._room.place(self._peer.uid) as admitted:
                 serve_one = self._serve_one if admitted else self._turn_away
                 while await serve_one():
                     self._http.start_next_cycle()
@@ -98,7 +98,7 @@ class Connection:
         event = self._http.next_event()
         if event is h11.NEED_DATA:
             data = b""
-            with self._room.idling():
+            with self._room.idling(self._peer.uid):
                 data = await self._receive()
             self._http.receive_data(data)
             event = await self._next_event()

@@ -1,13 +1,23 @@
 """How many connections there may be at once, so that descriptors remain for jobs, logs and the next client.
 
-One that comes when there is no more room takes the place of the one that has idled longest; where none idles it is
-turned away. Clients that keep connections must cope with one that was closed between two requests anyway.
+One that comes when there is no more room takes the place of one that idles, of the user who has most of them if there
+is one. Where none idles, a user who has fewer takes the place of the newest of the one who has most, who is turned away
+in turn: so nobody can keep others out. Clients that keep connections, or follow logs, must cope with being cut off
+anyway.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import trio
+
+
+class _Holder:
+    """One user's connections: all, and those that wait for a request in the order in which they began to."""
+
+    def __init__(self) -> None:
+        self.all: dict[trio.CancelScope, None] = {}
+        self.idle: dict[trio.CancelScope, None] = {}
 
 
 class Room:
@@ -17,31 +27,47 @@ class Room:
         """There are `limit` places."""
         self.limit = limit
         self._taken = 0
-        self._idle: dict[trio.CancelScope, None] = {}  # in the order in which they began to wait
+        self._holders: dict[int, _Holder] = {}
 
     @contextmanager
-    def place(self) -> Iterator[bool]:
-        """A place, or False where there is none. One that idles is told to give up its place."""
-        self._taken += 1
-        try:
-            yield self._taken <= self.limit or self._dismiss()
-        finally:
-            self._taken -= 1
-
-    @contextmanager
-    def idling(self) -> Iterator[trio.CancelScope]:
-        """Wait for a request in here; the scope that this gives is cancelled if the place is needed."""
+    def place(self, uid: int) -> Iterator[bool]:
+        """A place for a user's connection, or False where there is none. What is in here may be cut off."""
+        holder = self._holders.setdefault(uid, _Holder())
+        admitted = self._taken < self.limit or self._dismiss(holder)
+        self._taken += admitted
         with trio.CancelScope() as scope:
-            self._idle[scope] = None
+            if admitted:
+                holder.all[scope] = None
+            try:
+                yield admitted
+            finally:
+                self._taken -= admitted
+                holder.all.pop(scope, None)
+                if not holder.all:
+                    self._holders.pop(uid, None)
+
+    @contextmanager
+    def idling(self, uid: int) -> Iterator[trio.CancelScope]:
+        """Wait for a request in here; the scope that this gives is cancelled if the place is needed."""
+        holder = self._holders.setdefault(uid, _Holder())
+        with trio.CancelScope() as scope:
+            holder.idle[scope] = None
             try:
                 yield scope
             finally:
-                self._idle.pop(scope, None)
+                holder.idle.pop(scope, None)
 
-    def _dismiss(self) -> bool:
-        scope = next(iter(self._idle), None)
-        if scope is None:
+    def _dismiss(self, newcomer: _Holder) -> bool:
+        """Make room for one more; False where that would take it from somebody who has no more than the newcomer."""
+        largest = max(self._holders.values(), key=lambda holder: len(holder.all))
+        for holder in (largest, newcomer, *self._holders.values()):
+            if holder.idle:
+                longest = next(iter(holder.idle))
+                del holder.idle[longest]
+                longest.cancel()
+                return True
+        if len(largest.all) <= len(newcomer.all) + 1:
             return False
-        del self._idle[scope]
-        scope.cancel()
+        newest, _ = largest.all.popitem()
+        newest.cancel()
         return True
