@@ -35,6 +35,7 @@ from rised.logs.watch import LogWatcher
 from rised.meters import Meters
 from rised.resources import Inventory
 from rised.revisions import Revisions
+from rised.runners import user
 from rised.runners.children import Children
 from rised.runners.choice import Runners
 from rised.runners.containers import ContainerRunner
@@ -142,6 +143,7 @@ def _places(settings: Settings) -> Iterator[None]:
     try:
         if settings.system:
             rights.check()
+            user.check()
             os.umask(0o022)  # users pass through what lies above
         for directory in (settings.state_dir, settings.output_dir, settings.data_dir):
             _make_place(directory, shared=settings.system)

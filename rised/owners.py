@@ -16,24 +16,37 @@ import msgspec
 from rised.store.records import ExperimentRow
 from rised.web.request import Peer
 
-# As /proc calls them: as prlimit(1) does, and setrlimit(2).
-_LIMITS = {
-    "Max core file size": ("core", resource.RLIMIT_CORE),
-    "Max cpu time": ("cpu", resource.RLIMIT_CPU),
-    "Max file size": ("fsize", resource.RLIMIT_FSIZE),
-    "Max data size": ("data", resource.RLIMIT_DATA),
-    "Max stack size": ("stack", resource.RLIMIT_STACK),
-    "Max resident set": ("rss", resource.RLIMIT_RSS),
-    "Max processes": ("nproc", resource.RLIMIT_NPROC),
-    "Max open files": ("nofile", resource.RLIMIT_NOFILE),
-    "Max locked memory": ("memlock", resource.RLIMIT_MEMLOCK),
-    "Max address space": ("as", resource.RLIMIT_AS),
-    "Max pending signals": ("sigpending", resource.RLIMIT_SIGPENDING),
-    "Max msgqueue size": ("msgqueue", resource.RLIMIT_MSGQUEUE),
+LIMITS = {
+    "core": resource.RLIMIT_CORE,
+    "cpu": resource.RLIMIT_CPU,
+    "fsize": resource.RLIMIT_FSIZE,
+    "data": resource.RLIMIT_DATA,
+    "stack": resource.RLIMIT_STACK,
+    "rss": resource.RLIMIT_RSS,
+    "nproc": resource.RLIMIT_NPROC,
+    "nofile": resource.RLIMIT_NOFILE,
+    "memlock": resource.RLIMIT_MEMLOCK,
+    "as": resource.RLIMIT_AS,
+    "sigpending": resource.RLIMIT_SIGPENDING,
+    "msgqueue": resource.RLIMIT_MSGQUEUE,
+}
+"""The limits that a job takes over, by the names that prlimit(1) has for them."""
+_TITLES = {
+    "Max core file size": "core",
+    "Max cpu time": "cpu",
+    "Max file size": "fsize",
+    "Max data size": "data",
+    "Max stack size": "stack",
+    "Max resident set": "rss",
+    "Max processes": "nproc",
+    "Max open files": "nofile",
+    "Max locked memory": "memlock",
+    "Max address space": "as",
+    "Max pending signals": "sigpending",
+    "Max msgqueue size": "msgqueue",
 }
 _LIMIT = re.compile(r"(.+?)  +(unlimited|\d+) +(unlimited|\d+)(?: |$)")
 _PRIVATE = 0o077
-_PRLIMIT = "/usr/bin/prlimit"
 
 
 class Owner(msgspec.Struct, frozen=True):
@@ -80,29 +93,14 @@ def read_limits(lines: Iterable[str]) -> tuple[tuple[str, int, int], ...]:
     """The limits that /proc/PID/limits tells. Pure."""
     found = (_LIMIT.match(line) for line in lines)
     return tuple(
-        (_LIMITS[match[1]][0], _amount(match[2]), _amount(match[3]))
+        (_TITLES[match[1]], _amount(match[2]), _amount(match[3]))
         for match in found
-        if match and match[1] in _LIMITS
+        if match and match[1] in _TITLES
     )
 
 
 def _amount(text: str) -> int:
     return resource.RLIM_INFINITY if text == "unlimited" else int(text)
-
-
-def within_limits(owner: Owner, argv: list[str]) -> list[str]:
-    """`argv` with what gives it its owner's limits before it: no higher than the daemon's own."""
-    own = {name: resource.getrlimit(number)[1] for name, number in _LIMITS.values()}
-    options = [
-        f"--{name}={_least(soft, own[name])}:{_least(hard, own[name])}"
-        for name, soft, hard in owner.limits
-    ]
-    return [_PRLIMIT, *options, *argv] if options else argv
-
-
-def _least(*amounts: int) -> str:
-    finite = [amount for amount in amounts if amount != resource.RLIM_INFINITY]
-    return str(min(finite)) if finite else "unlimited"
 
 
 def encode(owner: Owner) -> str:

@@ -10,13 +10,10 @@ A child's pid cannot be taken by another process before it is reaped, so a signa
 import ctypes
 import os
 import signal
-import subprocess
 import sys
 from collections.abc import Mapping
 
 import trio
-
-from rised.owners import Owner, within_limits
 
 _PR_SET_CHILD_SUBREAPER = 36
 
@@ -71,16 +68,27 @@ class Children:
             if child := self._known.pop(pid, None):
                 child.end(status)
 
-    def spawn(
-        self, argv: list[str], env: Mapping[str, str], *, stdin: int, output: int, owner: Owner
-    ) -> Child:
+    def spawn(self, argv: list[str], env: Mapping[str, str], *, stdin: int, output: int) -> Child:
         """Start `argv` in a session of its own with the given files as its input and both outputs.
 
         Raises `OSError` where that fails.
         """
-        start = _start_as if owner.is_other else _start
-        child = Child(start(argv, env, stdin, output, owner))
-        self._known[child.pid] = child
+        pid = os.posix_spawn(
+            argv[0],
+            argv,
+            env,
+            file_actions=[
+                (os.POSIX_SPAWN_DUP2, stdin, 0),
+                (os.POSIX_SPAWN_DUP2, output, 1),
+                (os.POSIX_SPAWN_DUP2, output, 2),
+            ],
+            setsid=True,
+            setsigmask=[],
+            # Python ignores these two, and an ignored signal would stay so in the job.
+            setsigdef=[signal.SIGPIPE, signal.SIGXFSZ],
+        )
+        child = Child(pid)
+        self._known[pid] = child
         return child
 
     def strays(self) -> list[int]:
@@ -92,55 +100,6 @@ class Children:
         except FileNotFoundError:  # a kernel without CONFIG_PROC_CHILDREN
             pids = [int(p) for p in os.listdir("/proc") if p.isdigit() and _parent(int(p)) == own]
         return [pid for pid in pids if pid not in self._known]
-
-
-def _start(
-    argv: list[str],
-    env: Mapping[str, str],
-    stdin: int,
-    output: int,
-    owner: Owner,
-) -> int:
-    return os.posix_spawn(
-        argv[0],
-        argv,
-        env,
-        file_actions=[
-            (os.POSIX_SPAWN_DUP2, stdin, 0),
-            (os.POSIX_SPAWN_DUP2, output, 1),
-            (os.POSIX_SPAWN_DUP2, output, 2),
-        ],
-        setsid=True,
-        setsigmask=[],
-        # Python ignores these two, and an ignored signal would stay so in the job.
-        setsigdef=[signal.SIGPIPE, signal.SIGXFSZ],
-    )
-
-
-def _start_as(
-    argv: list[str], env: Mapping[str, str], stdin: int, output: int, owner: Owner
-) -> int:
-    """The same with its owner's rights, which it takes before it runs or reads anything of its owner's.
-
-    A variable such as LD_PRELOAD would else make root run what a user wrote. It costs a fork, where the daemon's own
-    jobs share its memory until they run their program.
-    """
-    process = subprocess.Popen(
-        within_limits(owner, argv),
-        env=env,
-        cwd="/",
-        stdin=stdin,
-        stdout=output,
-        stderr=output,
-        user=owner.uid,
-        group=owner.gid,
-        extra_groups=owner.groups,
-        umask=owner.umask,
-        start_new_session=True,
-        close_fds=False,  # each is made to be closed; looking through thousands costs
-    )
-    process.returncode = 0  # `Children` reaps it: without this, subprocess would complain
-    return process.pid
 
 
 def _parent(pid: int) -> int | None:

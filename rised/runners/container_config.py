@@ -1,8 +1,6 @@
 """What a job's container is made of, as the engine's API has it: pure functions over plain data."""
 
 import os
-import re
-import shlex
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,7 +18,6 @@ _TAKE_ENV = f". {INSIDE}/env\n"
 _COPY = f"cp -a {INSIDE}/code/. ."
 ASKS_FOR_GPUS = "NVIDIA_VISIBLE_DEVICES"
 """Images made for GPUs set it to `all`; the nvidia runtime gives them what it says."""
-_NAME = re.compile("[A-Za-z_][A-Za-z0-9_]*")
 _LEAST_MEMORY = 6  # MiB; the engine takes no less
 
 
@@ -106,16 +103,6 @@ def environment(job: Job, image_env: Mapping[str, str]) -> dict[str, str]:
     path = job.env.get("PYTHONPATH", image_env.get("PYTHONPATH"))
     inside = f"{INSIDE}/python"
     return {**job.env, "PYTHONPATH": f"{path}:{inside}" if path else inside}
-
-
-def exports(env: Mapping[str, str]) -> bytes:
-    """For a shell to read; names that it cannot have are left out."""
-    lines = [
-        f"export {name}={shlex.quote(value)}\n"
-        for name, value in env.items()
-        if _NAME.fullmatch(name)
-    ]
-    return os.fsencode("".join(lines))
 
 
 def _amounts(container: Container) -> dict[str, int]:

@@ -33,10 +33,11 @@ from rised.revisions.places import disk_may_be_full
 from rised.rights import acting_as
 from rised.runners.base import Container, Job, StartFailed
 from rised.runners.container import UNSEEN, ContainerHandle, Identity
-from rised.runners.container_config import ASKS_FOR_GPUS, configure, environment, exports
+from rised.runners.container_config import ASKS_FOR_GPUS, configure, environment
 from rised.runners.engine import Engine, EngineError, NoEngine
 from rised.runners.process import SHELL
 from rised.runners.processes import boot_id, stat
+from rised.runners.user import exports
 
 _RETRY_SECONDS = 30.0
 

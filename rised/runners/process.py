@@ -28,12 +28,13 @@ import msgspec
 import trio
 
 from rised.crashpoints import crash_point
-from rised.layout import PASSABLE, make_owners, open_log, overwrite, write_file
+from rised.layout import PASSABLE, make_owners, open_log, overwrite
 from rised.log import log
 from rised.owners import Owner
 from rised.revisions.copies import copy_tree, remove_tree
 from rised.revisions.places import disk_may_be_full
 from rised.rights import acting_as
+from rised.runners import user
 from rised.runners.base import Exit, Job, StartFailed
 from rised.runners.children import Child, Children
 from rised.runners.processes import Look, boot_id, ended, pidfd, stat
@@ -44,6 +45,7 @@ SHELL = "/bin/sh"
 _CGROUP_DELAY = 0.002
 # The start of a shell that ran before the machine was booted: no process has it.
 OTHER_BOOT = -1
+_ENV = ".env"
 
 # $1 exit file, $2 control group or empty, $3 working directory, $4 limit on open files or empty, then the commands.
 # TERM, INT and HUP reach the whole session; the shell outlives its command to write down how that ended.
@@ -141,13 +143,7 @@ class ProcessRunner:
                     await trio.to_thread.run_sync(
                         copy_tree, job.files, self._directory(job), job.owner
                     )
-                handle = self._spawn(job, self._make_cgroup(job), exit_file)
-                try:
-                    await handle.join()
-                except BaseException:
-                    handle.close()
-                    raise
-                return handle
+                return self._spawn(job, self._make_cgroup(job), exit_file)
         except OSError as error:
             raise StartFailed(
                 f"{os.fsdecode(error.filename or SHELL)}: {error.strerror}"
@@ -180,17 +176,21 @@ class ProcessRunner:
     def _spawn(self, job: Job, cgroup: str | None, exit_file: str) -> "ProcessHandle":
         crash_point("before-spawn")
         mark = f"{self._instance}/{job.key}"
-        # One with its owner's rights may not join a group of the daemon's, and has its owner's limits.
-        own = not job.owner.is_other
-        argv = [SHELL, "-c", SCRIPT, "riseml", exit_file, (own and cgroup) or ""]
-        argv += [self._directory(job), self._open_files if own else "", *job.commands]
+        words = ["riseml", exit_file, cgroup or "", self._directory(job), self._open_files]
+        env: Mapping[str, str] = {**job.env, MARK: mark}
+        if job.owner.is_other:
+            words[2] = words[4] = ""  # root has put it there before, and its owner's limits hold
+            env_file = exit_file + _ENV
+            user.write_environment(env_file, env, job.owner)
+            argv = user.command(job.owner, cgroup, env_file, SCRIPT, [*words, *job.commands])
+            env = {MARK: mark}
+        else:
+            argv = [SHELL, "-c", SCRIPT, *words, *job.commands]
         leave_read, leave = os.pipe2(os.O_CLOEXEC)
         try:
             log = open_log(job.log, job.owner)
             try:
-                child = self._children.spawn(
-                    argv, {**job.env, MARK: mark}, stdin=leave_read, output=log, owner=job.owner
-                )
+                child = self._children.spawn(argv, env, stdin=leave_read, output=log)
             finally:
                 os.close(log)
         except OSError:
@@ -203,7 +203,7 @@ class ProcessRunner:
         assert found is not None  # not reaped before the next checkpoint
         identity = Identity(child.pid, found.start, self._boot, cgroup, exit_file)
         tree = self._tree(identity, job)
-        return ProcessHandle(identity, job.key, tree, self._children, child, leave, job.owner)
+        return ProcessHandle(identity, job.key, tree, self._children, child, leave)
 
     async def adopt(self, job: Job, identity: str) -> "ProcessHandle":
         """Find the job by its shell's pid and start; where it is gone, its exit file remains."""
@@ -211,19 +211,20 @@ class ProcessRunner:
         if found.boot != self._boot:
             found = found._replace(start=OTHER_BOOT, cgroup=None)
         tree = self._tree(found, job)
-        return ProcessHandle(found, job.key, tree, self._children, None, None, job.owner)
+        return ProcessHandle(found, job.key, tree, self._children, None, None)
 
     async def clean(self, job: Job) -> None:
         """Remove the private copy, and the control group of a job that never started; its exit file is free."""
         directory = self._directory(job)
-        if job.owner.is_other:
-            await trio.to_thread.run_sync(_remove, directory)
-        elif _is_small(directory):
+        if _is_small(directory):
             _remove(directory)
         else:
             await trio.to_thread.run_sync(_remove, directory)
         if path := self._exit_files.pop(job.key, None):
             self._free_exit_files.setdefault(job.owner.uid, []).append(path)
+            if job.owner.is_other:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(path + _ENV)
         if self._cgroup:
             CgroupTree(os.path.join(self._cgroup, job.key)).remove()
 
@@ -328,16 +329,14 @@ class ProcessHandle:
         children: Children,
         child: Child | None,
         leave: int | None,
-        owner: Owner,
     ) -> None:
-        """`key` and `owner` are the job's; `child` is None for one that an earlier daemon started, `leave` then too."""
+        """`key` is the job's; `child` is None for one that an earlier daemon started, `leave` then too."""
         self._identity = identity
         self._key = key.encode()
         self._tree = tree
         self._children = children
         self._child = child
         self._leave = leave
-        self._owner = owner
 
     @property
     def identity(self) -> str:
@@ -381,14 +380,6 @@ class ProcessHandle:
     def _read_exit(self, status: int | None) -> Exit:
         other_boot = self._identity.start == OTHER_BOOT
         return read_exit(self._identity.exit_file, self._key, status, other_boot=other_boot)
-
-    async def join(self) -> None:
-        """Put the shell, which may not do it itself, into its group while it waits. Raises `OSError`."""
-        if self._identity.cgroup is None or not self._owner.is_other:
-            return
-        procs = os.path.join(self._identity.cgroup, "cgroup.procs")
-        with contextlib.suppress(ProcessLookupError):  # it ended; `wait` tells
-            await trio.to_thread.run_sync(write_file, procs, b"%d" % self._identity.pid)
 
     async def kill(self, grace: float) -> None:
         """SIGTERM, `grace` seconds, SIGKILL."""

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 import trio
 
-from rised.owners import own
 from rised.runners.children import Child, Children
 from rised.runners.processes import ended, pidfd, stat
 
@@ -39,11 +38,7 @@ def sh(children: Children, command: str, output: Path | None = None) -> Child:
     out = os.open(output or os.devnull, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     try:
         return children.spawn(
-            ["/bin/sh", "-c", command],
-            {"PATH": os.environ["PATH"]},
-            stdin=null,
-            output=out,
-            owner=own(),
+            ["/bin/sh", "-c", command], {"PATH": os.environ["PATH"]}, stdin=null, output=out
         )
     finally:
         os.close(null)
@@ -136,7 +131,7 @@ def test_a_program_that_is_not_there_is_an_error_at_once() -> None:
         null = os.open(os.devnull, os.O_RDWR)
         try:
             with pytest.raises(FileNotFoundError):
-                children.spawn(["/nowhere"], {}, stdin=null, output=null, owner=own())
+                children.spawn(["/nowhere"], {}, stdin=null, output=null)
         finally:
             os.close(null)
         assert await sh(children, "exit 1").wait() == 1

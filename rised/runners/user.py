@@ -1,0 +1,83 @@
+"""The command that runs a job's shell with its owner's rights.
+
+    sh        joins the control group, as root
+    setpriv   takes the owner's uid, gid and groups
+    prlimit   the owner's limits
+    sh        reads the environment from a file, sets the umask, and goes on as the job's shell
+
+Root's part of it sees nothing that a user wrote: a variable such as LD_PRELOAD would make root run what a user likes,
+so the environment comes later, and from a file, for everybody can read the arguments of a process.
+"""
+
+import os
+import re
+import resource
+import shlex
+from collections.abc import Mapping, Sequence
+
+from rised.layout import give
+from rised.owners import LIMITS, Owner
+from rised.revisions.places import write_all
+from riseml_proto.errors import DaemonError
+
+_SHELL, _SETPRIV, _PRLIMIT = "/bin/sh", "/usr/bin/setpriv", "/usr/bin/prlimit"
+_JOIN = 'if [ -n "$1" ]; then echo 0 >"$1/cgroup.procs" || exit 0; fi; shift; exec "$@"'
+_NAME = re.compile("[A-Za-z_][A-Za-z0-9_]*")
+
+
+def check() -> None:
+    """Raise `DaemonError` where the programs are missing."""
+    for program in (_SETPRIV, _PRLIMIT):
+        if not os.access(program, os.X_OK):
+            raise DaemonError(f"rised --system needs {program}; install util-linux")
+
+
+def command(
+    owner: Owner, cgroup: str | None, env_file: str, script: str, words: Sequence[str]
+) -> list[str]:
+    """What runs the shell's `script` with `words` as its arguments; its environment must be clean."""
+    groups = ",".join(map(str, owner.groups))
+    return [
+        *(_SHELL, "-c", _JOIN, "riseml", cgroup or ""),
+        *(_SETPRIV, f"--reuid={owner.uid}", f"--regid={owner.gid}"),
+        f"--groups={groups}" if groups else "--clear-groups",
+        *_limits(owner),
+        *(_SHELL, "-c", f". {shlex.quote(env_file)}; umask {owner.umask:03o}\n{script}", *words),
+    ]
+
+
+def _limits(owner: Owner) -> list[str]:
+    """No limit can be higher than the daemon's own."""
+    if not owner.limits:
+        return []
+    own = {name: resource.getrlimit(number)[1] for name, number in LIMITS.items()}
+    options = [
+        f"--{name}={_least(soft, own[name])}:{_least(hard, own[name])}"
+        for name, soft, hard in owner.limits
+    ]
+    return [_PRLIMIT, *options]
+
+
+def _least(*amounts: int) -> str:
+    finite = [amount for amount in amounts if amount != resource.RLIM_INFINITY]
+    return str(min(finite)) if finite else "unlimited"
+
+
+def write_environment(path: str, env: Mapping[str, str], owner: Owner) -> None:
+    """Write the file that the shell reads its environment from. Raises `OSError`."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        write_all(fd, exports(env))
+        give(fd, owner)
+    finally:
+        os.close(fd)
+
+
+def exports(env: Mapping[str, str]) -> bytes:
+    """An environment for a shell to read; names that it cannot have are left out."""
+    lines = [
+        f"export {name}={shlex.quote(value)}\n"
+        for name, value in env.items()
+        if _NAME.fullmatch(name)
+    ]
+    return os.fsencode("".join(lines))
