@@ -47,20 +47,23 @@ def command(
 
 
 def _limits(owner: Owner) -> list[str]:
-    """No limit can be higher than the daemon's own."""
-    if not owner.limits:
-        return []
-    own = {name: resource.getrlimit(number)[1] for name, number in LIMITS.items()}
-    options = [
-        f"--{name}={_least(soft, own[name])}:{_least(hard, own[name])}"
-        for name, soft, hard in owner.limits
-    ]
-    return [_PRLIMIT, *options]
+    """What sets those that differ from the daemon's own, of which none can be higher."""
+    options = []
+    for name, soft, hard in owner.limits:
+        own = resource.getrlimit(LIMITS[name])
+        wanted = _least(soft, own[1]), _least(hard, own[1])
+        if wanted != own:
+            options.append(f"--{name}={_shown(wanted[0])}:{_shown(wanted[1])}")
+    return [_PRLIMIT, *options] if options else []
 
 
-def _least(*amounts: int) -> str:
+def _least(*amounts: int) -> int:
     finite = [amount for amount in amounts if amount != resource.RLIM_INFINITY]
-    return str(min(finite)) if finite else "unlimited"
+    return min(finite, default=resource.RLIM_INFINITY)
+
+
+def _shown(amount: int) -> str:
+    return "unlimited" if amount == resource.RLIM_INFINITY else str(amount)
 
 
 def write_environment(path: str, env: Mapping[str, str], owner: Owner) -> None:

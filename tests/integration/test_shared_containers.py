@@ -83,13 +83,13 @@ def test_a_link_in_place_of_an_output_directory_is_not_mounted(
 
 def test_root_in_a_build_leaves_nothing_that_a_user_can_run(engine_box: Box, users: Users) -> None:
     eve = users()
-    plant = "for f in /.riseml/root /.riseml/log; do cat /bin/busybox > $f; chmod 4755 $f; done; echo planted"
+    plant = "for f in /.riseml/root /.riseml/log; do cat /bin/busybox > $f; chmod 4755 $f; done; echo; echo planted"
     text = (
         f"project: b\ntrain:\n  image:\n    name: {BUSYBOX}\n    install:\n"
         f"      - {json.dumps(plant)}\n      - sleep 1000\n  run: id -u\n"
     )
     number = train(engine_box, eve, text)
-    engine_box.wait(number, lambda entry: getattr(entry, "text", "").endswith("planted"))
+    engine_box.wait(number, lambda entry: getattr(entry, "text", "") == "planted")
     planted = [
         engine_box.state / "containers" / f"{number}.build.1" / "root",
         engine_box.state / "logs" / number / "build.1.log",
