@@ -56,6 +56,8 @@ def parser() -> argparse.ArgumentParser:
     add("--mem", metavar="MIB", type=int, help="memory to hand out, in MiB (all there is)")
     add("--runner", choices=("auto", "process", "docker"),
         help="containers for those with an image (auto), never (process), or always (docker)")  # fmt: skip
+    add("--stop-jobs", action="store_true", default=None,
+        help="end the jobs when the daemon is stopped (they run on)")  # fmt: skip
     add("--kill-grace", metavar="SECONDS", type=float, help="from SIGTERM to SIGKILL (10)")
     add("--max-files", metavar="N", type=int, help="most files in a project (100000)")
     add("--max-bytes", metavar="N", type=int, help="most bytes in a project (2147483648)")

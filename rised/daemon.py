@@ -33,13 +33,15 @@ from rised.ledger import Ledger
 from rised.log import log
 from rised.logs.watch import LogWatcher
 from rised.meters import Meters
+from rised.notify import Manager
 from rised.resources import Inventory
 from rised.revisions import Revisions
-from rised.runners import user
+from rised.runners import scope, user
 from rised.runners.children import Children
 from rised.runners.choice import Runners
 from rised.runners.containers import ContainerRunner
 from rised.runners.engine import Engine
+from rised.runners.groups import Groups
 from rised.runners.process import ProcessRunner
 from rised.runners.processes import stop
 from rised.scheduler import Scheduler
@@ -53,7 +55,7 @@ from riseml_proto.errors import DaemonError, RisemlError
 from riseml_proto.ids import job_id
 
 
-async def run(settings: Settings, ready: Callable[[], None]) -> None:
+async def run(settings: Settings, manager: Manager, ready: Callable[[], None]) -> None:
     """Run until SIGTERM or SIGINT; `ready` is called when requests are served. Raises `DaemonError`."""
     with _places(settings), contextlib.closing(Store(settings.state_dir)) as store:
         open_files = _raise_open_files()
@@ -65,8 +67,14 @@ async def run(settings: Settings, ready: Callable[[], None]) -> None:
         )
         engine = Engine()
         containers = ContainerRunner(settings.state_dir, store.instance, engine)
+        groups = Groups(store.instance, scope.of_this_service() if settings.system else None)
         processes = ProcessRunner(
-            settings.state_dir, store.instance, children, open_files, shared=settings.system
+            settings.state_dir,
+            store.instance,
+            children,
+            groups,
+            open_files,
+            shared=settings.system,
         )
         runner = Runners(processes, containers)
         images = Images(engine, containers, revisions)
@@ -124,7 +132,9 @@ async def run(settings: Settings, ready: Callable[[], None]) -> None:
                 with (
                     # Before anyone is told that it is ready: who starts a daemon may stop it at once.
                     trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals,
-                    socket.listening(settings.socket, *_openness(settings)) as listener,
+                    socket.listening(
+                        settings.socket, *_openness(settings), manager.listening_socket()
+                    ) as listener,
                 ):
                     nursery.start_soon(socket.serve, listener, handler(context), _connections())
                     # What is there now stays; the collector need not look at it again and again.
@@ -132,7 +142,13 @@ async def run(settings: Settings, ready: Callable[[], None]) -> None:
                     gc.set_threshold(20_000, 20, 50)
                     log.info("ready", version=VERSION, pid=os.getpid(), socket=settings.socket)
                     ready()
-                    log.info("stopping", signal=signal.Signals(await anext(signals)).name)
+                    nursery.start_soon(manager.keep_watchdog_quiet)
+                    manager.tell(READY=1, STATUS="serving")
+                    name = signal.Signals(await anext(signals)).name
+                    manager.tell(STOPPING=1, STATUS="stopping")
+                    log.info("stopping", signal=name)
+                if settings.stop_jobs:
+                    await scheduler.stop_jobs()
                 nursery.cancel_scope.cancel()
         log.info("stopped; jobs run on", running=sum(1 for _ in inventory.holders()))
 
@@ -219,7 +235,7 @@ def _memory() -> int:
 def main(settings: Settings, ready: Callable[[], None]) -> None:
     """`run`, from the outside. Raises `DaemonError`, and `sqlite3.DatabaseError` for a damaged database."""
     try:
-        trio.run(partial(run, settings, ready), strict_exception_groups=True)
+        trio.run(partial(run, settings, Manager(os.environ), ready), strict_exception_groups=True)
     except BaseExceptionGroup as group:
         if group.split((RisemlError, sqlite3.DatabaseError))[1]:
             raise

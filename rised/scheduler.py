@@ -56,6 +56,7 @@ class Scheduler:
         self._shop = shop
         self.inventory = inventory
         self.experiments: dict[int, Experiment] = {}
+        self._stopping = False
         self._changed = trio.Event()
         self._calm = trio.Event()
         self._starting: set[tuple[int, int]] = set()
@@ -80,6 +81,15 @@ class Scheduler:
                 with trio.move_on_after(_STOP_SECONDS, shield=True):
                     for ahead in self._ahead.values():
                         await ahead.drop()
+
+    async def stop_jobs(self) -> None:
+        """Start nothing more, and kill what runs; return when nothing of it is left."""
+        self._stopping = True
+        runs = [run for e in self.experiments.values() for run in e.running.values()]
+        for run in runs:
+            run.kill(False)
+        while any(experiment.running for experiment in self.experiments.values()):
+            await self._changed.wait()
 
     def add(self, experiment: Experiment) -> None:
         """Take in one that is on disk."""
@@ -106,6 +116,8 @@ class Scheduler:
         self._changed.set()
 
     def _start_what_may(self) -> None:
+        if self._stopping:
+            return
         able = (e.waiting() for e in self.experiments.values() if e.remaining)
         decision = decide((w for w in able if w.slots), self.inventory.free)
         for number, count in decision.start.items():

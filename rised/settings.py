@@ -47,6 +47,8 @@ class Settings(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, rename=
     """MiB of memory that are handed out; the machine's by default."""
     runner: Literal["auto", "process", "docker"] = "auto"
     """`auto`: an experiment with an image in containers, one without as processes."""
+    stop_jobs: bool = False
+    """Whether stopping the daemon ends the jobs."""
     kill_grace: float = 10.0
     """Seconds between SIGTERM and SIGKILL."""
     max_files: int = MAX_FILES

@@ -21,11 +21,12 @@ from rised.owners import owner_of
 from rised.resources import Grant
 from rised.revisions.places import disk_may_be_full
 from rised.rights import acting_as
-from rised.runners.base import Container, Handle, Job
+from rised.runners.base import Amounts, Container, Handle, Job
 from rised.store.records import file_beside
 from rised.store.store import BUILD
 from rised.workshop import Workshop
 from riseml_proto import ids
+from riseml_proto.config import Config
 from riseml_proto.errors import RisemlError, StorageFull
 
 _IMAGE_IGNORED = "rised: image {} is ignored: jobs are processes here\n"
@@ -63,7 +64,12 @@ def job(
         log=shop.layout.log(experiment.number, member, TRAIN, attempt),
         owner=owner_of(experiment.row),
         container=_container(shop, experiment, output, grant),
+        amounts=_amounts(experiment.config),
     )
+
+
+def _amounts(config: Config) -> Amounts:
+    return Amounts(config.cpus, config.mem, config.cpus_limit, config.mem_limit)
 
 
 def _container(
@@ -77,10 +83,6 @@ def _container(
         output=output,
         data=shop.data_dir,
         gpus=tuple((index, shop.gpu_uuids.get(index)) for index in grant.gpus) if grant else (),
-        cpus=config.cpus,
-        mem=config.mem,
-        cpus_limit=config.cpus_limit,
-        mem_limit=config.mem_limit,
         shm=config.shm,
         has_code=bool(config.install),
         config_file=file_beside(experiment.row) if config.install else "",

@@ -27,8 +27,17 @@ class StartFailed(RisemlError):
     code = "start-failed"
 
 
+class Amounts(NamedTuple):
+    """What a job asked for, in CPUs and MiB; 0 for none. `cpus` and `mem` are guarantees."""
+
+    cpus: float = 0.0
+    mem: int = 0
+    cpus_limit: float = 0.0
+    mem_limit: int = 0
+
+
 class Container(NamedTuple):
-    """What a job in a container needs beyond what a plain process needs. Amounts are MiB and CPUs, 0 for none."""
+    """What a job in a container needs beyond what a plain process needs."""
 
     image: str
     """ID of the image (`sha256:…`)."""
@@ -38,13 +47,8 @@ class Container(NamedTuple):
     """Path of the data directory, `/data` for it, read-only."""
     gpus: tuple[tuple[int, str | None], ...] = ()
     """Index and UUID (None where nobody knows it) of each GPU that it gets."""
-    cpus: float = 0.0
-    mem: int = 0
-    """`cpus` and `mem` are guarantees."""
-    cpus_limit: float = 0.0
-    mem_limit: int = 0
     shm: int = 0
-    """Size of its /dev/shm; the engine's default where 0."""
+    """MiB of its /dev/shm; the engine's default where 0."""
     has_code: bool = False
     """Whether the image has the project's files in its working directory, and no copy has to be put there."""
     config_file: str = ""
@@ -72,6 +76,7 @@ class Job(NamedTuple):
     """With whose rights it runs."""
     container: Container | None = None
     """None for plain processes."""
+    amounts: Amounts = Amounts()
 
     @property
     def key(self) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 from rised.job import WORKING_DIRECTORY
 from rised.layout import client_package
-from rised.runners.base import Container, Job, StartFailed
+from rised.runners.base import Amounts, Container, Job, StartFailed
 from rised.runners.engine import EngineInfo
 from rised.runners.process import SCRIPT, SHELL
 
@@ -48,7 +48,7 @@ def configure(
         "LogConfig": {"Type": "none"},
         "DeviceRequests": requests,
         "GroupAdd": [str(group) for group in job.owner.groups if group != gid],
-        **_amounts(container),
+        **_amounts(job.amounts, container.shm),
     }
     if not container.build:
         host["SecurityOpt"] = ["no-new-privileges"]
@@ -105,17 +105,17 @@ def environment(job: Job, image_env: Mapping[str, str]) -> dict[str, str]:
     return {**job.env, "PYTHONPATH": f"{path}:{inside}" if path else inside}
 
 
-def _amounts(container: Container) -> dict[str, int]:
+def _amounts(asked: Amounts, shm: int) -> dict[str, int]:
     """Guarantees and limits as the engine takes them."""
     amounts = {
-        "CpuShares": max(2, round(container.cpus * 1024)) if container.cpus else 0,
-        "MemoryReservation": max(_LEAST_MEMORY, container.mem) << 20 if container.mem else 0,
+        "CpuShares": max(2, round(asked.cpus * 1024)) if asked.cpus else 0,
+        "MemoryReservation": max(_LEAST_MEMORY, asked.mem) << 20 if asked.mem else 0,
         # More than there are is no limit, and an error to the engine.
-        "NanoCpus": round(min(container.cpus_limit, os.cpu_count() or 1) * 1e9),
-        "Memory": max(_LEAST_MEMORY, container.mem_limit) << 20 if container.mem_limit else 0,
-        "ShmSize": container.shm << 20,
+        "NanoCpus": round(min(asked.cpus_limit, os.cpu_count() or 1) * 1e9),
+        "Memory": max(_LEAST_MEMORY, asked.mem_limit) << 20 if asked.mem_limit else 0,
+        "ShmSize": shm << 20,
     }
-    if container.mem_limit:
+    if asked.mem_limit:
         amounts["MemorySwap"] = amounts["Memory"]
     return {name: amount for name, amount in amounts.items() if amount}
 

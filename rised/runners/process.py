@@ -37,8 +37,9 @@ from rised.rights import acting_as
 from rised.runners import user
 from rised.runners.base import Exit, Job, StartFailed
 from rised.runners.children import Child, Children
+from rised.runners.groups import Groups
 from rised.runners.processes import Look, boot_id, ended, pidfd, stat
-from rised.runners.trees import MARK, CgroupTree, SessionTree, Tree, delegated_cgroup, end
+from rised.runners.trees import MARK, CgroupTree, SessionTree, Tree, end
 
 SHELL = "/bin/sh"
 # A control group may count a process for a moment after the kernel has said that it ended.
@@ -92,6 +93,7 @@ class ProcessRunner:
         state_dir: str,
         instance: str,
         children: Children,
+        groups: Groups,
         open_files: int,
         *,
         shared: bool = False,
@@ -110,7 +112,7 @@ class ProcessRunner:
         self._exit_files: dict[str, str] = {}
         # By user: whoever ran a job may have kept its exit file open.
         self._free_exit_files: dict[int, list[str]] = {}
-        self._cgroup = delegated_cgroup(f"rised-{instance}")
+        self._groups = groups
         for directory in (self._work, self._run):
             os.makedirs(directory, mode=0o700, exist_ok=True)
             if shared:
@@ -119,7 +121,7 @@ class ProcessRunner:
     @property
     def isolation(self) -> str:
         """`cgroup`: every process of a job is known. `session`: see `trees.SessionTree`."""
-        return "cgroup" if self._cgroup else "session"
+        return "cgroup" if self._groups.base else "session"
 
     def starts_ahead(self, job: Job, gpus: int) -> bool:
         """A shell can wait, and is told its GPUs with its leave to begin."""
@@ -143,7 +145,7 @@ class ProcessRunner:
                     await trio.to_thread.run_sync(
                         copy_tree, job.files, self._directory(job), job.owner
                     )
-                return self._spawn(job, self._make_cgroup(job), exit_file)
+                return self._spawn(job, self._groups.make(job.key, job.amounts), exit_file)
         except OSError as error:
             raise StartFailed(
                 f"{os.fsdecode(error.filename or SHELL)}: {error.strerror}"
@@ -161,16 +163,6 @@ class ProcessRunner:
         overwrite(path, b"new\n%s\n" % job.key.encode())
         if job.owner.is_other:
             make_owners(path, job.owner)
-        return path
-
-    def _make_cgroup(self, job: Job) -> str | None:
-        if not self._cgroup:
-            return None
-        path = os.path.join(self._cgroup, job.key)
-        try:
-            os.mkdir(path)
-        except FileExistsError:  # a shell that waited when its daemon died, and has not gone yet
-            CgroupTree(path).strike()
         return path
 
     def _spawn(self, job: Job, cgroup: str | None, exit_file: str) -> "ProcessHandle":
@@ -225,8 +217,7 @@ class ProcessRunner:
             if job.owner.is_other:
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(path + _ENV)
-        if self._cgroup:
-            CgroupTree(os.path.join(self._cgroup, job.key)).remove()
+        self._groups.remove(job.key)
 
     def sweep(self, kept: Mapping[str, str]) -> None:
         """Remove what jobs left that are not in `kept`."""
@@ -239,18 +230,11 @@ class ProcessRunner:
             path = os.path.join(self._run, name)
             if path not in self._exit_files.values():
                 os.unlink(path)
-        if self._cgroup:
-            for entry in list(os.scandir(self._cgroup)):
-                if entry.is_dir() and entry.name not in kept:
-                    group = CgroupTree(entry.path)
-                    group.strike()
-                    group.remove()
+        self._groups.sweep(set(kept))
 
     def close(self) -> None:
-        """Remove the group that held the jobs' groups, unless jobs run on in it."""
-        if self._cgroup:
-            with contextlib.suppress(OSError):
-                os.rmdir(self._cgroup)
+        """Let go of the control groups."""
+        self._groups.close()
 
     def _tree(self, identity: Identity, job: Job) -> Tree:
         if identity.cgroup:

@@ -177,12 +177,10 @@ def _is_in(target: str, path: str) -> bool:
 
 def delegated_cgroup(name: str) -> str | None:
     """Make the group `name`, in which each job gets its own; None where there is no cgroup2 or no right to."""
-    mounts = _cgroup2_mounts()
-    with open("/proc/self/cgroup", encoding="utf-8") as file:
-        own = next((line[3:].strip() for line in file if line.startswith("0::")), None)
+    own = own_cgroup()
     if own is None:
         return None
-    for mount in mounts:
+    for mount in cgroup2_mounts():
         base = os.path.join(mount + own.rstrip("/"), name)
         probe = os.path.join(base, "probe")
         try:
@@ -197,7 +195,14 @@ def delegated_cgroup(name: str) -> str | None:
     return None
 
 
-def _cgroup2_mounts() -> list[str]:
+def own_cgroup() -> str | None:
+    """The control group (cgroup2) that this process is in, as a path from the hierarchy's root."""
+    with open("/proc/self/cgroup", encoding="utf-8") as file:
+        return next((line[3:].strip() for line in file if line.startswith("0::")), None)
+
+
+def cgroup2_mounts() -> list[str]:
+    """Where cgroup2 is mounted."""
     with open("/proc/self/mounts", encoding="utf-8") as file:
         fields = [line.split() for line in file]
     return [f[1].encode().decode("unicode_escape") for f in fields if f[2] == "cgroup2"]

@@ -125,9 +125,19 @@ def check_place(path: str, mode: int = 0o700) -> None:
 
 @contextlib.contextmanager
 def listening(
-    path: str, mode: int = 0o600, group: int | None = None
+    path: str,
+    mode: int = 0o600,
+    group: int | None = None,
+    given: socket.socket | None = None,
 ) -> Iterator[trio.SocketListener]:
-    """Listen on `path`, whose lock the caller holds; remove it at the end."""
+    """Listen on `path`, whose lock the caller holds; remove it at the end.
+
+    A socket that the service manager has `given` stays the manager's, and has the mode and group that it was made with.
+    """
+    if given is not None:
+        given.setblocking(False)
+        yield trio.SocketListener(trio.socket.from_stdlib_socket(given))
+        return
     new = path + _NEW
     with contextlib.suppress(FileNotFoundError):
         os.unlink(new)

@@ -12,7 +12,7 @@ import pytest
 import trio
 
 from rised.owners import own
-from rised.runners import process as process_runner
+from rised.runners import groups
 from rised.runners.base import Exit, Job, StartFailed
 from rised.runners.children import Children
 from rised.runners.process import Identity, ProcessHandle, ProcessRunner
@@ -27,7 +27,7 @@ def place(
 ) -> Iterator[Path]:
     """A state directory for runners that have a control group, or none."""
     if request.param == "session":
-        monkeypatch.setattr(process_runner, "delegated_cgroup", lambda _: None)
+        monkeypatch.setattr(groups, "delegated_cgroup", lambda _: None)
     elif delegated_cgroup("rised-probe-of-tests") is None:
         pytest.skip("needs the right to make control groups")
     (tmp_path / "files").mkdir()
@@ -60,7 +60,10 @@ def run(place: Path, test: Callable[[ProcessRunner], Awaitable[None]]) -> None:
             async with trio.open_nursery() as nursery:
                 children = Children()
                 await nursery.start(children.run)
-                runner = ProcessRunner(str(place), f"tests{os.getpid()}", children, 1024)
+                instance = f"tests{os.getpid()}"
+                runner = ProcessRunner(
+                    str(place), instance, children, groups.Groups(instance), 1024
+                )
                 try:
                     await test(runner)
                 finally:
@@ -80,7 +83,7 @@ async def finish(runner: ProcessRunner, made: Job, handle: ProcessHandle) -> Exi
 
 def assert_clean(place: Path, runner: ProcessRunner) -> None:
     assert os.listdir(place / "work") == []
-    group = runner._cgroup
+    group = runner._groups.base
     if group:
         assert [entry.name for entry in os.scandir(group) if entry.is_dir()] == []
 
@@ -238,8 +241,8 @@ def test_a_sweep_removes_what_nobody_keeps(place: Path) -> None:
         handle = await runner.start(kept)
         (place / "work" / "9.train.1" / "deep").mkdir(parents=True)
         (place / "run" / "77").touch()
-        if runner._cgroup:
-            os.mkdir(os.path.join(runner._cgroup, "9.train.1"))
+        if runner._groups.base:
+            os.mkdir(runner._groups.path("9.train.1"))
         runner.sweep({kept.key: handle.identity})
         assert os.listdir(place / "work") == [kept.key]
         assert os.listdir(place / "run") == ["0"]

@@ -21,7 +21,7 @@ from box import need
 from hostile import Stage
 
 from rised.owners import own
-from rised.runners import process as process_runner
+from rised.runners import groups
 from rised.runners.base import Exit, Job
 from rised.runners.children import Children
 from rised.runners.process import Identity, ProcessHandle, ProcessRunner
@@ -80,13 +80,14 @@ def reap() -> None:
 def with_runner(isolation: str, test: Callable[[ProcessRunner, Job], object]) -> None:
     """Run the async `test` with a runner in a directory of its own."""
     if isolation == "session":
-        vars(process_runner)["delegated_cgroup"] = lambda _: None
+        vars(groups)["delegated_cgroup"] = lambda _: None
 
     async def main(root: str) -> None:
         async with trio.open_nursery() as nursery:
             children = Children()
             await nursery.start(children.run)
-            runner = ProcessRunner(root, f"reuse{time.time_ns()}", children, 1024)
+            instance = f"reuse{time.time_ns()}"
+            runner = ProcessRunner(root, instance, children, groups.Groups(instance), 1024)
             assert runner.isolation == isolation
             os.mkdir(f"{root}/files")
             token = "exec 2> /dev/null; "

@@ -1,0 +1,55 @@
+"""Talking to the service manager that started the daemon, if one did.
+
+See sd_notify(3), sd_listen_fds(3), sd_watchdog_enabled(3). The protocol is a datagram of `NAME=value` lines to the
+socket in NOTIFY_SOCKET; sockets that the manager listens on are descriptors from 3 on. Both are meant for this process
+alone, so their variables are removed: no job inherits them.
+"""
+
+import os
+import socket
+from collections.abc import MutableMapping
+
+import trio
+
+_FIRST_FD = 3
+
+
+class Manager:
+    """The service manager; where there is none, nothing happens."""
+
+    def __init__(self, environ: MutableMapping[str, str]) -> None:
+        """Takes what is for this process out of `environ`."""
+        self._address = environ.pop("NOTIFY_SOCKET", "")
+        pid = str(os.getpid())
+        ours = environ.pop("WATCHDOG_PID", pid) == pid
+        microseconds = environ.pop("WATCHDOG_USEC", "") if ours else ""
+        self._watchdog = int(microseconds) / 1e6 if microseconds.isdigit() else 0.0
+        count = environ.pop("LISTEN_FDS", "0")
+        environ.pop("LISTEN_FDNAMES", None)
+        self._sockets = int(count) if environ.pop("LISTEN_PID", "") == pid else 0
+
+    def listening_socket(self) -> socket.socket | None:
+        """The Unix socket that the manager listens on for us."""
+        if not self._sockets:
+            return None
+        found = socket.socket(fileno=_FIRST_FD)
+        os.set_inheritable(_FIRST_FD, False)
+        return found
+
+    def tell(self, **facts: object) -> None:
+        """Send facts such as `READY=1` and `STATUS=text`. A manager that does not listen any more is no error."""
+        if not self._address:
+            return
+        address = "\0" + self._address[1:] if self._address.startswith("@") else self._address
+        text = "\n".join(f"{name}={value}" for name, value in facts.items())
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
+            try:
+                channel.sendto(text.encode(), socket.MSG_DONTWAIT, address)
+            except OSError:
+                return
+
+    async def keep_watchdog_quiet(self) -> None:
+        """Say that the main loop turns, twice as often as the manager wants to hear it; return where it does not."""
+        while self._watchdog:
+            self.tell(WATCHDOG=1)
+            await trio.sleep(self._watchdog / 2)
