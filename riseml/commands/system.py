@@ -1,8 +1,9 @@
 """Show the machine, and how much of it is handed out to jobs; or, for its administrators:
 
-  prune     remove built images that no kept experiment uses; one is kept until it has ended
-            and its output directory is gone
-  drain     start nothing new, also when the daemon starts again; what runs goes on
+  prune     remove built images that no kept experiment uses; one is kept until
+            it has ended and its output directory is gone
+  drain     start nothing new, also when the daemon starts again; what runs
+            goes on
   undrain   start again what waits
 
 CPU, memory, GPUs and their memory, each as handed out/there; with -g its GPUs, one by one.

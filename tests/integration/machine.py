@@ -86,12 +86,12 @@ class Machine:
         self.root = self._place / "root"
         layers = f"lowerdir={tree},upperdir={self._place}/upper,workdir={self._place}/work"
         _mount("overlay", self.root, "-o", layers)
-        shutil.copytree(wheels, self.root / "root" / "wheels")
+        shutil.copytree(wheels, self.root / "opt" / "wheels")
         for name in ("systemd", "scripts", "riseml", "rised", "proto"):
             ignored = shutil.ignore_patterns("__pycache__")
-            shutil.copytree(SOURCE / name, self.root / "root" / "source" / name, ignore=ignored)
+            shutil.copytree(SOURCE / name, self.root / "opt" / "source" / name, ignore=ignored)
         for name in ("pyproject.toml", "README.md", "LICENSE"):
-            shutil.copy(SOURCE / name, self.root / "root" / "source" / name)
+            shutil.copy(SOURCE / name, self.root / "opt" / "source" / name)
         self._outer: subprocess.Popen[bytes] | None = None
         self._pid = 0
 

@@ -8,7 +8,7 @@ from machine import Machine
 
 pytestmark = pytest.mark.slow
 
-INSTALL = "/root/source/scripts/install-server"
+INSTALL = "/opt/source/scripts/install-server"
 BLOCKED = "mkfifo f; echo on; id -un; read x < f; echo $x"
 
 
@@ -19,7 +19,7 @@ def machine() -> Iterator[Machine]:
     try:
         made.boot()
         made.run("useradd", "--create-home", "paul")
-        done = made.run(INSTALL, "--wheels", "/root/wheels")
+        done = made.run(INSTALL, "--wheels", "/opt/wheels")
         assert done.stdout.endswith("serves this machine's users: riseml train\n")
         yield made
     finally:
@@ -111,7 +111,7 @@ def test_jobs_run_on_whatever_happens_to_the_daemon(machine: Machine, how: str) 
         assert job_pid(machine, number) == before
         machine.run("systemctl", "start", "rised.socket")
     else:
-        machine.run(INSTALL, "--wheels", "/root/wheels")
+        machine.run(INSTALL, "--wheels", "/opt/wheels")
     assert state(machine, number) == ("RUNNING", None)
     assert main_pid(machine) != daemon
     assert job_pid(machine, number) == before

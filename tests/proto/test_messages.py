@@ -98,6 +98,7 @@ def test_an_answer_of_a_newer_daemon_may_have_more_fields(
 def test_the_names_that_programs_rely_on_stay() -> None:
     assert Summary.__struct_fields__ == (
         "id", "type", "state", "project", "user", "revision", "created_at", "counts",
+        "gpus",
     )  # fmt: skip
     assert Member.__struct_fields__ == (
         "id", "state", "params", "gpus", "exit_code", "reason", "started_at", "ended_at",
