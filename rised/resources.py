@@ -50,6 +50,10 @@ class Room(NamedTuple):
             max(0, self.gpus - request.gpus),
         )
 
+    def plus(self, request: Request) -> "Room":
+        """What is there when what `request` says has been given back."""
+        return Room(self.cpus + request.cpus, self.mem + request.mem, self.gpus + request.gpus)
+
 
 def shortage(request: Request, room: Room, where: str) -> str | None:
     """Name every amount that `room` lacks for `request`: `2 GPUs (1 free)` if `where` is `free`. None where it fits."""

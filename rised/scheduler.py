@@ -20,7 +20,7 @@ from rised.images import Images
 from rised.ledger import Ledger
 from rised.lifecycle import Lifecycle, Place
 from rised.log import log
-from rised.queue import decide
+from rised.queue import Machine, decide
 from rised.resources import Grant, Inventory
 from rised.starting import Ahead
 from rised.store.records import Change, MemberRow
@@ -119,7 +119,7 @@ class Scheduler:
         if self._stopping:
             return
         able = (e.waiting() for e in self.experiments.values() if e.remaining)
-        decision = decide((w for w in able if w.slots), self.inventory.free)
+        decision = decide((w for w in able if w.slots), Machine(self.inventory.free))
         for number, count in decision.start.items():
             experiment = self.experiments[number]
             experiment.why = None

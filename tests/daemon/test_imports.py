@@ -15,7 +15,7 @@ PACKAGES = {
     "rised": ROOT / "rised",
     "riseml_proto": ROOT / "proto" / "riseml_proto",
 }
-PURE = ("queue", "resources", "store.records")
+PURE = ("queue", "forecast", "fairshare", "resources", "store.records")
 """Rooms of the daemon that decide, and do nothing."""
 EFFECTS = {
     "trio",

@@ -1,9 +1,10 @@
-"""Who starts next: the law, over every queue that hypothesis can think of."""
+"""Who starts next where one user has no limits: first come, first served, over all that hypothesis can think of."""
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rised.queue import Decision, Waiting, decide
+from rised import queue as law
+from rised.queue import Decision, Machine, Waiting
 from rised.resources import Request, Room
 
 _requests = st.builds(
@@ -18,6 +19,10 @@ _rooms = st.builds(
     mem=st.sampled_from([0, 100, 5000, 20_000]),
     gpus=st.integers(0, 6),
 )
+
+
+def decide(queue: list[Waiting], free: Room) -> Decision:
+    return law.decide(queue, Machine(free))
 
 
 @st.composite
