@@ -19,7 +19,7 @@ keeps their logs and outputs. On your own machine riseml starts it by itself;
 nothing here has to be typed."""
 
 _EPILOG = """\
-The flags from --system to --min-free are also the keys of a configuration file,
+The flags from --system to --half-life are also the keys of a configuration file,
 ~/.config/rised/config.yml or else /etc/rised/config.yml:
   gpus: 4
   output-dir: /data/experiments
@@ -63,6 +63,8 @@ def parser() -> argparse.ArgumentParser:
     add("--max-bytes", metavar="N", type=int, help="most bytes in a project (2147483648)")
     add("--min-free", metavar="MIB", type=int,
         help="free disk below which nothing new is taken, in MiB (64)")  # fmt: skip
+    add("--half-life", metavar="HOURS", type=float,
+        help="until half of the GPU time that a user has used is forgotten (24)")  # fmt: skip
     add("--ready-fd", metavar="N", type=int, help="write a line here when requests are served")
     add("--stop", action="store_true", help="stop the daemon that uses this state directory")
     add("--version", action="version", version=f"rised {VERSION}", help="show the version and exit")

@@ -10,6 +10,8 @@ import msgspec
 import yaml
 
 from rised import gpus
+from rised.quotas import Quotas
+from rised.quotas import read as read_quotas
 from riseml_proto.errors import InvalidInput
 from riseml_proto.places import SYSTEM_SOCKET, user_socket
 
@@ -56,6 +58,10 @@ class Settings(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, rename=
     """The most that a project may have."""
     min_free: int = 64
     """MiB of disk below which no new experiment is taken."""
+    half_life: float = 24.0
+    """Hours after which half of the GPU time that a user has used is forgotten; 0: all that has ended is."""
+    quotas: dict[str, Any] = {}
+    """As `rised.quotas` reads them; of the configuration file alone."""
 
 
 _FIELDS = {field.encode_name: field.type for field in msgspec.structs.fields(Settings)}
@@ -84,6 +90,11 @@ def load(file: str | None, flags: Mapping[str, object], environ: Mapping[str, st
     settings = msgspec.convert({**written, **flags}, Settings)
     _fill_in(settings, environ)
     return settings
+
+
+def quotas(settings: Settings) -> Quotas:
+    """Who may take how much."""
+    return read_quotas(settings.quotas, "quotas", group_id)
 
 
 def group_id(name: str) -> int:
@@ -117,6 +128,9 @@ def _check(key: object, value: object, place: str) -> None:
         near = get_close_matches(str(key), _FIELDS, 1) or sorted(_FIELDS)
         raise InvalidInput(f"{place}: there is no such key; there is {', '.join(near)}")
     kind = _FIELDS[str(key)]
+    if key == "quotas":
+        read_quotas(value, place, group_id)
+        return
     try:
         found = msgspec.convert(value, kind)
         fits = not isinstance(found, int | float) or 0 <= found < float("inf")
