@@ -25,6 +25,7 @@ from rised.api.context import Context
 from rised.api.routes import handler
 from rised.bells import Bells
 from rised.boards import Boards
+from rised.fairshare import FairShare
 from rised.images import Images
 from rised.job import TRAIN
 from rised.journal import StoreJournal
@@ -45,8 +46,9 @@ from rised.runners.groups import Groups
 from rised.runners.process import ProcessRunner
 from rised.runners.processes import stop
 from rised.scheduler import Scheduler
-from rised.settings import Settings, group_id
+from rised.settings import Settings, group_id, quotas
 from rised.store.store import Store
+from rised.turns import Turns
 from rised.views import Views
 from rised.web import socket
 from rised.workshop import Workshop
@@ -78,7 +80,8 @@ async def run(settings: Settings, manager: Manager, ready: Callable[[], None]) -
         )
         runner = Runners(processes, containers)
         images = Images(engine, containers, revisions)
-        ledger = Ledger(store, bells)
+        share = FairShare(settings.half_life * 3600, store.usage())
+        ledger = Ledger(store, bells, share)
         shop = Workshop(
             store,
             ledger,
@@ -101,7 +104,9 @@ async def run(settings: Settings, manager: Manager, ready: Callable[[], None]) -
         meters = Meters(found)
         boards = Boards(shop)
         boards.sweep()
-        scheduler = Scheduler(store, ledger, shop, images, boards, inventory)
+        allowed = quotas(settings)
+        turns = Turns(inventory, share, allowed, kill_grace=settings.kill_grace)
+        scheduler = Scheduler(store, ledger, shop, images, boards, inventory, turns)
         views = Views(store, scheduler.experiments, layout)
         journal = StoreJournal(store, views, layout)
         context = Context(

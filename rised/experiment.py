@@ -7,6 +7,7 @@ from typing import Protocol
 
 import trio
 
+from rised.clock import now_ms
 from rised.configuration import ConfigurationFile
 from rised.queue import Waiting
 from rised.resources import Request
@@ -50,7 +51,7 @@ class Experiment:
         self.row = row
         self.config = config
         self.state = row.state
-        self.limiter = trio.CapacityLimiter(min(config.concurrency, row.members or 1))
+        self.limiter = trio.CapacityLimiter(self.concurrency)
         self.request = Request(config.cpus, config.mem, config.gpus)
         self.running: dict[int, Run] = {}
         self.active: dict[int, State] = {}
@@ -66,6 +67,12 @@ class Experiment:
         """Number of the build that runs; 0 where none does."""
         self.why: str | None = None
         """What its next member waits for."""
+        self.accounts: tuple[str, ...] = ()
+        """Whose quotas of GPUs it counts for."""
+        self.longest: float | None = None
+        """Seconds within which a member that starts has surely ended; None where nobody knows."""
+        self.since_ms = row.created_ms
+        """When its next member might have started first, but for what it waits for now."""
         self.noted: int | None = None
         """The member that was last written down as waiting."""
         self.done = trio.Event()
@@ -88,6 +95,18 @@ class Experiment:
     def is_set(self) -> bool:
         """Whether it has sub-experiments."""
         return self.row.members > 0
+
+    @property
+    def concurrency(self) -> int:
+        """How many members may run at once."""
+        return min(self.row.concurrency or self.config.concurrency, self.row.members or 1)
+
+    def change(self, row: ExperimentRow) -> None:
+        """Take on another priority, pause or concurrency, as the database has them now."""
+        if self.row.paused and not row.paused:
+            self.since_ms = now_ms()
+        self.row = row
+        self.limiter.total_tokens = self.concurrency
 
     @cached_property
     def configuration(self) -> ConfigurationFile:
@@ -160,7 +179,24 @@ class Experiment:
         self._again.clear()
         self._skip.clear()
 
+    @property
+    def slots(self) -> int:
+        """How many members may start now, as far as it is for the experiment itself."""
+        if self.building:
+            return 0
+        return max(0, min(int(self.limiter.available_tokens), self.remaining))
+
     def waiting(self) -> Waiting:
         """How it stands in the queue."""
-        slots = min(int(self.limiter.available_tokens), self.remaining) if not self.building else 0
-        return Waiting(self.number, self.request, slots)
+        row = self.row
+        return Waiting(
+            row.id,
+            self.request,
+            self.slots,
+            row.uid,
+            self.accounts,
+            row.priority,
+            self.longest,
+            bool(row.paused),
+            self.since_ms / 1000,
+        )

@@ -11,8 +11,10 @@ import trio
 from rised.bells import Bells
 from rised.clock import now_ms
 from rised.experiment import Experiment
+from rised.fairshare import FairShare, Used
 from rised.log import log
-from rised.store.records import Change, JobRow, MemberRow
+from rised.queue import rate
+from rised.store.records import Change, ExperimentRow, JobRow, MemberRow
 from rised.store.store import BUILD, Store
 from riseml_proto.errors import StorageFull
 from riseml_proto.states import Reason, State, advance, set_outcome, set_state
@@ -32,10 +34,11 @@ _KILLED = MemberRow(0, 0, State.KILLED, kill=1, reason=Reason.KILLED)
 class Ledger:
     """Writes changes of state."""
 
-    def __init__(self, store: Store, bells: Bells) -> None:
-        """`bells` ring for an experiment after each of its changes."""
+    def __init__(self, store: Store, bells: Bells, share: FairShare) -> None:
+        """`bells` ring for an experiment after each of its changes; `share` is told what users have used."""
         self._store = store
         self._bells = bells
+        self._share = share
 
     def write(self, experiment: Experiment, *changes: Change) -> None:
         """Bring members to their new states, one after the other; end the experiment if that was all.
@@ -44,7 +47,7 @@ class Ledger:
         """
         own, ended = experiment.state, dict(experiment.ended)
         final: dict[int, MemberRow] = {}
-        for row, _, _ in changes:
+        for row, *_ in changes:
             own = set_state(own, row.state)
             final[row.member] = row
             if row.state.ended:
@@ -63,8 +66,21 @@ class Ledger:
                 self._store.tell_member(change)
             if sum(ended.values()) == max(1, experiment.row.members):
                 own = outcome = self._end(experiment, changes[-1].row, ended, changes[-1].time_ms)
+            used = self._charge(experiment, changes)
+        if used:
+            self._share.note(experiment.row.uid, used)
         experiment.state, experiment.ended = own, ended
         self._tell(experiment, final.values(), outcome)
+
+    def _charge(self, experiment: Experiment, changes: Iterable[Change]) -> Used | None:
+        """Write what its user has used if one of `changes` ends an attempt that ran: no two of them do."""
+        uid, amount = experiment.row.uid, rate(experiment.request)
+        for change in changes:
+            if change.ran_since_ms is not None:
+                used = self._share.charged(uid, amount, change.ran_since_ms, change.time_ms)
+                self._store.put_usage(uid, used)
+                return used
+        return None
 
     def _end(
         self,
@@ -123,6 +139,13 @@ class Ledger:
             except StorageFull as error:
                 log.error("cannot write a change of state, trying again", error=str(error))
                 await trio.sleep(_RETRY_SECONDS)
+
+    def change(self, experiment: Experiment, row: ExperimentRow) -> None:
+        """Let its priority, pause and concurrency be those of `row`. Raises `StorageFull`."""
+        with self._store.transaction():
+            self._store.change_experiment(row)
+        experiment.change(row)
+        self._bells.ring(experiment.number)
 
     def mark_killed(self, experiment: Experiment, force: int) -> None:
         """Note that the whole experiment is to end; what runs for it ends it. Raises `StorageFull`."""

@@ -46,8 +46,8 @@ _TIDY_SECONDS = 0.05
 class Place(NamedTuple):
     """A sub-experiment's place among those that run."""
 
-    begun: Callable[[], None]
-    """To be called when its job may run."""
+    begun: Callable[[MemberRow], None]
+    """To be called when its job may run, with its row."""
     release: Callable[[], None]
     """Gives back what it was granted; to be called once."""
     calm: Callable[[], Awaitable[None]]
@@ -118,7 +118,7 @@ class Lifecycle:
         assert self._row.handle is not None
         handle = await self._shop.runner.adopt(job, self._row.handle)
         log.info("job adopted", job=job.id, attempt=job.attempt)
-        self._place.begun()
+        self._place.begun(self._row)
         return await self._see_through(job, handle)
 
     async def _attempt(self) -> bool:
@@ -166,7 +166,7 @@ class Lifecycle:
         except BaseException:
             handle.close()
             raise
-        self._place.begun()
+        self._place.begun(self._row)
         return await self._see_through(job, handle)
 
     async def _take_ahead(self) -> Held | None:
@@ -184,10 +184,15 @@ class Lifecycle:
         else:
             await self._shop.runner.clean(self._job())
 
-    def _come_to(self, state: State, message: str | None = None, **facts: object) -> None:
-        """Change the state, which is written together with what else changes before the next `_write`."""
+    def _come_to(
+        self, state: State, message: str | None = None, *, ran: int | None = None, **facts: object
+    ) -> None:
+        """Change the state, which is written together with what else changes before the next `_write`.
+
+        `ran` is since when the attempt ran that this ends, if it is to be charged.
+        """
         self._row = self._row._replace(state=advance(self._row.state, state), **facts)  # type: ignore[arg-type]
-        self._unwritten.append(Change(self._row, now_ms(), message))
+        self._unwritten.append(Change(self._row, now_ms(), message, ran))
 
     async def _write(self) -> None:
         await self._shop.ledger.write_surely(self._experiment, self._unwritten)
@@ -247,8 +252,9 @@ class Lifecycle:
         return await end(0)
 
     async def _conclude(self, job: Job, how: Exit, over: bool) -> bool:
+        ran = self._row.started_ms if how.begun else None
         if self._kill:
-            await self._end(State.KILLED, Reason.KILLED, None, how.code)
+            await self._end(State.KILLED, Reason.KILLED, None, how.code, ran)
             return False
         if not how.begun and how.code is None:
             # The daemon that started it died before it gave leave: nothing has happened yet.
@@ -268,16 +274,18 @@ class Lifecycle:
         elif how.code is None:
             state, reason = State.FAILED, Reason.LOST
             told = "the job ended while nobody watched, and left no exit code"
+            ran = None  # nobody knows for how long
         elif how.code == 0:
             state, reason = State.FINISHED, Reason.COMPLETED
         else:
             state, reason = State.FAILED, Reason.ERROR
         if state is State.FAILED and self._row.failures < self._experiment.config.retries:
             failed = f"attempt {self._row.attempt} failed: {told}"
-            self._come_to(State.PENDING, failed, handle=None, failures=self._row.failures + 1)
+            failures = self._row.failures + 1
+            self._come_to(State.PENDING, failed, ran=ran, handle=None, failures=failures)
             await self._write()
             return True
-        await self._end(state, reason, told, how.code)
+        await self._end(state, reason, told, how.code, ran)
         return False
 
     async def _try_later(self, message: str) -> bool:
@@ -294,12 +302,17 @@ class Lifecycle:
         return json.dumps(found) if found else None
 
     async def _end(
-        self, state: State, reason: Reason, message: str | None, code: int | None
+        self,
+        state: State,
+        reason: Reason,
+        message: str | None,
+        code: int | None,
+        ran: int | None = None,
     ) -> None:
         ended_ms = max(now_ms(), self._row.started_ms or 0)
         reported = self._results() if self._row.started_ms else None
         facts = {"reason": reason, "exit_code": code, "ended_ms": ended_ms, "results": reported}
-        self._come_to(state, message, **facts)
+        self._come_to(state, message, ran=ran, **facts)
         await self._write()
 
 

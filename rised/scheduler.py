@@ -6,6 +6,7 @@ them.
 """
 
 import json
+import math
 from functools import partial
 
 import trio
@@ -20,11 +21,12 @@ from rised.images import Images
 from rised.ledger import Ledger
 from rised.lifecycle import Lifecycle, Place
 from rised.log import log
-from rised.queue import Machine, decide
+from rised.queue import Waiting
 from rised.resources import Grant, Inventory
 from rised.starting import Ahead
 from rised.store.records import Change, MemberRow
 from rised.store.store import BOARD, BUILD, Store
+from rised.turns import Turns
 from rised.workshop import Workshop
 from riseml_proto import ids
 from riseml_proto.errors import NotFound, RisemlError, StorageFull
@@ -47,6 +49,7 @@ class Scheduler:
         images: Images,
         boards: Boards,
         inventory: Inventory,
+        turns: Turns,
     ) -> None:
         """Nothing starts before `run`."""
         self._images = images
@@ -55,6 +58,7 @@ class Scheduler:
         self._ledger = ledger
         self._shop = shop
         self.inventory = inventory
+        self.turns = turns
         self.experiments: dict[int, Experiment] = {}
         self._stopping = False
         self._changed = trio.Event()
@@ -72,10 +76,11 @@ class Scheduler:
             try:
                 while True:
                     self._changed = trio.Event()
-                    self._start_what_may()
+                    waiting = [e.waiting() for e in self.experiments.values() if e.remaining]
+                    self._start_what_may(waiting)
                     if not self._starting:  # those go first
                         self._calm.set()
-                        self._start_ahead()
+                        self._start_ahead(waiting)
                     await self._changed.wait()
             finally:
                 with trio.move_on_after(_STOP_SECONDS, shield=True):
@@ -93,6 +98,7 @@ class Scheduler:
 
     def add(self, experiment: Experiment) -> None:
         """Take in one that is on disk."""
+        self.turns.take_in(experiment)
         self.experiments[experiment.number] = experiment
         if experiment.state is State.BUILDING:
             self._build(experiment)
@@ -115,11 +121,10 @@ class Scheduler:
             self._forget(experiment)
         self._changed.set()
 
-    def _start_what_may(self) -> None:
+    def _start_what_may(self, waiting: list[Waiting]) -> None:
         if self._stopping:
             return
-        able = (e.waiting() for e in self.experiments.values() if e.remaining)
-        decision = decide((w for w in able if w.slots), Machine(self.inventory.free))
+        decision = self.turns.decide([entry for entry in waiting if entry.slots])
         for number, count in decision.start.items():
             experiment = self.experiments[number]
             experiment.why = None
@@ -135,23 +140,31 @@ class Scheduler:
         grant = self.inventory.take((experiment.number, member), experiment.request)
         self._live(experiment, row, grant)
 
-    def _start_ahead(self) -> None:
+    def _start_ahead(self, waiting: list[Waiting]) -> None:
         """Start the jobs that will be next as soon as a place is free, held back."""
+        if self.turns.drained is not None:
+            return
         assert self._nursery is not None
-        for experiment in self.experiments.values():
-            if len(self._ahead) >= _MOST_AHEAD:
-                return
+        first = True
+        for entry in self.turns.order([entry for entry in waiting if not entry.paused]):
+            experiment = self.experiments[entry.experiment]
             member = experiment.next_untouched
             if member is None or not (experiment.running or experiment.why):
                 continue
             key = experiment.number, member
-            if key in self._ahead:
-                continue
-            made = starting.job(self._shop, experiment, member, 0)
-            if not self._shop.runner.starts_ahead(made, experiment.request.gpus):
-                continue
-            ahead = self._ahead[key] = Ahead(self._shop, experiment, member)
-            self._nursery.start_soon(ahead.run)
+            if key not in self._ahead:
+                made = starting.job(self._shop, experiment, member, 0)
+                if not self._shop.runner.starts_ahead(made, experiment.request.gpus):
+                    continue
+                if len(self._ahead) >= _MOST_AHEAD:
+                    if not first:
+                        return
+                    self._drop_ahead(*next(reversed(self._ahead)))
+                ahead = self._ahead[key] = Ahead(self._shop, experiment, member)
+                self._nursery.start_soon(ahead.run)
+            elif len(self._ahead) >= _MOST_AHEAD:
+                return
+            first = False
 
     def _drop_ahead(self, number: int, member: int | None = None) -> None:
         """End what was started ahead of an experiment, or of one member of it, whose turn will not come."""
@@ -163,6 +176,7 @@ class Scheduler:
         key = (experiment.number, row.member)
         experiment.limiter.acquire_on_behalf_of_nowait(key)
         self._starting.add(key)
+        self.turns.granted(key, experiment, row, grant)
         place = Place(partial(self._begun, key), partial(self._release, key), self._wait_for_calm)
         ahead = self._ahead.pop(key, None)
         life = Lifecycle(self._shop, experiment, row, grant, ahead, place)
@@ -170,8 +184,9 @@ class Scheduler:
         assert self._nursery is not None
         self._nursery.start_soon(life.run, name=ids.experiment_id(*key))
 
-    def _begun(self, key: tuple[int, int]) -> None:
+    def _begun(self, key: tuple[int, int], row: MemberRow) -> None:
         self._starting.discard(key)
+        self.turns.began(key, row)
         self._changed.set()
 
     def _release(self, key: tuple[int, int]) -> None:
@@ -179,6 +194,9 @@ class Scheduler:
         experiment = self.experiments[key[0]]
         del experiment.running[key[1]]
         self.inventory.give_back(key)
+        self.turns.ended(key)
+        if not experiment.slots:
+            experiment.since_ms = now_ms()
         experiment.limiter.release_on_behalf_of(key)
         if experiment.done.is_set():
             self._forget(experiment)
@@ -289,6 +307,9 @@ class Scheduler:
             first = 1 if row.members else 0
             frontier = self._store.frontier(row.id, first)
             experiment = Experiment.load(row, frontier=frontier)
+            self.turns.take_in(experiment)
+            # More may run than it lets start now, since somebody has changed that.
+            experiment.limiter.total_tokens = math.inf
             self.experiments[row.id] = experiment
             if row.state is State.BUILDING:
                 self._build(experiment)
@@ -296,6 +317,7 @@ class Scheduler:
             for member in self._store.unended_members(row.id):
                 experiment.active[member.member] = member.state
                 self._restore_member(experiment, member, frontier)
+            experiment.limiter.total_tokens = experiment.concurrency
             for overtaken in self._store.rowless(row.id, first, frontier):
                 experiment.push(overtaken)
             for ahead in self._store.members(row.id, frontier, row.members):

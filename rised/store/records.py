@@ -86,6 +86,8 @@ class Change(NamedTuple):
     row: MemberRow
     time_ms: int
     message: str | None = None
+    ran_since_ms: int | None = None
+    """Since when the attempt ran that this ends; its user is charged for it."""
 
 
 class EventRow(NamedTuple):

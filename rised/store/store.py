@@ -8,7 +8,6 @@ one flush runs share the next.
 
 import contextlib
 import json
-import math
 import os
 import sqlite3
 import uuid
@@ -17,7 +16,8 @@ from collections.abc import Iterator, Mapping, Sequence
 import trio
 
 from rised.crashpoints import crash_point
-from rised.log import log
+from rised.fairshare import Used
+from rised.store.flush import Flush
 from rised.store.records import Change, EventRow, ExperimentRow, JobRow, MemberRow
 from rised.store.schema import migrate
 from riseml_proto.errors import StorageFull
@@ -28,7 +28,6 @@ _BEGINNINGS = (State.RUNNING, State.BUILDING)
 _COUNTERS = {State.FINISHED: "finished", State.FAILED: "failed", State.KILLED: "killed"}
 _MEMBER_COLUMNS = ", ".join(MemberRow._fields)
 _MEMBER_VALUES = ", ".join("?" for _ in MemberRow._fields)
-_STORM_SECONDS = 0.02
 # As long as SQLite lets it grow (1,000 frames). The room is taken at once, so that a disk that is full later still
 # takes the ends of jobs, and a kill of the one that filled it.
 _WAL_BYTES = 32 + 1000 * (24 + 4096)
@@ -55,7 +54,7 @@ class Store:
         self._wal = os.open(self.path + "-wal", os.O_RDWR | os.O_CLOEXEC)
         with contextlib.suppress(OSError):
             os.posix_fallocate(self._wal, 0, _WAL_BYTES)
-        self._flush = _Flush(self._wal)
+        self._flush = Flush(self._wal)
 
     def close(self) -> None:
         """Close it; what was committed stays."""
@@ -76,7 +75,7 @@ class Store:
     async def sync_start(self) -> None:
         """The same for a job that is about to begin.
 
-        Where starts come thick and fast they do not wait for a flush each: one that comes less than `_STORM_SECONDS`
+        Where starts come thick and fast they do not wait for a flush each: one that comes less than `STORM_SECONDS`
         after the last flush may begin while its own is still to come, that much later at most. Raises nothing: it is
         too late to go back.
         """
@@ -219,6 +218,24 @@ class Store:
         """Note that a person asked for the end of the whole experiment."""
         self._db.execute("UPDATE experiments SET kill = max(kill, ?) WHERE id = ?", (force, number))
 
+    def change_experiment(self, row: ExperimentRow) -> None:
+        """Write an experiment's priority, pause and concurrency."""
+        self._db.execute(
+            "UPDATE experiments SET priority = ?, paused = ?, concurrency = ? WHERE id = ?",
+            (row.priority, row.paused, row.concurrency, row.id),
+        )
+
+    def put_usage(self, uid: int, used: Used) -> None:
+        """Write what a user has used."""
+        self._db.execute("INSERT OR REPLACE INTO usage VALUES (?, ?, ?)", (uid, *used))
+
+    def put_meta(self, name: str, value: str | None) -> None:
+        """Write a fact about the whole daemon; None removes it."""
+        if value is None:
+            self._db.execute("DELETE FROM meta WHERE name = ?", (name,))
+        else:
+            self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, value))
+
     def _add_event(self, values: tuple[object, ...]) -> None:
         self._db.execute(
             "INSERT INTO events (experiment, member, state, attempt, time_ms, reason, message,"
@@ -231,6 +248,18 @@ class Store:
         return int(seq or 0)
 
     # Reading.
+
+    def usage(self) -> dict[int, Used]:
+        """What each user has used, by uid."""
+        return {
+            uid: Used(*used)
+            for uid, *used in self._db.execute("SELECT uid, gpu_seconds, at_ms FROM usage")
+        }
+
+    def meta(self, name: str) -> str | None:
+        """A fact about the whole daemon."""
+        found = self._db.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
+        return found[0] if found else None
 
     def experiment(self, number: int) -> ExperimentRow | None:
         """One experiment."""
@@ -436,50 +465,3 @@ def _event(row: Sequence[object]) -> EventRow:
 def _member(row: Sequence[object]) -> MemberRow:
     found = MemberRow(*row)  # type: ignore[arg-type]  # sqlite3 rows are untyped
     return found._replace(state=State(found.state))
-
-
-class _Flush:
-    """One `fdatasync` at a time; whoever comes while it runs waits for the one after it."""
-
-    def __init__(self, fd: int) -> None:
-        self._fd = fd
-        self._lock = trio.Lock()
-        self._asked = 0
-        self._done = 0
-        self._later = trio.Event()
-        self._last = -math.inf
-
-    async def wait(self) -> None:
-        """Return when a flush that began after this call has ended."""
-        self._asked += 1
-        ticket = self._asked
-        async with self._lock:
-            if self._done < ticket:
-                covers = self._asked
-                self._last = trio.current_time()
-                crash_point("before-sync")
-                await trio.to_thread.run_sync(os.fdatasync, self._fd)
-                crash_point("after-sync")
-                self._done = covers
-
-    async def wait_or_later(self) -> None:
-        """The same, unless the last flush is so near that another is due in a moment."""
-        if trio.current_time() - self._last > _STORM_SECONDS:
-            await self._try()
-        else:
-            self._later.set()
-
-    async def _try(self) -> None:
-        try:
-            await self.wait()
-        except OSError as error:
-            log.error("cannot flush the database to its disk", error=str(error))
-
-    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Do what was put off, until cancelled."""
-        task_status.started()
-        while True:
-            await self._later.wait()
-            await trio.sleep_until(self._last + _STORM_SECONDS)
-            self._later = trio.Event()
-            await self._try()

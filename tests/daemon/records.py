@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from rised.bells import Bells
 from rised.experiment import Experiment
+from rised.fairshare import FairShare
 from rised.journal import StoreJournal
 from rised.layout import Layout
 from rised.ledger import Ledger
@@ -36,7 +37,7 @@ class Records:
         layout = Layout(state_dir, "/out")
         self.views = Views(self.store, self.unfinished, layout)
         self.journal = StoreJournal(self.store, self.views, layout)
-        self.ledger = Ledger(self.store, Bells())
+        self.ledger = Ledger(self.store, Bells(), FairShare(86_400.0, {}))
         parsed = parse_config(config, "riseml.yml")
         with self.store.transaction():
             self.number = self.store.add_experiment(

@@ -19,7 +19,6 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from rised.queue import Machine, decide
 from rised.store.records import ExperimentRow, MemberRow
 from riseml_proto import ids
 from riseml_proto.config import parse_config
@@ -338,8 +337,7 @@ class Sweeps(RuleBasedStateMachine):
             assert experiment.limiter.borrowed_tokens == len(experiment.running)
             assert experiment.remaining >= 0
         waiting = [e.waiting() for e in scheduler.experiments.values()]
-        machine = Machine(scheduler.inventory.free)
-        assert not decide(waiting, machine).start, "something could start"
+        assert not scheduler.turns.would_start(waiting).start, "something could start"
 
     def all_comes_to_an_end(self) -> None:
         """With room on the disk and jobs that end, nothing may be left after a while."""

@@ -24,9 +24,11 @@ from rised.bells import Bells
 from rised.boards import Boards
 from rised.clock import now_ms
 from rised.experiment import Experiment
+from rised.fairshare import FairShare
 from rised.images import Images
 from rised.layout import Layout
 from rised.ledger import Ledger
+from rised.quotas import Quotas
 from rised.resources import Inventory
 from rised.runners.base import Exit, Job, StartFailed
 from rised.runners.containers import ContainerRunner
@@ -34,6 +36,7 @@ from rised.runners.engine import Engine
 from rised.runners.processes import Look
 from rised.scheduler import Scheduler
 from rised.store.store import Store
+from rised.turns import Turns
 from rised.views import Views
 from rised.workshop import Workshop
 from riseml_proto.config import parse_config
@@ -314,7 +317,8 @@ class Daemon:
         self.store = QuickStore(world.root)
         self.bells = Bells()
         self.layout = Layout(world.root, os.path.join(world.root, "output"))
-        self.ledger = Ledger(self.store, self.bells)
+        share = FairShare(86_400.0, self.store.usage())
+        self.ledger = Ledger(self.store, self.bells, share)
         runner = FakeRunner(world)
         shop = Workshop(
             self.store,
@@ -332,13 +336,15 @@ class Daemon:
         )
         engine = Engine({})
         containers = ContainerRunner(world.root, "0" * 32, engine)
+        inventory = Inventory(8.0, 8000, tuple(range(gpus)))
         self.scheduler = Scheduler(
             self.store,
             self.ledger,
             shop,
             Images(engine, containers, FakeRevisions()),  # type: ignore[arg-type]
             Boards(shop),
-            Inventory(8.0, 8000, tuple(range(gpus))),
+            inventory,
+            Turns(inventory, share, Quotas(), kill_grace=GRACE),
         )
         self.views = Views(self.store, self.scheduler.experiments, self.layout)
         runner.sweep(

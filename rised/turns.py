@@ -1,0 +1,146 @@
+"""Who has had which turn, and what of all that runs counts for the next one: the facts that the queue's law decides on.
+
+What is remembered here between decisions lives as long as the daemon; only what users have used outlives it.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+
+from rised import queue
+from rised.clock import now_ms
+from rised.experiment import Experiment
+from rised.fairshare import FairShare
+from rised.forecast import Held, forecast
+from rised.owners import owner_of
+from rised.queue import QUANTUM, Decision, Machine, Running, Waiting, rate
+from rised.quotas import Quotas
+from rised.resources import Grant, Inventory, Request
+from rised.store.records import MemberRow
+from riseml_proto.states import State
+
+Key = tuple[int, int]
+
+
+class Turns:
+    """One scheduler's."""
+
+    def __init__(
+        self, inventory: Inventory, share: FairShare, quotas: Quotas, *, kill_grace: float
+    ) -> None:
+        """`share` is the ledger's; `kill_grace`, in seconds, is how long a job may go on after its time limit."""
+        self._inventory = inventory
+        self._share = share
+        self._quotas = quotas
+        self._grace = kill_grace
+        self._running: dict[Key, Running] = {}
+        self._began: dict[Key, tuple[Experiment, int | None]] = {}
+        self._held: Counter[str] = Counter()
+        self._caps: dict[str, int] = {}
+        self._reserved: int | None = None
+        self._served: dict[int, float] = {}
+        self.drained: str | None = None
+        """Why nothing starts; None where it does."""
+
+    def take_in(self, experiment: Experiment) -> None:
+        """Let an experiment know for which accounts it counts, and how long one of its members holds what it has."""
+        owner = owner_of(experiment.row)
+        quotas = self._quotas.of(experiment.row.user, {owner.gid, *owner.groups})
+        caps = {name: quota.gpus for name, quota in quotas.items() if quota.gpus is not None}
+        self._caps |= caps
+        experiment.accounts = tuple(caps)
+        experiment.longest = self._longest(experiment, 0)
+
+    def _longest(self, experiment: Experiment, failures: int) -> float | None:
+        """Seconds within which a member that has failed so often has surely ended, retries and all."""
+        config = experiment.config
+        if config.time_limit is None:
+            return None
+        return (config.retries + 1 - failures) * (config.time_limit + self._grace)
+
+    def granted(self, key: Key, experiment: Experiment, row: MemberRow, grant: Grant) -> None:
+        """A member that is as `row` says holds `grant`."""
+        back = len(set(grant.gpus) & set(self._inventory.gpus))
+        until = None
+        if experiment.longest is not None:
+            until = now_ms() / 1000 + experiment.longest
+        self._running[key] = Running(Request(grant.cpus, grant.mem, back), until)
+        self._began[key] = experiment, None
+        self._held.update(dict.fromkeys(experiment.accounts, experiment.request.gpus))
+        if row.state is State.RUNNING:
+            self.began(key, row)
+
+    def began(self, key: Key, row: MemberRow) -> None:
+        """An attempt at it runs, as `row` says."""
+        experiment, _ = self._began[key]
+        assert row.started_ms is not None
+        self._began[key] = experiment, row.started_ms
+        if (longest := self._longest(experiment, row.failures)) is not None:
+            until = row.started_ms / 1000 + longest
+            self._running[key] = self._running[key]._replace(until=until)
+
+    def ended(self, key: Key) -> None:
+        """It has given back what it held."""
+        del self._running[key]
+        experiment, _ = self._began.pop(key)
+        self._held.subtract(dict.fromkeys(experiment.accounts, experiment.request.gpus))
+
+    def decide(self, waiting: list[Waiting]) -> Decision:
+        """Who starts now; it counts as started."""
+        machine = self._machine(waiting)
+        decision = queue.decide(waiting, machine)
+        self._reserved = decision.reserved
+        self._served |= dict.fromkeys(decision.served, machine.now)
+        return decision
+
+    def would_start(self, waiting: list[Waiting]) -> Decision:
+        """The same, but nothing counts as started."""
+        return queue.decide(waiting, self._machine(waiting))
+
+    def order(self, waiting: list[Waiting]) -> Iterator[Waiting]:
+        """All of them as their turns would come."""
+        return queue.order(waiting, self._machine(waiting))
+
+    def forecast(self, experiments: Iterable[Experiment]) -> Callable[[], dict[int, float | None]]:
+        """Gather the facts now; what is returned makes a forecast of them, in whichever thread.
+
+        Number → seconds from now to the next start of each that waits, None where nobody knows; in their order.
+        """
+        able = [experiment for experiment in experiments if experiment.remaining]
+        waiting = [experiment.waiting() for experiment in able]
+        remaining = {experiment.number: experiment.remaining for experiment in able}
+        held = [
+            Held(experiment.waiting()._replace(request=run.request), run.until)
+            for run, (experiment, _) in zip(
+                self._running.values(), self._began.values(), strict=True
+            )
+        ]
+        machine = self._machine(waiting)._replace(
+            running=list(self._running.values()), held=dict(self._held), served=dict(self._served)
+        )
+        return partial(forecast, waiting, remaining, held, machine)
+
+    def _machine(self, waiting: list[Waiting]) -> Machine:
+        now = now_ms()
+        users = {entry.user for entry in waiting}
+        return Machine(
+            free=self._inventory.free,
+            now=now / 1000,
+            running=self._running.values(),
+            use=self._use(users, now) if len(users) > 1 else {},  # one user is first in any case
+            caps=self._caps,
+            held=self._held,
+            reserved=self._reserved,
+            served=self._served,
+            drained=self.drained,
+        )
+
+    def _use(self, users: set[int], now: int) -> dict[int, float]:
+        use = {user: self._share.at(user, now) for user in users}
+        for experiment, began in self._began.values():
+            user = experiment.row.uid
+            if user in use:
+                amount = rate(experiment.request)
+                spent = 0.0 if began is None else self._share.spent(amount, (now - began) / 1000)
+                use[user] += max(QUANTUM * amount, spent)
+        return use
