@@ -21,6 +21,7 @@ from functools import partial
 import trio
 
 from rised import gpus, rights
+from rised.admission import Admission
 from rised.api.context import Context
 from rised.api.routes import handler
 from rised.bells import Bells
@@ -123,6 +124,7 @@ async def run(settings: Settings, manager: Manager, ready: Callable[[], None]) -
             bells,
             found,
             meters,
+            Admission(allowed, settings.output_dir),
         )
         runner.sweep(_kept(store))
         link_client(layout.client)

@@ -3,11 +3,11 @@
 import heapq
 import json
 from functools import cached_property
+from math import inf
 from typing import Protocol
 
 import trio
 
-from rised.clock import now_ms
 from rised.configuration import ConfigurationFile
 from rised.queue import Waiting
 from rised.resources import Request
@@ -71,8 +71,8 @@ class Experiment:
         """Whose quotas of GPUs it counts for."""
         self.longest: float | None = None
         """Seconds within which a member that starts has surely ended; None where nobody knows."""
-        self.since_ms = row.created_ms
-        """When its next member might have started first, but for what it waits for now."""
+        self.since = inf
+        """When its next member might have started first, but for what it waits for now; trio's time."""
         self.noted: int | None = None
         """The member that was last written down as waiting."""
         self.done = trio.Event()
@@ -104,7 +104,7 @@ class Experiment:
     def change(self, row: ExperimentRow) -> None:
         """Take on another priority, pause or concurrency, as the database has them now."""
         if self.row.paused and not row.paused:
-            self.since_ms = now_ms()
+            self.since = trio.current_time()
         self.row = row
         self.limiter.total_tokens = self.concurrency
 
@@ -198,5 +198,5 @@ class Experiment:
             row.priority,
             self.longest,
             bool(row.paused),
-            self.since_ms / 1000,
+            self.since,
         )

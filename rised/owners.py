@@ -61,6 +61,11 @@ class Owner(msgspec.Struct, frozen=True):
     """Name of a resource limit as prlimit(1) has it, soft and hard value; -1 is no limit."""
 
     @property
+    def all_groups(self) -> set[int]:
+        """Its group and the supplementary ones."""
+        return {self.gid, *self.groups}
+
+    @property
     def is_other(self) -> bool:
         """Whether these are not the daemon's own rights."""
         return self.uid != os.geteuid()
@@ -110,7 +115,7 @@ def encode(owner: Owner) -> str:
 
 def owner_of(row: ExperimentRow) -> Owner:
     """Whose an experiment is; by the user database where it was submitted to a person's own daemon."""
-    return _decode(row.owner) if row.owner else _by_name(row.uid)
+    return _decode(row.owner) if row.owner else of_user(row.uid)
 
 
 @functools.lru_cache(maxsize=1024)
@@ -124,7 +129,8 @@ def own() -> Owner:
 
 
 @functools.cache
-def _by_name(uid: int) -> Owner:
+def of_user(uid: int) -> Owner:
+    """The rights that the user database gives, or the daemon's own."""
     if uid == os.geteuid():
         return own()
     try:

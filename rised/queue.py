@@ -41,6 +41,11 @@ def rate(request: Request) -> float:
     return max(request.gpus, _WITHOUT_GPUS)
 
 
+def paused(experiment: int) -> str:
+    """What one waits for that is paused."""
+    return f"paused; riseml resume {experiment} lets it go on"
+
+
 class Waiting(NamedTuple):
     """An experiment with sub-experiments left to start, `slots` of them now as far as its concurrency goes."""
 
@@ -109,7 +114,7 @@ def decide(waiting: Iterable[Waiting], machine: Machine) -> Decision:
     able = []
     for entry in waiting:
         if entry.paused:
-            why[entry.experiment] = f"paused; riseml resume {entry.experiment} lets it go on"
+            why[entry.experiment] = paused(entry.experiment)
         elif entry.slots:
             able.append(entry)
     places, allowances = _Places(machine), _Allowances(machine)

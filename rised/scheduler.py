@@ -24,7 +24,7 @@ from rised.log import log
 from rised.queue import Waiting
 from rised.resources import Grant, Inventory
 from rised.starting import Ahead
-from rised.store.records import Change, MemberRow
+from rised.store.records import Change, ExperimentRow, MemberRow
 from rised.store.store import BOARD, BUILD, Store
 from rised.turns import Turns
 from rised.workshop import Workshop
@@ -34,6 +34,7 @@ from riseml_proto.states import State
 
 _RETRY_SECONDS = 1.0
 _STOP_SECONDS = 2.0
+_DRAINED = "drained"
 _MOST_AHEAD = 4
 """Jobs that are started ahead of their turn at any time; each costs a waiting shell and a working copy."""
 
@@ -71,6 +72,7 @@ class Scheduler:
         """Take up what an earlier daemon left, then start whatever may start, until cancelled."""
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
+            self.turns.drained = self._store.meta(_DRAINED)
             self._restore()
             task_status.started()
             try:
@@ -104,6 +106,24 @@ class Scheduler:
             self._build(experiment)
         self._open_board(experiment)
         self._changed.set()
+
+    async def change(self, experiment: Experiment, row: ExperimentRow) -> None:
+        """Let an unfinished experiment go on with priority, pause and concurrency of `row`. Raises `StorageFull`."""
+        self._ledger.change(experiment, row)
+        if row.paused:
+            self._drop_ahead(row.id)
+        if not experiment.building:
+            experiment.why = None
+        self._changed.set()
+        await self._store.sync()
+
+    async def drain(self, reason: str | None) -> None:
+        """Start nothing new, for a reason that may be empty; None: start again. Raises `StorageFull`."""
+        with self._store.transaction():
+            self._store.put_meta(_DRAINED, reason)
+        self.turns.drained = reason
+        self._changed.set()
+        await self._store.sync()
 
     def _open_board(self, experiment: Experiment) -> None:
         if experiment.config.tensorboard and is_there():
@@ -196,7 +216,7 @@ class Scheduler:
         self.inventory.give_back(key)
         self.turns.ended(key)
         if not experiment.slots:
-            experiment.since_ms = now_ms()
+            experiment.since = trio.current_time()
         experiment.limiter.release_on_behalf_of(key)
         if experiment.done.is_set():
             self._forget(experiment)

@@ -1,11 +1,15 @@
 """Who has had which turn, and what of all that runs counts for the next one: the facts that the queue's law decides on.
 
-What is remembered here between decisions lives as long as the daemon; only what users have used outlives it.
+What is remembered here between decisions lives as long as the daemon; only what users have used outlives it. Times are
+trio's, so that nobody who sets the clock changes whose turn it is; use alone is counted by the clock that the database
+has its times of.
 """
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+
+import trio
 
 from rised import queue
 from rised.clock import now_ms
@@ -44,12 +48,13 @@ class Turns:
 
     def take_in(self, experiment: Experiment) -> None:
         """Let an experiment know for which accounts it counts, and how long one of its members holds what it has."""
-        owner = owner_of(experiment.row)
-        quotas = self._quotas.of(experiment.row.user, {owner.gid, *owner.groups})
+        row = experiment.row
+        quotas = self._quotas.of(row.user, owner_of(row).all_groups)
         caps = {name: quota.gpus for name, quota in quotas.items() if quota.gpus is not None}
-        self._caps |= caps
-        experiment.accounts = tuple(caps)
+        self._caps.update(caps)
+        experiment.accounts = tuple(quotas)
         experiment.longest = self._longest(experiment, 0)
+        experiment.since = trio.current_time() - max(0, now_ms() - row.created_ms) / 1000
 
     def _longest(self, experiment: Experiment, failures: int) -> float | None:
         """Seconds within which a member that has failed so often has surely ended, retries and all."""
@@ -63,7 +68,7 @@ class Turns:
         back = len(set(grant.gpus) & set(self._inventory.gpus))
         until = None
         if experiment.longest is not None:
-            until = now_ms() / 1000 + experiment.longest
+            until = trio.current_time() + experiment.longest
         self._running[key] = Running(Request(grant.cpus, grant.mem, back), until)
         self._began[key] = experiment, None
         self._held.update(dict.fromkeys(experiment.accounts, experiment.request.gpus))
@@ -76,7 +81,7 @@ class Turns:
         assert row.started_ms is not None
         self._began[key] = experiment, row.started_ms
         if (longest := self._longest(experiment, row.failures)) is not None:
-            until = row.started_ms / 1000 + longest
+            until = trio.current_time() + longest - max(0, now_ms() - row.started_ms) / 1000
             self._running[key] = self._running[key]._replace(until=until)
 
     def ended(self, key: Key) -> None:
@@ -121,13 +126,14 @@ class Turns:
         return partial(forecast, waiting, remaining, held, machine)
 
     def _machine(self, waiting: list[Waiting]) -> Machine:
-        now = now_ms()
         users = {entry.user for entry in waiting}
         return Machine(
             free=self._inventory.free,
-            now=now / 1000,
+            now=trio.current_time(),
             running=self._running.values(),
-            use=self._use(users, now) if len(users) > 1 else {},  # one user is first in any case
+            use=self._use(users, now_ms())
+            if len(users) > 1
+            else {},  # one user is first in any case
             caps=self._caps,
             held=self._held,
             reserved=self._reserved,

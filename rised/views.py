@@ -12,6 +12,7 @@ from rised.experiment import Experiment
 from rised.job import TRAIN
 from rised.layout import Layout
 from rised.owners import owner_of
+from rised.queue import paused
 from rised.results import Results
 from rised.store.records import ExperimentRow, MemberRow
 from rised.store.store import BOARD, Store
@@ -120,12 +121,14 @@ class Views:
             tensorboard=self._board(row),
             output_dir=self._layout.output(row, 0),
             ended_at=to_datetime(row.ended_ms) if row.ended_ms else None,
-            concurrency=config.concurrency,
+            concurrency=row.concurrency or config.concurrency,
             time_limit=config.time_limit,
             retries=config.retries,
             resources={"cpus": config.cpus, "mem": config.mem, "gpus": config.gpus},
             reason=row.reason or (live.why if live else None),
             experiments=[],
+            priority=row.priority,
+            paused=bool(row.paused) and live is not None,
         )
 
     def window(self, row: ExperimentRow, limit: int | None) -> tuple[int, int]:
@@ -198,12 +201,14 @@ class Views:
             return None
         if live.head == member.member and live.why:
             return live.why
+        if row.paused:
+            return paused(row.id)
         if member.state is State.PENDING:
             return None
         if live.building:
             return live.why
         if not live.limiter.available_tokens:
-            return f"waits for one of {row.id}'s {config.concurrency} slots"
+            return f"waits for one of {row.id}'s {live.concurrency} slots"
         return f"waits for {ids.experiment_id(row.id, live.head or 0)} to start"
 
     def _config(self, row: ExperimentRow) -> Config:

@@ -8,6 +8,7 @@
     ├── NotFound                an ID, project or revision that does not exist
     ├── Forbidden               it belongs to someone else
     ├── Unsatisfiable           asks for more than this machine has
+    ├── QuotaExceeded           more than a user or a group may have
     ├── StorageFull             the disk has no room for it
     └── DaemonError             the daemon is not there, too old, too new, or talks nonsense
 
@@ -76,6 +77,13 @@ class Unsatisfiable(RisemlError):
 
     code = "unsatisfiable"
     status = 422
+
+
+class QuotaExceeded(RisemlError):
+    """More than a quota lets this user, or a group of theirs, have; the text has the numbers."""
+
+    code = "quota-exceeded"
+    status = 403
 
 
 class StorageFull(RisemlError):

@@ -72,6 +72,8 @@ class Submission(Request, frozen=True):
     """The submitter's PATH, VIRTUAL_ENV and CONDA_PREFIX."""
     strict: bool = False
     """Refuse placeholders that no parameter defines."""
+    priority: int = 0
+    """Among the submitter's own, from -100 to 100: the highest goes first."""
 
 
 class Submitted(Message, frozen=True):
@@ -140,6 +142,10 @@ class Detail(Summary, frozen=True, kw_only=True):
     reason: str | None
     """How it ended, or what it waits for."""
     experiments: list[Member]
+    priority: int = 0
+    """Among those of its user, the highest goes first."""
+    paused: bool = False
+    """Whether nothing more of it starts until it is resumed."""
 
 
 class Best(Message, frozen=True):
@@ -158,6 +164,74 @@ class Best(Message, frozen=True):
     """Of the whole experiment."""
     experiments: list[Member]
     """The best first; of equal ones the earlier."""
+
+
+class Change(Request, frozen=True):
+    """Let experiments that have not ended go on in another way; None leaves it as it is."""
+
+    ids: list[str]
+    priority: int | None = None
+    """From -100 to 100: of its user's, the highest goes first."""
+    concurrency: int | None = None
+    """How many sub-experiments of a set may run at once; what runs is left alone."""
+    paused: bool | None = None
+    """Whether nothing more of it starts; what runs goes on."""
+
+
+class Standing(Message, frozen=True):
+    """How one experiment is to go on."""
+
+    id: str
+    priority: int
+    concurrency: int
+    paused: bool
+
+
+class Changed(Message, frozen=True):
+    """Answer to `Change`: it is on disk."""
+
+    experiments: list[Standing]
+
+
+class Queued(Message, frozen=True):
+    """One experiment with sub-experiments left to start."""
+
+    position: int
+    id: str
+    user: str
+    project: str
+    priority: int
+    gpus: int
+    """GPUs that each sub-experiment needs."""
+    left: int
+    """Sub-experiments that have still to be started."""
+    expected: datetime | None
+    """When the next one starts at the latest, as far as time limits tell."""
+    why: str | None
+    """What it waits for."""
+
+
+class Queue(Message, frozen=True):
+    """All that waits, in the order of the turns."""
+
+    drained: str | None
+    """Why nothing starts at all; None where it does."""
+    experiments: list[Queued]
+
+
+class Drain(Request, frozen=True):
+    """Let nothing new start, or let it again. What runs goes on."""
+
+    drained: bool
+    reason: str = ""
+    """What those who wait are told."""
+
+
+class Drained(Message, frozen=True):
+    """Answer to `Drain`: it is on disk, and stays so when the daemon starts again."""
+
+    drained: bool
+    reason: str = ""
 
 
 class Kill(Request, frozen=True):
@@ -306,6 +380,8 @@ class System(Message, frozen=True):
     """Most files a project may have."""
     max_bytes: int
     """Most bytes a project may have."""
+    drained: str | None = None
+    """Why nothing new starts; None where it does."""
 
 
 class BoardRequest(Request, frozen=True):

@@ -4,6 +4,7 @@ import grp
 import os
 from dataclasses import dataclass
 
+from rised.admission import Admission
 from rised.bells import Bells
 from rised.boards import Boards
 from rised.gpus import Gpu
@@ -43,6 +44,7 @@ class Context:
     bells: Bells
     gpus: list[Gpu]
     meters: Meters
+    admission: Admission
 
     def check_peer(self, peer: Peer) -> None:
         """A person's own daemon serves that person and root; a machine's serves its users. Raises `Forbidden`."""

@@ -7,6 +7,7 @@ import msgspec
 import trio
 
 from rised import boards, owners
+from rised.api.changes import check_priority
 from rised.api.context import Context
 from rised.api.pages import in_pages
 from rised.api.results import order
@@ -37,11 +38,14 @@ async def submit(context: Context, request: Request) -> Answer:
     if asked.strict and unknown:
         raise unknown[0]
     _check(context, config, asked)
-    user, owner = request.peer.user, owners.of_peer(request.peer)
+    user, owner, admission = request.peer.user, owners.of_peer(request.peer), context.admission
+    admission.check_gpus(user, owner, config)
+    await admission.check_disk(user, owner)
     if not await context.revisions.exists(user, config.project, asked.revision):
         raise NotFound(f"project {config.project} has no revision {asked.revision}; sync it first")
     image, build = await _image(context, config, asked, user, owner)
     store = context.store
+    admission.check_queued(user, owner, context.scheduler.experiments.values())
     with store.transaction():
         number = store.add_experiment(
             user=user,
@@ -56,6 +60,7 @@ async def submit(context: Context, request: Request) -> Answer:
             image=image,
             build=build,
             owner=owners.encode(owner) if context.settings.system else None,
+            priority=asked.priority,
         )
     row = context.views.row(number)
     first = 1 if config.count else 0
@@ -88,6 +93,7 @@ def _check(context: Context, config: Config, asked: Submission) -> None:
             f"{config.file}: train.image: is missing, and this daemon runs nothing but containers; name one,"
             " such as image: python:3.11, or start rised with --runner auto"
         )
+    check_priority(asked.priority)
     wanted = Resources(config.cpus, config.mem, config.gpus)
     if lacks := shortage(wanted, context.scheduler.inventory.total, "in this machine"):
         raise Unsatisfiable(f"{config.file}: train.resources: asks for {lacks}; ask for less")

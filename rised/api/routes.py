@@ -3,7 +3,7 @@
 import re
 from collections.abc import Awaitable, Callable
 
-from rised.api import experiments, logs, results, sync, system, tensorboard, usage
+from rised.api import changes, experiments, logs, queue, results, sync, system, tensorboard, usage
 from rised.api.context import Context
 from rised.web.request import Answer, Handler, Request, Streamed
 from riseml_proto.errors import InvalidInput, NotFound
@@ -22,6 +22,9 @@ ROUTES: tuple[tuple[str, str, _Handler], ...] = (
     ("GET", r"/v1/experiments/([^/]+)/logs", logs.get),
     ("POST", r"/v1/logs", logs.post),
     ("POST", r"/v1/kill", experiments.kill),
+    ("POST", r"/v1/change", changes.change),
+    ("GET", r"/v1/queue", queue.show),
+    ("POST", r"/v1/drain", system.drain),
     ("GET", r"/v1/usage", usage.show),
     ("POST", r"/v1/tensorboard", tensorboard.serve),
     ("POST", r"/v1/prune", system.prune),

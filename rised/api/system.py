@@ -5,13 +5,17 @@ import socket
 from dataclasses import asdict
 
 from rised.api.context import Context
+from rised.log import log
 from rised.owners import owner_of
 from rised.rights import acting_as
 from rised.store.records import ExperimentRow
 from rised.web.request import Answer, Request
 from riseml_proto import API_VERSION, VERSION
+from riseml_proto.errors import InvalidInput
 from riseml_proto.ids import experiment_id
-from riseml_proto.messages import Amount, Gpu, Prune, Pruned, System, Whoami
+from riseml_proto.messages import Amount, Drain, Drained, Gpu, Prune, Pruned, System, Whoami
+
+_LONGEST_REASON = 200
 
 
 async def system(context: Context, request: Request) -> Answer:
@@ -39,8 +43,20 @@ async def system(context: Context, request: Request) -> Answer:
             data_dir=settings.data_dir,
             max_files=settings.max_files,
             max_bytes=settings.max_bytes,
+            drained=context.scheduler.turns.drained,
         )
     )
+
+
+async def drain(context: Context, request: Request) -> Answer:
+    """Let nothing new start, or let it again (`Drain`, answered by `Drained`); for administrators."""
+    asked = await request.message(Drain)
+    context.check_admin(request.peer)
+    if not asked.reason.isprintable() or len(asked.reason) > _LONGEST_REASON:
+        raise InvalidInput(f"reason: must be one line of at most {_LONGEST_REASON} characters")
+    await context.scheduler.drain(asked.reason if asked.drained else None)
+    log.info("drained" if asked.drained else "undrained", by=request.peer.user, why=asked.reason)
+    return Answer(Drained(drained=asked.drained, reason=asked.reason if asked.drained else ""))
 
 
 async def prune(context: Context, request: Request) -> Answer:

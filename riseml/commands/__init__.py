@@ -8,7 +8,10 @@ Errors are raised as `RisemlError`.
 
 import argparse
 import sys
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from riseml_proto.messages import Change
 
 
 class Command(NamedTuple):
@@ -27,7 +30,11 @@ COMMANDS = (
     Command("monitor", "show what running experiments use: CPUs, memory, GPUs"),
     Command("tensorboard", "open a TensorBoard over experiments, past ones too"),
     Command("kill", "end experiments or sub-experiments"),
-    Command("system", "show the machine and what of it is handed out, tidy it up"),
+    Command("queue", "show what waits, in which order, and when it is expected to start"),
+    Command("set", "change an experiment's priority, or how many of a set run at once"),
+    Command("pause", "start no more of an experiment; what runs goes on"),
+    Command("resume", "let a paused experiment go on"),
+    Command("system", "show the machine, tidy it up, let nothing new start"),
     Command("whoami", "show who the daemon takes you for"),
 )
 
@@ -42,6 +49,32 @@ def current_project() -> str | None:
     from riseml_proto.config import parse_config
 
     return parse_config(text, "riseml.yml").project
+
+
+def priority(text: str) -> int:
+    """Read `--priority`."""
+    try:
+        number = int(text)
+    except ValueError:
+        number = 1000
+    if not -100 <= number <= 100:
+        raise argparse.ArgumentTypeError(f"must be a whole number from -100 to 100, not {text!r}")
+    return number
+
+
+def change(host: str | None, request: "Change", said: str, *, as_json: bool) -> int:
+    """Have the daemon change experiments, and say for each that it is `said`, such as `paused {}`."""
+    from riseml.daemon import connect
+    from riseml_proto.messages import Changed
+
+    with connect(host) as client:
+        answer = client.post("/v1/change", request, Changed)
+    if as_json:
+        print_json(answer.experiments)
+        return 0
+    for standing in answer.experiments:
+        print(said.format(standing.id, standing=standing))
+    return 0
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:

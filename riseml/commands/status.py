@@ -276,6 +276,8 @@ def _long_facts(detail: Detail) -> dict[str, object]:
         "Concurrency": detail.concurrency if detail.count else None,
         "Time Limit": f"{detail.time_limit:g} second(s)" if detail.time_limit else None,
         "Retries": detail.retries or None,
+        "Priority": detail.priority or None,
+        "Paused": "yes" if detail.paused else None,
         "Experiments": show_counts(detail.counts) if detail.count else None,
     }
 

@@ -1,5 +1,10 @@
-"""Show the machine, and how much of it is handed out to jobs; or, with prune, remove built images
-that no kept experiment uses. One is kept until it has ended and its output directory is gone.
+"""Show the machine, and how much of it is handed out to jobs; or, for its administrators:
+
+  prune     remove built images that no kept experiment uses; one is kept until
+            it has ended and its output directory is gone
+  drain     start nothing new, also when the daemon starts again; what runs
+            goes on
+  undrain   start again what waits
 
 CPU, memory, GPUs and their memory, each as handed out/there; with -g its GPUs, one by one.
 """
@@ -9,17 +14,19 @@ import argparse
 from riseml.commands import add_json, print_json
 from riseml.daemon import connect
 from riseml.table import Column, render
-from riseml_proto.messages import Amount, Gpu, Prune, Pruned, System
+from riseml_proto.errors import InvalidInput
+from riseml_proto.messages import Amount, Drain, Drained, Gpu, Prune, Pruned, System
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `riseml system`."""
     parser.add_argument(
         "what",
-        choices=["info", "prune"],
-        metavar="info|prune",
-        help="show the machine, or remove built images that no kept experiment uses",
+        choices=["info", "prune", "drain", "undrain"],
+        metavar="info|prune|drain|undrain",
+        help="show the machine, remove images of nobody, start nothing new, or start again",
     )
+    parser.add_argument("--reason", metavar="TEXT", help="with drain: what those who wait are told")
     parser.add_argument("-l", "--long", action="store_true", help="the daemon's settings too")
     parser.add_argument("-g", "--gpus", action="store_true", help="every GPU")
     add_json(parser)
@@ -27,8 +34,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print it."""
+    if args.reason is not None and args.what != "drain":
+        raise InvalidInput("--reason says why nothing starts; say it with riseml system drain")
     if args.what == "prune":
         return _prune(args)
+    if args.what != "info":
+        return _drain(args)
     with connect(args.host) as client:
         system = client.get("/v1/system", System)
     if args.json:
@@ -37,7 +48,22 @@ def run(args: argparse.Namespace) -> int:
     blocks = [gpus(system.gpus)] if args.gpus else [node(system)]
     if args.long:
         blocks.insert(0, settings(system))
+    if system.drained is not None:
+        blocks.append(["The server is drained" + (f": {system.drained}" if system.drained else "")])
     print("\n\n".join("\n".join(block) for block in blocks))
+    return 0
+
+
+def _drain(args: argparse.Namespace) -> int:
+    request = Drain(drained=args.what == "drain", reason=args.reason or "")
+    with connect(args.host) as client:
+        answer = client.post("/v1/drain", request, Drained)
+    if args.json:
+        print_json(answer)
+    elif answer.drained:
+        print("nothing new starts until riseml system undrain; what runs goes on")
+    else:
+        print("what waits may start again")
     return 0
 
 

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
-from riseml.commands import add_json, print_json
+from riseml.commands import add_json, print_json, priority
 from riseml.progress import plural
 from riseml_proto.config import check_placeholders, parse_config, warnings
 from riseml_proto.errors import ConfigError, DaemonError, InvalidInput, SyncError
@@ -43,6 +43,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--strict", action="store_true", help="refuse placeholders that no parameter defines"
     )
+    parser.add_argument(
+        "--priority",
+        type=priority,
+        default=0,
+        metavar="N",
+        help="among your own, from -100 to 100: the highest goes first (0)",
+    )
     add_json(parser)
 
 
@@ -66,7 +73,12 @@ def run(args: argparse.Namespace) -> int:
         (dryrun.show_json if args.json else dryrun.show)(config, sys.stdout)
         return 0
     submission = partial(
-        Submission, config=text, config_file=name, env=submitted_env(os.environ), strict=args.strict
+        Submission,
+        config=text,
+        config_file=name,
+        env=submitted_env(os.environ),
+        strict=args.strict,
+        priority=args.priority,
     )
     submitted = _submit(config.project, submission, args.host, quiet=args.json)
     for warning in submitted.warnings:

@@ -52,6 +52,8 @@ class Sweeps(RuleBasedStateMachine):
         self.world = self.theatre.world
         self.told: dict[int, str] = {}
         """Experiments of which the client was told, and their riseml.yml."""
+        self.most: dict[int, int] = {}
+        """How many of each were ever allowed at once."""
         self.wished: set[tuple[int, int | None]] = set()
         """Kills that were asked for, whether they were answered or not."""
         self.kills: list[tuple[int, int | None, Answer[bool]]] = []
@@ -112,6 +114,7 @@ class Sweeps(RuleBasedStateMachine):
         answer = self.theatre.ask(lambda daemon: daemon.submit(text))
         if answer.came and answer.value is not None:
             self.told[answer.value] = text
+            self.most[answer.value] = parse_config(text).concurrency
 
     @precondition(lambda self: self.up() and self.told)
     @rule(
@@ -136,6 +139,35 @@ class Sweeps(RuleBasedStateMachine):
             lambda d: d.scheduler.kill(number, member, force=force), ticks=ticks, calm=calm
         )
         self.kills.append((number, member, answer))
+
+    @precondition(lambda self: self.up() and self.told)
+    @rule(
+        data=st.data(),
+        paused=st.sampled_from([None, None, 0, 1]),
+        priority=st.sampled_from([None, -1, 1]),
+        concurrency=st.sampled_from([None, None, 1, 3]),
+        crash=_crashes,
+    )
+    def change(
+        self,
+        data: st.DataObject,
+        paused: int | None,
+        priority: int | None,
+        concurrency: int | None,
+        crash: int,
+    ) -> None:
+        number = data.draw(st.sampled_from(sorted(self.told)), "experiment")
+        facts = {"paused": paused, "priority": priority, "concurrency": concurrency}
+        wanted = {name: value for name, value in facts.items() if value is not None}
+        self.most[number] = max(self.most[number], concurrency or 1)
+        self.world.crash_in = crash
+        self.theatre.ask(lambda daemon: daemon.change(number, **wanted))
+
+    @precondition(up)
+    @rule(reason=st.sampled_from([None, None, "", "new disks"]), crash=_crashes)
+    def drain(self, reason: str | None, crash: int) -> None:
+        self.world.crash_in = crash
+        self.theatre.ask(lambda daemon: daemon.scheduler.drain(reason))
 
     # What jobs do.
 
@@ -219,8 +251,8 @@ class Sweeps(RuleBasedStateMachine):
         gpus = Counter(gpu for process in there for gpu in process.gpus)
         assert all(n == 1 for n in gpus.values()), f"a GPU has two jobs: {gpus}"
         alive = Counter(int(process.key[0].partition(".")[0]) for process in there)
-        for number, text in self.told.items():
-            assert alive[number] <= parse_config(text).concurrency, f"too many of {number} run"
+        for number, most in self.most.items():
+            assert alive[number] <= most, f"too many of {number} run"
         if self.up():
             self.theatre.look(self.check_records)
             self.theatre.look(self.check_resources)
@@ -348,6 +380,9 @@ class Sweeps(RuleBasedStateMachine):
             self.theatre.crash()
         if not self.up():
             self.theatre.boot(GPUS)
+        self.theatre.ask(lambda daemon: daemon.scheduler.drain(None))
+        for number in self.theatre.look(lambda daemon: [*daemon.scheduler.experiments]):
+            self.theatre.ask(lambda daemon, number=number: daemon.change(number, paused=0))  # type: ignore[misc]
         for _ in range(200):
             self.theatre.jump(20)
             for process in self.running():

@@ -381,6 +381,12 @@ class Daemon:
         self.world.crash_point("before-acknowledge")
         return number
 
+    async def change(self, number: int, **facts: int) -> None:
+        """What the API's handler does to one that has not ended."""
+        if experiment := self.scheduler.experiments.get(number):
+            row = experiment.row._replace(**facts)  # type: ignore[arg-type]  # they are ints
+            await self.scheduler.change(experiment, row)
+
 
 class Theatre:
     """Runs a `World` and the daemons in it on a trio of its own, for a caller in another thread.

@@ -1,0 +1,50 @@
+"""The order of what waits, and when it is expected to start. Everybody may see it."""
+
+from datetime import timedelta
+
+import trio
+
+from rised.api.context import Context
+from rised.clock import now_ms, to_datetime
+from rised.experiment import Experiment
+from rised.queue import paused
+from rised.web.request import Answer, Request
+from riseml_proto import messages
+
+
+async def show(context: Context, request: Request) -> Answer:
+    """Tell of all that waits, in the order of their turns (`Queue`)."""
+    scheduler = context.scheduler
+    unfinished, now = dict(scheduler.experiments), to_datetime(now_ms())
+    expected = await trio.to_thread.run_sync(scheduler.turns.forecast(unfinished.values()))
+    entries: list[messages.Queued] = []
+    for number, seconds in expected.items():
+        experiment = unfinished[number]
+        if not experiment.remaining:  # it has gone on meanwhile
+            continue
+        row, why = experiment.row, _why(experiment)
+        if why and row.uid != request.peer.uid:
+            why = why.replace("your other", "their other")
+        entries.append(
+            messages.Queued(
+                position=len(entries) + 1,
+                id=str(number),
+                user=row.user,
+                project=row.project,
+                priority=row.priority,
+                gpus=experiment.request.gpus,
+                left=experiment.remaining,
+                expected=None if seconds is None else now + timedelta(seconds=seconds),
+                why=why,
+            )
+        )
+    return Answer(messages.Queue(drained=scheduler.turns.drained, experiments=entries))
+
+
+def _why(experiment: Experiment) -> str | None:
+    if experiment.row.paused:
+        return paused(experiment.number)
+    if experiment.running and not experiment.slots:
+        count = experiment.concurrency
+        return f"waits for one of its {count} slots" if count > 1 else "waits for its only slot"
+    return experiment.why

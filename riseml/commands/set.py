@@ -1,0 +1,44 @@
+"""Change an experiment that has not ended: its priority among your own, and how many sub-experiments of
+a set may run at once. What runs is left alone: with a lower concurrency nothing new starts until so
+few are left.
+"""
+
+import argparse
+
+from riseml.commands import add_json, change, priority
+from riseml_proto import ids
+from riseml_proto.errors import InvalidInput
+from riseml_proto.messages import Change
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `riseml set`."""
+    parser.add_argument("ids", nargs="+", metavar="ID", help="such as 144")
+    parser.add_argument(
+        "--concurrency", type=_count, metavar="N", help="how many may run at once, 1 or more"
+    )
+    parser.add_argument(
+        "--priority", type=priority, metavar="N", help="from -100 to 100; the highest goes first"
+    )
+    add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Change it, and say how it stands now."""
+    for text in args.ids:
+        ids.parse(text)
+    if args.concurrency is None and args.priority is None:
+        raise InvalidInput("nothing is to be changed; say --concurrency N or --priority N")
+    said = []
+    if args.concurrency is not None:
+        said.append("concurrency {standing.concurrency}")
+    if args.priority is not None:
+        said.append("priority {standing.priority}")
+    request = Change(ids=args.ids, priority=args.priority, concurrency=args.concurrency)
+    return change(args.host, request, "experiment {}: " + ", ".join(said), as_json=args.json)
+
+
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and 0 < int(text) < 10**9):
+        raise argparse.ArgumentTypeError(f"must be a whole number, 1 or more, not {text!r}")
+    return int(text)
