@@ -52,6 +52,8 @@ def parser() -> argparse.ArgumentParser:
     add("--data-dir", metavar="DIR", help="what experiments read (~/riseml-data)")
     add("--gpus", metavar="auto|N|0,2,3",
         help="ask the driver (auto), or declare N GPUs or these indices without asking it")  # fmt: skip
+    add("--gpu-foreign-mem", metavar="MIB", type=int,
+        help="memory others may use on a GPU that is handed out, in MiB (512)")  # fmt: skip
     add("--cpus", metavar="N", type=float, help="CPUs to hand out (all there are)")
     add("--mem", metavar="MIB", type=int, help="memory to hand out, in MiB (all there is)")
     add("--runner", choices=("auto", "process", "docker"),

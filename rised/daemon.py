@@ -27,6 +27,7 @@ from rised.api.routes import handler
 from rised.bells import Bells
 from rised.boards import Boards
 from rised.fairshare import FairShare
+from rised.gpuwatch import GpuWatch
 from rised.images import Images
 from rised.job import TRAIN
 from rised.journal import StoreJournal
@@ -107,7 +108,8 @@ async def run(settings: Settings, manager: Manager, ready: Callable[[], None]) -
         boards.sweep()
         allowed = quotas(settings)
         turns = Turns(inventory, share, allowed, kill_grace=settings.kill_grace)
-        scheduler = Scheduler(store, ledger, shop, images, boards, inventory, turns)
+        watch = GpuWatch(store, inventory, found, meters, settings.gpu_foreign_mem)
+        scheduler = Scheduler(store, ledger, shop, images, boards, inventory, watch, turns)
         views = Views(store, scheduler.experiments, layout)
         journal = StoreJournal(store, views, layout)
         context = Context(
@@ -123,6 +125,7 @@ async def run(settings: Settings, manager: Manager, ready: Callable[[], None]) -
             journal,
             bells,
             found,
+            watch,
             meters,
             Admission(allowed, settings.output_dir),
         )
@@ -133,6 +136,7 @@ async def run(settings: Settings, manager: Manager, ready: Callable[[], None]) -
                 await nursery.start(store.run)
                 await nursery.start(children.run)
                 await nursery.start(watcher.run)
+                await nursery.start(watch.run)
                 await nursery.start(engine.run)
                 await nursery.start(containers.run)
                 await nursery.start(scheduler.run)

@@ -5,8 +5,10 @@ import os
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+from rised.gpuhealth import Process, Reading
 from rised.gpus import Gpu
 from rised.log import log
 
@@ -29,6 +31,35 @@ class Meter:
     """Degrees Celsius."""
 
 
+@dataclass(frozen=True)
+class Fault:
+    """What a GPU has reported."""
+
+    index: int
+    xid: int
+
+
+class Faults:
+    """Waits for the driver's events."""
+
+    def __init__(self, nvml: Any, events: Any, indices: dict[str, int]) -> None:
+        """`indices`: UUID → index."""
+        self._nvml = nvml
+        self._events = events
+        self._indices = indices
+
+    def wait(self, milliseconds: int) -> Fault | None:
+        """The next one; None if none comes in this time. Blocks; for a thread of its own."""
+        nvml = self._nvml
+        try:
+            event = nvml.nvmlEventSetWait_v2(self._events, milliseconds)
+            uuid = nvml.nvmlDeviceGetUUID(event.device)
+        except nvml.NVMLError:
+            return None
+        index = self._indices.get(uuid.decode() if isinstance(uuid, bytes) else uuid)
+        return None if index is None else Fault(index, int(event.eventData))
+
+
 class Meters:
     """Reads the GPUs of one machine. `close` when it is not needed any more."""
 
@@ -46,6 +77,54 @@ class Meters:
             if not self._open:
                 self._open = self._connect()
             return [self._meter(gpu) if self._open else Meter(gpu.index) for gpu in self._gpus]
+
+    def look(self) -> list[Reading]:
+        """Who is on which GPU, and which the driver does not answer for. As `read`."""
+        with self._lock:
+            if not self._open:
+                self._open = self._connect()
+            return [self._reading(gpu) for gpu in self._gpus] if self._open else []
+
+    def _reading(self, gpu: Gpu) -> Reading:
+        nvml, uuid = self._nvml, gpu.uuid
+        if not uuid:
+            return Reading(gpu.index)
+        try:
+            device = nvml.nvmlDeviceGetHandleByUUID(uuid.encode())
+        except nvml.NVMLError as error:
+            return Reading(gpu.index, lost=str(error))
+        found = self._ask(lambda: nvml.nvmlDeviceGetComputeRunningProcesses(device)) or []
+        found = [
+            *found,
+            *(self._ask(lambda: nvml.nvmlDeviceGetGraphicsRunningProcesses(device)) or []),
+        ]
+        processes = {p.pid: (p.usedGpuMemory or 0) >> 20 for p in found}
+        if processes and not any(processes.values()):  # in a virtual machine, or on a part of a GPU
+            used = self._ask(lambda: nvml.nvmlDeviceGetMemoryInfo(device).used) or 0
+            processes[min(processes)] = used >> 20
+        return Reading(
+            gpu.index, tuple(Process(pid, mem) for pid, mem in sorted(processes.items()))
+        )
+
+    def faults(self) -> "Faults | None":
+        """A way to wait for faults of GPUs; None where the driver has none."""
+        with self._lock:
+            if not self._open:
+                self._open = self._connect()
+            if not self._open:
+                return None
+            nvml = self._nvml
+            events = self._ask(nvml.nvmlEventSetCreate)
+            if events is None:
+                return None
+            kind, indices = nvml.nvmlEventTypeXidCriticalError, {}
+            for gpu in (gpu for gpu in self._gpus if gpu.uuid):
+                assert gpu.uuid
+                device = self._ask(partial(nvml.nvmlDeviceGetHandleByUUID, gpu.uuid.encode()))
+                if device is not None:
+                    self._ask(partial(nvml.nvmlDeviceRegisterEvents, device, kind, events))
+                    indices[gpu.uuid] = gpu.index
+            return Faults(nvml, events, indices)
 
     def close(self) -> None:
         """Let go of the driver; the next `read` asks it anew."""

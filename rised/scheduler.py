@@ -17,6 +17,7 @@ from rised.building import Building
 from rised.clock import now_ms
 from rised.crashpoints import crash_point
 from rised.experiment import Experiment
+from rised.gpuwatch import GpuWatch
 from rised.images import Images
 from rised.ledger import Ledger
 from rised.lifecycle import Lifecycle, Place
@@ -50,6 +51,7 @@ class Scheduler:
         images: Images,
         boards: Boards,
         inventory: Inventory,
+        gpus: GpuWatch,
         turns: Turns,
     ) -> None:
         """Nothing starts before `run`."""
@@ -59,6 +61,7 @@ class Scheduler:
         self._ledger = ledger
         self._shop = shop
         self.inventory = inventory
+        self._gpus = gpus
         self.turns = turns
         self.experiments: dict[int, Experiment] = {}
         self._stopping = False
@@ -79,11 +82,16 @@ class Scheduler:
                 while True:
                     self._changed = trio.Event()
                     waiting = [e.waiting() for e in self.experiments.values() if e.remaining]
+                    wants_gpus = any(entry.request.gpus for entry in waiting)
+                    if wants_gpus and self._gpus.is_stale:
+                        await self._gpus.look()
+                        waiting = [e.waiting() for e in self.experiments.values() if e.remaining]
                     self._start_what_may(waiting)
                     if not self._starting:  # those go first
                         self._calm.set()
                         self._start_ahead(waiting)
-                    await self._changed.wait()
+                    with trio.move_on_after(self._gpus.patience if wants_gpus else math.inf):
+                        await self._changed.wait()
             finally:
                 with trio.move_on_after(_STOP_SECONDS, shield=True):
                     for ahead in self._ahead.values():
@@ -97,6 +105,10 @@ class Scheduler:
             run.kill(False)
         while any(experiment.running for experiment in self.experiments.values()):
             await self._changed.wait()
+
+    def look_again(self) -> None:
+        """Something has changed that decides who starts."""
+        self._changed.set()
 
     def add(self, experiment: Experiment) -> None:
         """Take in one that is on disk."""

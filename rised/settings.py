@@ -43,6 +43,8 @@ class Settings(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, rename=
     data_dir: str = ""
     gpus: str | int = "auto"
     """`auto`: ask the driver. A number: declare so many. `0,2,3`: declare these indices."""
+    gpu_foreign_mem: int = 512
+    """MiB that processes which are not ours may use on a GPU that is handed out all the same."""
     cpus: float | None = None
     """How many CPUs are handed out; the machine's by default."""
     mem: int | None = None

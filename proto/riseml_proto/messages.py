@@ -225,6 +225,8 @@ class Drain(Request, frozen=True):
     drained: bool
     reason: str = ""
     """What those who wait are told."""
+    gpus: list[int] = []
+    """Indices of the GPUs to take out of use, or back into it; empty: the whole machine."""
 
 
 class Drained(Message, frozen=True):
@@ -232,6 +234,7 @@ class Drained(Message, frozen=True):
 
     drained: bool
     reason: str = ""
+    gpus: list[int] = []
 
 
 class Kill(Request, frozen=True):
@@ -358,6 +361,8 @@ class Gpu(Message, frozen=True):
     bus_id: str | None
     used_by: str | None
     """The sub-experiment that it is handed to."""
+    out: str | None = None
+    """Why it is not handed out: it fails, others use it, or an administrator has taken it out."""
 
 
 class System(Message, frozen=True):

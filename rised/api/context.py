@@ -8,6 +8,7 @@ from rised.admission import Admission
 from rised.bells import Bells
 from rised.boards import Boards
 from rised.gpus import Gpu
+from rised.gpuwatch import GpuWatch
 from rised.images import Images
 from rised.job import TRAIN
 from rised.journal import StoreJournal
@@ -43,6 +44,7 @@ class Context:
     journal: StoreJournal
     bells: Bells
     gpus: list[Gpu]
+    watch: GpuWatch
     meters: Meters
     admission: Admission
 

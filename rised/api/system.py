@@ -1,6 +1,7 @@
 """The machine, and who asks."""
 
 import os
+import re
 import socket
 from dataclasses import asdict
 
@@ -10,6 +11,7 @@ from rised.owners import owner_of
 from rised.rights import acting_as
 from rised.store.records import ExperimentRow
 from rised.web.request import Answer, Request
+from rised.web.socket import user_name
 from riseml_proto import API_VERSION, VERSION
 from riseml_proto.errors import InvalidInput
 from riseml_proto.ids import experiment_id
@@ -20,6 +22,7 @@ _LONGEST_REASON = 200
 
 async def system(context: Context, request: Request) -> Answer:
     """Tell of the machine and what is handed out (`System`)."""
+    await context.watch.look()
     inventory, settings = context.scheduler.inventory, context.settings
     total, free = inventory.total, inventory.free
     users = {
@@ -37,7 +40,14 @@ async def system(context: Context, request: Request) -> Answer:
             isolation=context.runner.isolation,
             cpus=Amount(total=total.cpus, used=round(total.cpus - free.cpus, 3)),
             memory=Amount(total=total.mem, used=total.mem - free.mem),
-            gpus=[Gpu(**asdict(gpu), used_by=users.get(gpu.index)) for gpu in context.gpus],
+            gpus=[
+                Gpu(
+                    **asdict(gpu),
+                    used_by=users.get(gpu.index),
+                    out=_told(inventory.out.get(gpu.index)),
+                )
+                for gpu in context.gpus
+            ],
             state_dir=settings.state_dir,
             output_dir=settings.output_dir,
             data_dir=settings.data_dir,
@@ -54,9 +64,36 @@ async def drain(context: Context, request: Request) -> Answer:
     context.check_admin(request.peer)
     if not asked.reason.isprintable() or len(asked.reason) > _LONGEST_REASON:
         raise InvalidInput(f"reason: must be one line of at most {_LONGEST_REASON} characters")
-    await context.scheduler.drain(asked.reason if asked.drained else None)
-    log.info("drained" if asked.drained else "undrained", by=request.peer.user, why=asked.reason)
-    return Answer(Drained(drained=asked.drained, reason=asked.reason if asked.drained else ""))
+    if not asked.gpus:
+        await context.scheduler.drain(asked.reason if asked.drained else None)
+    elif asked.drained:
+        await context.watch.take_out(asked.gpus, asked.reason)
+    else:
+        await context.watch.bring_back(asked.gpus)
+    context.scheduler.look_again()
+    did = "drained" if asked.drained else "undrained"
+    log.info(did, by=request.peer.user, why=asked.reason, gpus=asked.gpus or "all")
+    reason = asked.reason if asked.drained else ""
+    return Answer(Drained(drained=asked.drained, reason=reason, gpus=asked.gpus))
+
+
+def _told(why: str | None) -> str | None:
+    """Why a GPU is out of use, with whose the processes on it are."""
+    if why is None or "pid " not in why:
+        return why
+    return re.sub(
+        r"(?<=pid )[\d, ]+", lambda found: ", ".join(map(_whose, found[0].split(", "))), why
+    )
+
+
+def _whose(pid: str) -> str:
+    """`4711 paul python`, as far as /proc tells."""
+    try:
+        user = user_name(os.stat(f"/proc/{pid}").st_uid)
+        with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as file:
+            return f"{pid} {user} {file.read().strip()}"
+    except OSError:
+        return pid
 
 
 async def prune(context: Context, request: Request) -> Answer:

@@ -27,6 +27,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="show the machine, remove images of nobody, start nothing new, or start again",
     )
     parser.add_argument("--reason", metavar="TEXT", help="with drain: what those who wait are told")
+    parser.add_argument(
+        "--gpu",
+        type=int,
+        action="append",
+        metavar="N",
+        help="with drain or undrain: this GPU alone; may be given again",
+    )
     parser.add_argument("-l", "--long", action="store_true", help="the daemon's settings too")
     parser.add_argument("-g", "--gpus", action="store_true", help="every GPU")
     add_json(parser)
@@ -36,6 +43,8 @@ def run(args: argparse.Namespace) -> int:
     """Print it."""
     if args.reason is not None and args.what != "drain":
         raise InvalidInput("--reason says why nothing starts; say it with riseml system drain")
+    if args.gpu and args.what not in ("drain", "undrain"):
+        raise InvalidInput("--gpu names a GPU for riseml system drain or undrain")
     if args.what == "prune":
         return _prune(args)
     if args.what != "info":
@@ -55,11 +64,15 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _drain(args: argparse.Namespace) -> int:
-    request = Drain(drained=args.what == "drain", reason=args.reason or "")
+    request = Drain(drained=args.what == "drain", reason=args.reason or "", gpus=args.gpu or [])
     with connect(args.host) as client:
         answer = client.post("/v1/drain", request, Drained)
     if args.json:
         print_json(answer)
+    elif answer.gpus:
+        names = "GPU" + "s" * (len(answer.gpus) > 1) + f" {', '.join(map(str, answer.gpus))}"
+        how = "out of use; who has one keeps it" if answer.drained else "in use again"
+        print(f"{names}: {how}")
     elif answer.drained:
         print("nothing new starts until riseml system undrain; what runs goes on")
     else:
@@ -95,7 +108,7 @@ def node(system: System) -> list[str]:
 
 def gpus(devices: list[Gpu]) -> list[str]:
     """A line per GPU; `-` stands for what the driver does not tell."""
-    titles = "GPU", "NAME", "MEM", "DRIVER", "SERIAL", "BUS ID", "USED BY"
+    titles = "GPU", "NAME", "MEM", "DRIVER", "SERIAL", "BUS ID", "USED BY", "STATE"
     rows = [
         [
             str(gpu.index),
@@ -105,6 +118,7 @@ def gpus(devices: list[Gpu]) -> list[str]:
             gpu.serial or "-",
             gpu.bus_id or "-",
             gpu.used_by or "-",
+            gpu.out or ("in use" if gpu.used_by else "free"),
         ]
         for gpu in devices
     ]

@@ -107,9 +107,9 @@ def test_system_info(daemon: Any, capsys: pytest.CaptureFixture[str]) -> None:
     )
     run(*info, "-g")
     assert capsys.readouterr().out == (
-        "GPU NAME        MEM      DRIVER SERIAL BUS ID       USED BY\n"
-        "0   NVIDIA H100 80.0 GiB 550.54 165    0000:18:00.0 144.2\n"
-        "1   -           -        -      -      -            -\n"
+        "GPU NAME        MEM      DRIVER SERIAL BUS ID       USED BY STATE\n"
+        "0   NVIDIA H100 80.0 GiB 550.54 165    0000:18:00.0 144.2   in use\n"
+        "1   -           -        -      -      -            -       free\n"
     )
     run(*info, "-l")
     assert "Largest project: 100,000 files, 1,024 MiB\n" in capsys.readouterr().out

@@ -19,7 +19,7 @@ OWNER = Peer(1, os.getuid(), os.getgid(), "owner")
 OTHER = Peer(1, os.getuid() + 1, 1000, "eve")
 ROOT = Peer(1, 0, 0, "root")
 # Who may ask, and what for, is decided before anything of the daemon is touched.
-NOTHING: Any = Context(Settings(), *[None] * 13)  # type: ignore[arg-type]
+NOTHING: Any = Context(Settings(), *[None] * 14)  # type: ignore[arg-type]
 
 
 def ask(method: str, path: str, peer: Peer = OWNER) -> RisemlError:

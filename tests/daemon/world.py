@@ -25,9 +25,12 @@ from rised.boards import Boards
 from rised.clock import now_ms
 from rised.experiment import Experiment
 from rised.fairshare import FairShare
+from rised.gpus import Gpu
+from rised.gpuwatch import GpuWatch
 from rised.images import Images
 from rised.layout import Layout
 from rised.ledger import Ledger
+from rised.meters import Meters
 from rised.quotas import Quotas
 from rised.resources import Inventory
 from rised.runners.base import Exit, Job, StartFailed
@@ -344,6 +347,7 @@ class Daemon:
             Images(engine, containers, FakeRevisions()),  # type: ignore[arg-type]
             Boards(shop),
             inventory,
+            GpuWatch(self.store, inventory, [Gpu(index) for index in range(gpus)], Meters([]), 0),
             Turns(inventory, share, Quotas(), kill_grace=GRACE),
         )
         self.views = Views(self.store, self.scheduler.experiments, self.layout)

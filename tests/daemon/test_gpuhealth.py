@@ -1,0 +1,182 @@
+"""GPUs that fail, that strangers use, or that were taken out, are not handed out; and they come back."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import trio
+import trio.testing
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rised.gpuhealth import Process, Reading, is_fault_of_gpu, out_of_use
+from rised.gpus import Gpu
+from rised.gpuwatch import GpuWatch
+from rised.meters import Meters
+from rised.resources import Inventory, Request
+from rised.store.store import Store
+from tests.daemon.nvml import FakeNvml, full
+
+A, B = b"GPU-a", b"GPU-b"
+
+
+def on(pid: int, mebibytes: int) -> SimpleNamespace:
+    return SimpleNamespace(pid=pid, usedGpuMemory=mebibytes << 20)
+
+
+def watch(store: Store, driver: FakeNvml) -> tuple[GpuWatch, Inventory]:
+    gpus = [Gpu(0, uuid=A.decode()), Gpu(1, uuid=B.decode())]
+    inventory = Inventory(4, 1000, (0, 1))
+    return GpuWatch(store, inventory, gpus, Meters(gpus, driver), 512), inventory
+
+
+def test_whoever_uses_more_than_the_threshold_keeps_a_gpu(tmp_path: Any) -> None:
+    driver = FakeNvml({A: full(ComputeRunningProcesses=[on(7, 400), on(8, 200)]), B: full()})
+
+    async def main() -> None:
+        watched, inventory = watch(Store(str(tmp_path)), driver)
+        await watched.look()
+        assert inventory.out == {0: "used by others: 600 MiB (pid 7, 8)"}
+        assert inventory.free.gpus == 1
+        assert watched.patience < 60
+        assert inventory.take("a", Request(gpus=1)).gpus == (1,)
+        driver.gpus[A]["ComputeRunningProcesses"] = [on(7, 400)]
+        driver.gpus[B]["ComputeRunningProcesses"] = [on(9, 30_000)]  # the one that was handed out
+        await trio.sleep(2)
+        await watched.look()
+        assert inventory.out == {}
+        assert watched.patience > 60
+
+    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0.2))
+
+
+def test_memory_that_the_driver_tells_of_no_process_counts_as_a_whole(tmp_path: Any) -> None:
+    unknown = SimpleNamespace(pid=7, usedGpuMemory=None)
+    driver = FakeNvml({A: full(GraphicsRunningProcesses=[unknown]), B: full()})
+
+    async def main() -> None:
+        watched, inventory = watch(Store(str(tmp_path)), driver)
+        await watched.look()
+        assert inventory.out == {0: "used by others: 3072 MiB (pid 7)"}
+
+    trio.run(main)
+
+
+def test_a_gpu_that_does_not_answer_is_not_handed_out(tmp_path: Any) -> None:
+    driver = FakeNvml({A: full(lost=True), B: full()})
+
+    async def main() -> None:
+        watched, inventory = watch(Store(str(tmp_path)), driver)
+        await watched.look()
+        assert inventory.out == {0: "fails: GPU is lost"}
+
+    trio.run(main)
+
+
+def test_what_was_taken_out_stays_out_after_a_restart_until_it_is_brought_back(
+    tmp_path: Any,
+) -> None:
+    driver = FakeNvml({A: full(), B: full()})
+
+    async def take() -> None:
+        store = Store(str(tmp_path))
+        async with trio.open_nursery() as nursery:
+            await nursery.start(store.run)
+            watched, inventory = watch(store, driver)
+            inventory.take("a", Request(gpus=1))
+            await watched.take_out([0, 1], "new fan")
+            assert inventory.out == {0: "taken out: new fan", 1: "taken out: new fan"}
+            inventory.give_back("a")
+            assert inventory.free.gpus == 0
+            nursery.cancel_scope.cancel()
+        store.close()
+
+    async def back() -> None:
+        store = Store(str(tmp_path))
+        async with trio.open_nursery() as nursery:
+            await nursery.start(store.run)
+            watched, inventory = watch(store, driver)
+            assert inventory.free.gpus == 0
+            await watched.bring_back([1])
+            assert inventory.take("a", Request(gpus=1)).gpus == (1,)
+            nursery.cancel_scope.cancel()
+        store.close()
+
+    trio.run(take)
+    trio.run(back)
+
+
+def test_a_fault_of_the_gpu_takes_it_out_and_one_of_a_program_does_not(tmp_path: Any) -> None:
+    events = iter([(A, 13), (B, 79)])
+
+    class Driver(FakeNvml):
+        nvmlEventTypeXidCriticalError = 8  # noqa: N815
+
+        def nvmlEventSetCreate(self) -> str:  # noqa: N802
+            return "events"
+
+        def nvmlDeviceRegisterEvents(self, device: bytes, kind: int, at: str) -> None:  # noqa: N802
+            self.calls.append(f"{device!r} {kind} {at}")
+
+        def nvmlEventSetWait_v2(self, at: str, milliseconds: int) -> Any:  # noqa: N802
+            assert (at, milliseconds > 1000) == ("events", True)
+            try:
+                device, xid = next(events)
+            except StopIteration:
+                trio.from_thread.run_sync(scope.cancel)
+                raise self.NVMLError("Timeout") from None
+            return SimpleNamespace(device=device, eventData=xid)
+
+    scope = trio.CancelScope()
+
+    async def main() -> None:
+        store = Store(str(tmp_path))
+        watched, inventory = watch(store, Driver({A: full(), B: full()}))
+        async with trio.open_nursery() as nursery:
+            await nursery.start(store.run)
+            with scope:
+                await watched.run()
+            assert inventory.out == {1: "taken out: Xid 79, see dmesg"}
+            nursery.cancel_scope.cancel()
+
+    trio.run(main)
+
+
+def test_only_hardware_and_driver_are_to_blame_for_these() -> None:
+    assert [xid for xid in (13, 31, 43, 45, 48, 63, 74, 79, 94, 95, 119) if is_fault_of_gpu(xid)] == [
+        48, 63, 74, 79, 94, 95, 119,
+    ]  # fmt: skip
+
+
+_readings = st.lists(
+    st.builds(
+        Reading,
+        st.integers(0, 7),
+        st.lists(st.builds(Process, st.integers(1, 99), st.integers(0, 4000)), max_size=3).map(
+            tuple
+        ),
+        st.sampled_from([None, None, "lost"]),
+    ),
+    unique_by=lambda reading: reading.index,
+)
+
+
+@given(
+    _readings, st.sets(st.integers(0, 7)), st.dictionaries(st.integers(0, 7), st.text(max_size=5))
+)
+def test_what_is_out_is_never_handed_out_and_the_books_balance(
+    readings: list[Reading], held: set[int], off: dict[int, str]
+) -> None:
+    inventory = Inventory(8, 1000, tuple(range(8)))
+    for index in sorted(held):
+        inventory.free_gpus.discard(index)
+    inventory.out = out_of_use(off, readings, held, 512)
+    assert inventory.out.keys() >= off.keys()
+    assert not (inventory.out.keys() - off.keys() - {r.index for r in readings if r.lost}) & held
+    free = inventory.free.gpus
+    taken = inventory.take("all", Request(gpus=free)).gpus
+    assert not set(taken) & (inventory.out.keys() | held)
+    assert inventory.free.gpus == 0
+    inventory.give_back("all")
+    assert inventory.free.gpus == free
+    inventory.out = {}
+    assert inventory.free.gpus == 8 - len(held)
