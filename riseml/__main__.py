@@ -10,14 +10,13 @@ import signal
 signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 # ruff: noqa: E402
-import argparse
-import importlib
 import os
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from riseml.commands import COMMANDS
+from riseml.commands import COMMANDS, HIDDEN
+from riseml.parsing import build
 from riseml_proto import VERSION
 from riseml_proto.errors import InvalidInput, RisemlError
 
@@ -29,13 +28,6 @@ In a directory with your code:
   riseml logs -f 144.2   follows its second sub-experiment
 
 riseml COMMAND --help tells what a command takes."""
-
-
-class _Parser(argparse.ArgumentParser):
-    """A parser whose errors look like every other error."""
-
-    def error(self, message: str) -> NoReturn:
-        raise InvalidInput(f"{message}; {self.prog} --help tells what it takes")
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
@@ -104,24 +96,14 @@ def _run(argv: list[str]) -> int:
 
 
 def _command(name: str, argv: list[str], host: str | None) -> int:
-    known = {command.name: command for command in COMMANDS}
-    if name not in known:
-        raise InvalidInput(f"there is no command {name!r}{_suggestion(name, list(known))}")
-    module = importlib.import_module(f"riseml.commands.{name}")
-    parser = _Parser(
-        prog=f"riseml {name}",
-        description=_wrap(module.__doc__ or "") if {"-h", "--help"} & {*argv} else None,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    module.configure(parser)
-    parser.add_argument(
-        "--host",
-        default=host,
-        metavar="URL",
-        help="the daemon: unix:///path/of/its/socket (default: $RISEML_HOST, or this machine's)",
-    )
-    code: int = module.run(parser.parse_args(argv))
+    known = [command.name for command in COMMANDS]
+    if name not in known and name not in HIDDEN:
+        raise InvalidInput(f"there is no command {name!r}{_suggestion(name, known)}")
+    parser, run = build(name)
+    parser.set_defaults(host=host)
+    if {"-h", "--help"} & {*argv}:
+        parser.description = _wrap(parser.description or "")
+    code: int = run(parser.parse_args(argv))
     return code
 
 
@@ -148,8 +130,8 @@ def _help() -> str:
         "",
         *(f"  {command.name:<11} {command.summary}" for command in COMMANDS),
         "",
-        "  --host URL   the daemon: unix:///path/of/its/socket (default: $RISEML_HOST,",
-        "               or the daemon of this machine)",
+        "  --host URL   the daemon: ssh://[user@]host[:port] or unix:///path/of/socket",
+        "               (default: $RISEML_HOST, or config.yml's host, or this machine's)",
         "  --version    show the version and exit",
         "",
         _EXAMPLE,

@@ -1,6 +1,7 @@
 """Find the daemon, and start the user's own one where none runs.
 
-    --host or RISEML_HOST given     that one
+    --host or RISEML_HOST given     that one, here or behind ssh
+    host: in config.yml             that one
     /run/rised/rised.sock exists    the machine's, which serves every user
     otherwise                       the user's own, wherever it listens; the first command that
                                     needs it starts it
@@ -9,62 +10,99 @@ Only the last one is ever started from here. It lies in a directory that only it
 or whoever else can would be obeyed as the daemon.
 """
 
+import functools
 import os
-import stat
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from urllib.parse import unquote
+from typing import TYPE_CHECKING, TypeVar
 
-from riseml.http import Client, Unreachable
-from riseml_proto.errors import DaemonError, InvalidInput
+from riseml import address
+from riseml.address import SshAddress
+from riseml.endpoint import Endpoint, Unreachable
+from riseml.settings import configured_host
+from riseml.unix import UnixSocket, is_private
+from riseml_proto.errors import DaemonError
 from riseml_proto.places import SYSTEM_SOCKET, user_socket
+
+if TYPE_CHECKING:
+    import socket
+
+    from riseml.http import Client
+
+T = TypeVar("T")
 
 START_TIMEOUT = 30.0
 """Seconds that a daemon may take to listen."""
+_OPEN_TIMEOUT = 30.0  # seconds that one that listens may take to accept a connection
 
 
 @contextmanager
-def connect(host: str | None = None) -> Iterator[Client]:
+def connect(host: str | None = None) -> "Iterator[Client]":
     """A client of the daemon that `host` (default: $RISEML_HOST, else by the rules above) stands
     for.
 
     Raises `InvalidInput` for a host that is none, `DaemonError` where the daemon cannot be reached.
     """
-    host = host or os.environ.get("RISEML_HOST")
-    if host:
-        path, own = socket_of(host), False
-    elif os.path.exists(SYSTEM_SOCKET):
-        path, own = SYSTEM_SOCKET, False
-    else:
-        path, own = own_socket(os.environ, os.getuid()), True
-        if not os.path.exists(path):
-            path = noted_socket(os.environ) or path
-    with Client(path) as client:
-        try:
-            client.connect()
-        except Unreachable:
-            if not own:
-                raise
-            start(path, os.environ)
-            client.connect()
+    from riseml.http import Client  # costs 30 ms, which the far end of ssh saves
+
+    place = named(host, os.environ)
+    path, own = found_here(os.environ) if place is None else ("", False)
+    with Client(endpoint(path if place is None else place)) as client:
+        _reach(client.connect, path, own=own)
         yield client
 
 
-def socket_of(host: str) -> str:
-    """The socket's path in `unix:///path`. Raises `InvalidInput`."""
-    scheme, _, rest = host.partition("://")
-    if scheme == "unix" and rest.startswith("/"):
-        return unquote(rest)
-    if scheme == "ssh":
-        raise InvalidInput(
-            f"{host}: ssh:// is not supported by this version; run riseml on that machine, "
-            "or forward its socket with ssh -L and use unix:///path"
-        )
-    raise InvalidInput(
-        f"{host!r} is no daemon's address; --host and RISEML_HOST take unix:///path/of/its/socket, "
-        "and ssh://[user@]host[:port][/path] in a later version"
-    )
+def open_here(host: str | None = None) -> "socket.socket":
+    """A connection for a command that came through ssh: what names another machine is passed over.
+
+    Homes may be shared by a laptop and its server, and `host: ssh://server` in one with them: the
+    server would call itself for ever. Raises as `connect`.
+    """
+    place = named(host, os.environ)
+    path, own = (place, False) if isinstance(place, str) else found_here(os.environ)
+    return _reach(lambda: UnixSocket(path).open(_OPEN_TIMEOUT), path, own=own)
+
+
+def _reach(connect: Callable[[], T], path: str, *, own: bool) -> T:
+    """What `connect` gives; where it is the user's `own` daemon, at `path`, that is started first."""
+    try:
+        return connect()
+    except Unreachable:
+        if not own:
+            raise
+    start(path, os.environ)
+    return connect()
+
+
+def named(host: str | None, environ: Mapping[str, str]) -> str | SshAddress | None:
+    """The daemon that somebody named, as a socket's path or an address; None where nobody did."""
+    if host := host or environ.get("RISEML_HOST"):
+        return address.parse(host)
+    return configured_host(environ)
+
+
+def found_here(environ: Mapping[str, str]) -> tuple[str, bool]:
+    """The socket of this machine's daemon, and whether it is the user's own, which may be started.
+
+    Raises `DaemonError`.
+    """
+    if os.path.exists(SYSTEM_SOCKET):
+        return SYSTEM_SOCKET, False
+    path = own_socket(environ, os.getuid())
+    return (path if os.path.exists(path) else noted_socket(environ) or path), True
+
+
+def endpoint(place: str | SshAddress) -> Endpoint:
+    """A socket of this machine, or a host behind ssh, which keeps its connection for the next."""
+    return UnixSocket(place) if isinstance(place, str) else _ssh_host(place)
+
+
+@functools.cache
+def _ssh_host(place: SshAddress) -> Endpoint:
+    from riseml.ssh.host import SshHost  # costs 15 ms, which those without ssh save
+
+    return SshHost(place, os.environ)
 
 
 def own_socket(environ: Mapping[str, str], uid: int) -> str:
@@ -72,7 +110,7 @@ def own_socket(environ: Mapping[str, str], uid: int) -> str:
 
     Raises `DaemonError` where it cannot be.
     """
-    path = user_socket(environ, uid, run_user=_is_private(f"/run/user/{uid}", uid))
+    path = user_socket(environ, uid, run_user=is_private(f"/run/user/{uid}", uid))
     directory = os.path.dirname(path)
     try:
         os.makedirs(os.path.dirname(directory), mode=0o700, exist_ok=True)
@@ -84,7 +122,7 @@ def own_socket(environ: Mapping[str, str], uid: int) -> str:
             f"{directory}: {error.strerror}; "
             "set XDG_RUNTIME_DIR to a directory of your own, or unset it"
         ) from None
-    if not _is_private(directory, uid):
+    if not is_private(directory, uid):
         raise DaemonError(
             f"{directory} is not a directory that only you can write to, so what listens there may "
             "not be yours; remove it, or set XDG_RUNTIME_DIR to a directory of your own"
@@ -99,20 +137,15 @@ def noted_socket(environ: Mapping[str, str]) -> str | None:
     try:
         with open(os.path.join(os.path.dirname(log_file(environ)), "lock"), "rb") as file:
             path = os.fsdecode(file.read(4096).split(b"\n")[1])
-        with Client(path) as client:
-            client.connect()
+        _try(path)
     except (OSError, IndexError, DaemonError):
         return None
     return path
 
 
-def _is_private(directory: str, uid: int) -> bool:
-    try:
-        status = os.lstat(directory)
-    except OSError:
-        return False
-    others = stat.S_IWGRP | stat.S_IWOTH
-    return stat.S_ISDIR(status.st_mode) and status.st_uid == uid and not status.st_mode & others
+def _try(path: str) -> None:
+    """Raises `DaemonError` where no daemon listens at `path`."""
+    UnixSocket(path).open(_OPEN_TIMEOUT).close()
 
 
 def start(path: str, environ: Mapping[str, str]) -> None:
@@ -126,8 +159,7 @@ def start(path: str, environ: Mapping[str, str]) -> None:
     with open(f"{path}.start", "wb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # lasts until whoever is starting one has seen it listen
         try:
-            with Client(path) as client:
-                client.connect()
+            _try(path)
         except Unreachable:
             _spawn(path, log_file(environ))
 
@@ -170,8 +202,7 @@ def _spawn(path: str, log: str) -> None:
     if came_up:
         return
     try:
-        with Client(path) as client:  # one that was started by hand may have been faster
-            client.connect()
+        _try(path)  # one that was started by hand may have been faster
     except Unreachable:
         why = _last_line(log, begin)
         raise DaemonError(f"rised did not start: {why}; its log is {log}") from None

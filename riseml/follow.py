@@ -13,7 +13,8 @@ from typing import TextIO
 
 import msgspec
 
-from riseml.http import Client, Unreachable
+from riseml.endpoint import Unreachable
+from riseml.http import Client
 from riseml.screen import Screen
 from riseml_proto.errors import DaemonError
 from riseml_proto.messages import (
@@ -30,7 +31,9 @@ from riseml_proto.messages import (
 Connect = Callable[[], AbstractContextManager[Client]]
 
 PATIENCE = 30.0
-"""Seconds for which a follower whose stream was cut tries to get it back."""
+"""Seconds for which a follower whose stream was cut tries to get it back, if its endpoint does not
+say otherwise."""
+_STEADY = 10.0  # seconds; a stream that held for so long was back, though nothing may have come
 _FIRST_DELAY, _LONGEST_DELAY = 0.05, 1.0
 _NOTICE_AFTER = 1.0
 
@@ -40,8 +43,7 @@ _DECODER = msgspec.json.Decoder(Entry)
 def follow(connect: Connect, request: LogRequest, *, out: TextIO | None = None) -> EndEntry:
     """Show what `request` asks for on `out` (default: stdout) and return the stream's last entry.
 
-    Raises the daemon's errors, and `DaemonError` where the daemon stays away for `PATIENCE`
-    seconds.
+    Raises the daemon's errors, and `DaemonError` where the daemon stays away for too long.
     """
     screen = Screen(out)
     try:
@@ -63,20 +65,24 @@ def entries(
     delay = _FIRST_DELAY
     told = False
     while True:
+        begun = None
         try:
             for line, entry in _stream(connect, progress.request()):
+                begun = begun or time.monotonic()
                 if progress.is_new(entry):
                     if not isinstance(entry, HeadEntry):
                         cut_at, delay, told = None, _FIRST_DELAY, False
                     yield line, entry
             return
-        except Unreachable:
+        except Unreachable as error:
             now = time.monotonic()
+            if begun and now - begun >= _STEADY:
+                cut_at, delay, told = None, _FIRST_DELAY, False
             cut_at = cut_at or now
-            if not progress.started or now - cut_at + delay > PATIENCE:
+            if not progress.started or now - cut_at + delay > (error.patience or PATIENCE):
                 raise
             if not told and now - cut_at + delay > _NOTICE_AFTER:
-                notice("the daemon does not answer; waiting for it to come back")
+                notice(error.notice)
                 told = True
         time.sleep(delay)
         delay = min(2 * delay, _LONGEST_DELAY)

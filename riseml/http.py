@@ -1,5 +1,4 @@
-"""A blocking HTTP/1.1 client for one Unix socket: h11 for the protocol, a plain socket for the
-bytes.
+"""A blocking HTTP/1.1 client for one daemon: h11 for the protocol, a plain socket for the bytes.
 
 Not httpx, because importing it costs more than a whole `riseml status` may take.
 
@@ -8,11 +7,8 @@ daemon's `Problem` stands for, or a `DaemonError` that says what to do. One conn
 used again; it serves one request at a time, and one whose reply was not read to its end is dropped.
 """
 
-import os
 import select
 import socket
-import stat
-import struct
 from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import Any, NoReturn, Self, TypeVar
@@ -20,10 +16,12 @@ from typing import Any, NoReturn, Self, TypeVar
 import h11
 import msgspec
 
+from riseml.endpoint import Endpoint
+from riseml.endpoint import Unreachable as Unreachable
+from riseml.unix import UnixSocket
 from riseml_proto import API_VERSION, VERSION
 from riseml_proto.errors import DaemonError, from_code
 from riseml_proto.messages import Problem
-from riseml_proto.places import SYSTEM_SOCKET
 
 T = TypeVar("T")
 
@@ -31,19 +29,15 @@ TIMEOUT = 30.0
 """Seconds in which the daemon has to take or to send something."""
 _SEND_TIMEOUT = 300.0  # objects that were sent are synced to disk before they are acknowledged
 _READ_SIZE = 1 << 16
-_LONGEST_PATH = 107  # bytes that fit into the kernel's sockaddr_un
 _HEADER = b"rised-api"
 
 
-class Unreachable(DaemonError):
-    """Nobody listens, or the connection was cut: the daemon may be restarting."""
-
-
 class Client:
-    """A client of the daemon at socket `path`, for use in a `with`; connects when first used."""
+    """A client of one daemon, for use in a `with`; connects when first used."""
 
-    def __init__(self, path: str, *, timeout: float = TIMEOUT) -> None:
-        self.path = path
+    def __init__(self, endpoint: Endpoint | str, *, timeout: float = TIMEOUT) -> None:
+        """`endpoint`: its place, or the path of its socket."""
+        self.endpoint = UnixSocket(endpoint) if isinstance(endpoint, str) else endpoint
         self._timeout = timeout
         self._socket: socket.socket | None = None
         self._http = h11.Connection(h11.CLIENT)
@@ -60,9 +54,11 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Drop the connection."""
+        """Let go of the connection."""
         if self._socket:
-            self._socket.close()
+            states = self._http.our_state, self._http.their_state
+            idle = states in ((h11.IDLE, h11.IDLE), (h11.DONE, h11.DONE))
+            self.endpoint.release(self._socket, idle=idle)
             self._socket = None
 
     def get(self, path: str, reply: type[T]) -> T:
@@ -174,7 +170,7 @@ class Client:
             else "no version that it names"
         )
         raise DaemonError(
-            f"the daemon at {self.path} speaks {theirs} of the API, this riseml {VERSION} speaks "
+            f"the daemon {self.endpoint.where} speaks {theirs} of the API, this riseml {VERSION} speaks "
             f"version {API_VERSION}; restart the daemon{self._how_to_restart()}, "
             "or install the riseml that fits it"
         )
@@ -183,27 +179,18 @@ class Client:
         how = self._how_to_restart()
         self.close()
         raise DaemonError(
-            f"what listens at {self.path} does not answer like rised ({what}); "
+            f"what listens {self.endpoint.where} does not answer like rised ({what}); "
             f"restart the daemon{how}, or name its socket with --host"
         )
 
     def _how_to_restart(self) -> str:
-        if self.path == SYSTEM_SOCKET:
-            return " (systemctl restart rised)"
-        if not self._socket:
-            return ""
-        peer = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-        pid = struct.unpack("3i", peer)[0]
-        return (
-            f" (kill {pid}; the next riseml command starts your own one again)" if pid > 1 else ""
-        )
+        return self.endpoint.how_to_restart(self._socket)
 
     def _cut(self) -> NoReturn:
+        assert self._socket
+        error = self.endpoint.cut(self._socket)
         self.close()
-        raise Unreachable(
-            f"the daemon at {self.path} hung up in the middle of an answer; try again, and if it "
-            "happens again, its log tells why"
-        )
+        raise error
 
     # Bytes
 
@@ -216,23 +203,7 @@ class Client:
             return  # readable would mean that the daemon has closed it meanwhile
         self.close()
         self._http = h11.Connection(h11.CLIENT)
-        path = os.fsencode(self.path)
-        if len(path) > _LONGEST_PATH:
-            raise DaemonError(
-                f"{self.path}: a socket's path may have {_LONGEST_PATH} bytes, "
-                f"this one has {len(path)}; use a shorter one"
-            )
-        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-        # The kernel heeds it in connect() too, where Python's own timeout fails at once if the
-        # queue is full.
-        limit = struct.pack("ll", int(self._timeout), int(self._timeout % 1 * 1e6))
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
-        try:
-            connection.connect(path)
-        except OSError as error:
-            connection.close()
-            raise _no_connection(self.path, error) from None
-        self._socket = connection
+        self._socket = self.endpoint.open(self._timeout)
 
     def _write(self, event: h11.Request | h11.Data | h11.EndOfMessage) -> bool:
         """Send `event`. False: no need to go on, the daemon has answered already or is gone."""
@@ -277,7 +248,7 @@ class Client:
         how = self._how_to_restart()
         self.close()
         raise DaemonError(
-            f"the daemon at {self.path} gives no answer for {timeout:g} s; try again, "
+            f"the daemon {self.endpoint.where} gives no answer for {timeout:g} s; try again, "
             f"and if it stays silent, restart it{how}: running jobs go on"
         )
 
@@ -289,32 +260,3 @@ def _lines(body: Iterator[bytes], cut: Callable[[], NoReturn]) -> Iterator[bytes
         yield from lines
     if rest:
         cut()
-
-
-def _no_connection(path: str, error: OSError) -> DaemonError:
-    system = path == SYSTEM_SOCKET
-    if isinstance(error, PermissionError):
-        return DaemonError(f"you may not use the daemon at {path}; {_membership(path)}")
-    start = "systemctl start rised" if system else f"rised --socket {path}"
-    if isinstance(error, FileNotFoundError | NotADirectoryError):
-        return Unreachable(f"there is no daemon at {path}; start it: {start}")
-    if isinstance(error, ConnectionRefusedError):
-        return Unreachable(f"the daemon at {path} does not run any more; start it: {start}")
-    if isinstance(error, BlockingIOError):
-        return Unreachable(f"the daemon at {path} takes no more connections; try again in a moment")
-    return DaemonError(
-        f"{path}: {error.strerror}; name the daemon's socket with --host unix:///path"
-    )
-
-
-def _membership(path: str) -> str:
-    import grp
-
-    try:
-        found = os.stat(path)
-        group = grp.getgrgid(found.st_gid).gr_name
-    except (OSError, KeyError):
-        return "ask who runs it for permission"
-    if not found.st_mode & stat.S_IWGRP:
-        return "it serves its own user alone"
-    return f"ask who runs it to add you to the group {group}, then log in again"

@@ -21,6 +21,9 @@ class Command(NamedTuple):
     summary: str
 
 
+HIDDEN = ("pipe", "complete")
+"""For programs: the far end of ssh, and the shells."""
+
 COMMANDS = (
     Command("init", "write a first riseml.yml"),
     Command("train", "run the experiment that riseml.yml describes, and follow it"),

@@ -14,16 +14,16 @@ from urllib.parse import quote
 
 from riseml.commands import add_json, print_json
 from riseml.daemon import connect
-from riseml.http import Client, Unreachable
+from riseml.endpoint import Unreachable
+from riseml.http import Client
 from riseml.screen import clean, columns, cut, has_colour
 from riseml.usage import Rates, gpu_lines, job_lines
 from riseml_proto import ids
 from riseml_proto.messages import GpuUse, Usage
 
 PATIENCE = 30.0
-"""Seconds for which a daemon that has gone may stay away."""
+"""Seconds for which a daemon that has gone may stay away, if its endpoint does not say otherwise."""
 _FIRST, _INTERVAL = 0.5, 1.0
-_AWAY = "the daemon does not answer; waiting for it to come back"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -60,9 +60,9 @@ def _show(args: argparse.Namespace, picture: "_Picture | None", *, live: bool) -
     started = False
     with connect(args.host) as client:
         for sample in _samples(client, args.id):
-            if sample is None:
+            if isinstance(sample, str):
                 if picture:
-                    picture.draw([*lines, _AWAY])
+                    picture.draw([*lines, sample])
                 continue
             cpus = rates.of(sample)
             first, started = not started, True
@@ -80,8 +80,8 @@ def _show(args: argparse.Namespace, picture: "_Picture | None", *, live: bool) -
                 return
 
 
-def _samples(client: Client, wanted: str | None) -> Iterator[Usage | None]:
-    """A sample every second; None where the daemon, which has answered before, does not answer now."""
+def _samples(client: Client, wanted: str | None) -> Iterator[Usage | str]:
+    """A sample every second; where the daemon has answered before and does not now, what to say."""
     path = "/v1/usage" + (f"?id={quote(wanted)}" if wanted else "")
     yield client.get(path, Usage)
     answered = time.monotonic()
@@ -91,10 +91,10 @@ def _samples(client: Client, wanted: str | None) -> Iterator[Usage | None]:
         pause = _INTERVAL
         try:
             sample = client.get(path, Usage)
-        except Unreachable:
-            if time.monotonic() - answered > PATIENCE:
+        except Unreachable as error:
+            if time.monotonic() - answered > (error.patience or PATIENCE):
                 raise
-            yield None
+            yield error.notice
         else:
             answered = time.monotonic()
             yield sample

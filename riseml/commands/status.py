@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 from riseml.commands import add_json, print_json
 from riseml.daemon import connect
+from riseml.endpoint import Endpoint
 from riseml.http import Client
 from riseml.reported import cell, names, show_results
 from riseml.screen import age, clean, columns, has_colour, paint, stamp
@@ -77,6 +78,8 @@ def run(args: argparse.Namespace) -> int:
         else:
             every = args.all or args.json
             detail = fetch_detail(client, wanted, every=every, sort=args.sort, reverse=args.reverse)
+            if detail.tensorboard and not args.json:
+                detail = _reachable(detail, client.endpoint)
     if args.json:
         print_json([plain(s) for s in found] if wanted.experiment is None else plain(detail))
         return 0
@@ -144,6 +147,14 @@ def fetch_detail(
     if reverse:
         query.append("reverse=true")
     return client.get(f"/v1/experiments/{name}" + (f"?{'&'.join(query)}" if query else ""), Detail)
+
+
+def _reachable(detail: Detail, endpoint: Endpoint) -> Detail:
+    """With the URL under which this machine reaches its TensorBoard."""
+    from msgspec.structs import replace
+
+    url = detail.tensorboard or ""
+    return replace(detail, tensorboard=endpoint.bring(url) or f"{url} {endpoint.where}")
 
 
 def plain(summary: Summary) -> dict[str, Any]:

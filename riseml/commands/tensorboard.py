@@ -6,6 +6,7 @@ or your last one where there is no such file.
 """
 
 import argparse
+from contextlib import ExitStack
 
 from riseml.commands import current_project
 from riseml.daemon import connect
@@ -29,11 +30,14 @@ def run(args: argparse.Namespace) -> int:
     for text in args.ids:
         ids.parse(text)
     request = BoardRequest(ids=args.ids, project=None if args.ids else current_project())
-    with connect(args.host) as client:
+    with connect(args.host) as client, ExitStack() as stack:
         for line in client.stream("/v1/tensorboard", request):
-            board = msgspec.json.decode(line, type=Board)
+            url = msgspec.json.decode(line, type=Board).url
+            stack.callback(client.endpoint.drop, url)
+            here = client.endpoint.bring(url)
             if args.json:
-                print(line.decode(), flush=True)
+                print(msgspec.json.encode(Board(url=here or url)).decode(), flush=True)
             else:
-                print(f"TensorBoard at {board.url} (Ctrl+C ends it)", flush=True)
+                shown = here or f"{url} {client.endpoint.where}"
+                print(f"TensorBoard at {shown} (Ctrl+C ends it)", flush=True)
         raise DaemonError("TensorBoard has ended by itself")

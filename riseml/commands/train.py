@@ -73,12 +73,7 @@ def run(args: argparse.Namespace) -> int:
         (dryrun.show_json if args.json else dryrun.show)(config, sys.stdout)
         return 0
     submission = partial(
-        Submission,
-        config=text,
-        config_file=name,
-        env=submitted_env(os.environ),
-        strict=args.strict,
-        priority=args.priority,
+        Submission, config=text, config_file=name, strict=args.strict, priority=args.priority
     )
     submitted = _submit(config.project, submission, args.host, quiet=args.json)
     for warning in submitted.warnings:
@@ -159,8 +154,11 @@ def _submit(
             except SyncError:
                 forget(root)  # what it remembers of the files may be why
                 raise
+        # What a laptop's PATH says means nothing on another machine.
+        env = {} if client.endpoint.remote else submitted_env(os.environ)
+        asked = submission(revision=revision, env=env)
         try:
-            return client.post("/v1/experiments", submission(revision=revision), Submitted)
+            return client.post("/v1/experiments", asked, Submitted)
         except KeyboardInterrupt:
             _warn(
                 "interrupted while the experiment was being started; riseml status tells if it was"

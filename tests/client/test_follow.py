@@ -12,6 +12,7 @@ import pytest
 from riseml import follow as follower
 from riseml.follow import entries, follow
 from riseml.http import Client, Unreachable
+from riseml.unix import UnixSocket
 from riseml_proto.errors import DaemonError, NotFound
 from riseml_proto.messages import (
     ElidedEntry,
@@ -179,6 +180,41 @@ def test_a_daemon_that_stays_away_is_given_up(
     with pytest.raises(Unreachable):
         following.follow(id="144")
     assert capsys.readouterr().err.count("waiting for it to come back") == 1
+
+
+def test_a_stream_that_held_counts_as_back_though_nothing_came(
+    following: Following, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(follower, "PATIENCE", 1.5 * follower._FIRST_DELAY)
+    monkeypatch.setattr(follower, "_STEADY", 0.0)
+    streams = following.daemon.streams
+    silent = streams(*wire(HEAD), cut=True)
+    following.daemon.scripts = [streams(*wire(HEAD, line("a", 2)), cut=True), *[silent] * 5]
+    following.daemon.scripts.append(streams(*wire(HEAD, END)))
+    assert following.follow(id="144") == END
+
+
+def test_an_endpoint_may_ask_for_more_patience_and_say_why(
+    following: Following, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(follower, "PATIENCE", 0.0)
+    monkeypatch.setattr(follower, "_NOTICE_AFTER", 0.0)
+    streams = following.daemon.streams
+    following.daemon.scripts = [
+        streams(*wire(HEAD, line("a", 2)), cut=True),
+        streams(*wire(HEAD, END)),
+    ]
+
+    class Far(UnixSocket):
+        def cut(self, connection: object) -> Unreachable:
+            return Unreachable("gone", patience=60, notice="the network is away")
+
+    def connect() -> Client:
+        return Client(Far(following.daemon.path))
+
+    assert follow(connect, LogRequest(id="144"), out=following.out) == END
+    assert following.texts == ["a"]
+    assert capsys.readouterr().err.count("the network is away") == 1
 
 
 def test_a_quick_restart_is_not_worth_a_word(

@@ -61,6 +61,7 @@ def test_every_command_has_help_of_its_own(
         (["status", "--foo"], "unrecognized arguments: --foo; riseml status --help tells"),
         (["system", "dance"], "invalid choice: 'dance'"),
         (["--host", "box", "status"], "'box' is no daemon's address"),
+        (["--host", "ssh://-oProxyCommand=x", "status"], "'-oProxyCommand=x' is no name of a host"),
         (["--host=unix:///none", "whoami"], "there is no daemon at /none"),
         (["whoami", "--host", "unix:///none"], "there is no daemon at /none"),
     ],

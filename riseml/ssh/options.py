@@ -1,0 +1,155 @@
+"""How ssh is called: as its user configured it, and with a connection that is kept.
+
+`ssh -G` tells what the configuration makes of a host. What it says, holds; only what it leaves open
+is decided here:
+
+- Connections are kept for ten minutes, so that authentication happens once. Where the user's own
+  configuration keeps them and one is open, that one is used.
+- A dead network is noticed.
+
+What would only disturb a pipe (forwarded ports and agents, a terminal, a command of the user's) is
+turned off for these calls, as scp does.
+"""
+
+import os
+import socket
+import subprocess
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import NamedTuple
+
+from riseml.address import SshAddress
+from riseml.unix import is_private
+from riseml_proto.errors import DaemonError
+
+PERSIST = "10m"
+"""How long an idle connection is kept."""
+_CONNECT_TIMEOUT = 20  # seconds
+_ALIVE_INTERVAL = 10  # seconds; ssh gives up after three of them
+_LONGEST_PATH = 107  # bytes in the kernel's sockaddr_un
+_NAME_LENGTH = 20
+_SPARE = 1 + _NAME_LENGTH + 17  # ssh appends 17 while it makes the socket
+_UNSAFE = frozenset('"$\\')  # what ssh would read something into
+_PIPE = {
+    "ClearAllForwardings": "yes",
+    "ForwardAgent": "no",
+    "ForwardX11": "no",
+    "PermitLocalCommand": "no",
+    "RemoteCommand": "none",
+}
+_USUAL = {"StdinNull": "no", "ForkAfterAuthentication": "no", "SessionType": "default"}
+"""The same, but an ssh older than 8.7 does not know them, and nearly nobody sets them."""
+_QUIET = {"BatchMode": "yes"}
+
+
+class Call(NamedTuple):
+    """A way to call ssh, for one host."""
+
+    argv: list[str]
+    """All but the command to run there."""
+    control: str | None
+    """The socket of the kept connection, or None where none can be kept."""
+
+    @property
+    def open(self) -> bool:
+        """Whether the kept connection is there already."""
+        return self.control is not None and is_open(self.control)
+
+
+def call(address: SshAddress, environ: Mapping[str, str], *, ask: bool = True) -> Call:
+    """How to call ssh for `address`; `ask`: it may ask for passwords. Raises `DaemonError`."""
+    target = _target(address)
+    text = _configuration(target)
+    pairs = (line.partition(" ") for line in text.splitlines())
+    found = {name.lower(): value for name, _, value in pairs}
+    theirs = found.get("controlpath", "none")
+    if theirs != "none" and is_open(theirs):
+        control: str | None = theirs
+        keep = {"ControlMaster": "no"}
+    else:
+        directory = control_directory(environ, os.getuid())
+        control = f"{directory}/{_name(text)}" if directory else None
+        keep = _keeping(control) if control else {"ControlPath": "none"}
+    usual = {
+        name: value for name, value in _USUAL.items() if found.get(name.lower(), value) != value
+    }
+    options = {**_PIPE, **usual, **_watching(found), **keep, **({} if ask else _QUIET)}
+    flags = [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
+    return Call(["ssh", "-T", *flags, *target], control)
+
+
+def control_directory(environ: Mapping[str, str], uid: int) -> str | None:
+    """Where kept connections are, closed to others; None where there is no such place.
+
+    $XDG_RUNTIME_DIR/riseml, else ~/.cache/riseml.
+    """
+    places = [environ.get("XDG_RUNTIME_DIR", ""), os.path.expanduser("~/.cache")]
+    for base in places:
+        path = os.path.join(base, "riseml")
+        if not base.startswith("/") or _UNSAFE & {*path}:
+            continue
+        if len(os.fsencode(path)) + _SPARE > _LONGEST_PATH:
+            continue
+        with suppress(OSError):
+            os.makedirs(path, mode=0o700, exist_ok=True)
+            if is_private(path, uid):
+                return path
+    return None
+
+
+def is_open(control: str) -> bool:
+    """Whether a kept connection listens at `control`."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(control)
+        except OSError:
+            return False
+    return True
+
+
+def _target(address: SshAddress) -> list[str]:
+    user = ["-l", address.user] if address.user else []
+    port = ["-p", str(address.port)] if address.port else []
+    return [*user, *port, "--", address.host]
+
+
+def _name(configuration: str) -> str:
+    """What a kept connection is called: another one for whatever ssh would do in another way."""
+    import hashlib
+
+    return hashlib.sha256(configuration.encode()).hexdigest()[:_NAME_LENGTH]
+
+
+def _keeping(path: str) -> dict[str, str]:
+    """Quoted for the one reader that ssh has for its file and its command line."""
+    path = path.replace("%", "%%")
+    return {"ControlMaster": "auto", "ControlPersist": PERSIST, "ControlPath": f'"{path}"'}
+
+
+def _watching(found: Mapping[str, str]) -> dict[str, str]:
+    """How a dead network is noticed, where the user's configuration leaves that open."""
+    options = {}
+    if found.get("serveraliveinterval") == "0":
+        options["ServerAliveInterval"] = str(_ALIVE_INTERVAL)
+    if found.get("connecttimeout") == "none":
+        options["ConnectTimeout"] = str(_CONNECT_TIMEOUT)
+    return options
+
+
+def _configuration(target: list[str]) -> str:
+    """What the user's configuration makes of `target`. Raises `DaemonError`."""
+    try:
+        done = subprocess.run(
+            ["ssh", "-T", "-G", *target],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="backslashreplace",
+            check=False,
+        )
+    except FileNotFoundError:
+        raise DaemonError("there is no ssh here; install OpenSSH's client") from None
+    if done.returncode:
+        why = " ".join(done.stderr.split()) or f"exit code {done.returncode}"
+        raise DaemonError(f"ssh cannot be used for {target[-1]}: {why}; ssh -G {target[-1]}")
+    return done.stdout

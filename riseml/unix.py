@@ -1,0 +1,112 @@
+"""A daemon's socket on this machine, and the directories that may be trusted to hold sockets."""
+
+import os
+import socket
+import stat
+import struct
+
+from riseml.endpoint import Unreachable
+from riseml_proto.errors import DaemonError
+from riseml_proto.places import SYSTEM_SOCKET
+
+_LONGEST_PATH = 107  # bytes that fit into the kernel's sockaddr_un
+
+
+class UnixSocket:
+    """The `Endpoint` of a daemon that listens at `path`."""
+
+    remote = False
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.where = f"at {path}"
+
+    def open(self, timeout: float) -> socket.socket:
+        """A connection; see `Endpoint`."""
+        path = os.fsencode(self.path)
+        if len(path) > _LONGEST_PATH:
+            raise DaemonError(
+                f"{self.path}: a socket's path may have {_LONGEST_PATH} bytes, "
+                f"this one has {len(path)}; use a shorter one"
+            )
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        # The kernel heeds it in connect() too, where Python's own timeout fails at once if the
+        # queue is full.
+        limit = struct.pack("ll", int(timeout), int(timeout % 1 * 1e6))
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
+        try:
+            connection.connect(path)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, bytes(len(limit)))
+        except OSError as error:
+            connection.close()
+            raise _no_connection(self.path, error) from None
+        return connection
+
+    def release(self, connection: socket.socket, *, idle: bool) -> None:
+        """Close the connection."""
+        connection.close()
+
+    def cut(self, connection: socket.socket) -> Unreachable:
+        """What to say of a connection that ended too early."""
+        return Unreachable(
+            f"the daemon {self.where} hung up in the middle of an answer; try again, and if it "
+            "happens again, its log tells why"
+        )
+
+    def how_to_restart(self, connection: socket.socket | None) -> str:
+        """By systemctl, or by its pid."""
+        if self.path == SYSTEM_SOCKET:
+            return " (systemctl restart rised)"
+        if connection is None:
+            return ""
+        peer = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+        pid = struct.unpack("3i", peer)[0]
+        return (
+            f" (kill {pid}; the next riseml command starts your own one again)" if pid > 1 else ""
+        )
+
+    def bring(self, url: str) -> str:
+        """The same URL: it is a server of this machine."""
+        return url
+
+    def drop(self, url: str) -> None:
+        """Nothing has to be undone."""
+
+
+def is_private(directory: str, uid: int) -> bool:
+    """Whether it is a directory of `uid`'s, no link, that nobody else can write to."""
+    try:
+        status = os.lstat(directory)
+    except OSError:
+        return False
+    others = stat.S_IWGRP | stat.S_IWOTH
+    return stat.S_ISDIR(status.st_mode) and status.st_uid == uid and not status.st_mode & others
+
+
+def _no_connection(path: str, error: OSError) -> DaemonError:
+    system = path == SYSTEM_SOCKET
+    if isinstance(error, PermissionError):
+        return DaemonError(f"you may not use the daemon at {path}; {_membership(path)}")
+    start = "systemctl start rised" if system else f"rised --socket {path}"
+    if isinstance(error, FileNotFoundError | NotADirectoryError):
+        return Unreachable(f"there is no daemon at {path}; start it: {start}")
+    if isinstance(error, ConnectionRefusedError):
+        return Unreachable(f"the daemon at {path} does not run any more; start it: {start}")
+    if isinstance(error, BlockingIOError):
+        return Unreachable(f"the daemon at {path} takes no more connections; try again in a moment")
+    return DaemonError(
+        f"{path}: {error.strerror}; name the daemon's socket with --host unix:///path"
+    )
+
+
+def _membership(path: str) -> str:
+    import grp
+
+    try:
+        found = os.stat(path)
+        group = grp.getgrgid(found.st_gid).gr_name
+    except (OSError, KeyError):
+        return "ask who runs it for permission"
+    if not found.st_mode & stat.S_IWGRP:
+        return "it serves its own user alone"
+    return f"ask who runs it to add you to the group {group}, then log in again"
