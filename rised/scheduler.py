@@ -300,6 +300,9 @@ class Scheduler:
             experiment.building.kill(force)
             await experiment.done.wait()
             return
+        # Ended by itself, while its build was asked to end or a full disk had no room for the wish.
+        if experiment.done.is_set():
+            return
         self._ledger.kill_rest(experiment, 2 if force else 1)
         self._drop_ahead(experiment.number)
         await self._flush_kill()
