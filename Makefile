@@ -1,12 +1,15 @@
 # Two commands do all: `make demo` runs a real sweep, `make test` passes the tests.
 PYTHON ?= python3
+MINUTES ?= 10
+SEED ?= $(shell date +%s)
 BIN := .venv/bin
 
-.PHONY: help demo test fast check format docs bench clean
+.PHONY: help demo test fast soak check format docs bench clean
 help:
 	@echo 'make demo     a real sweep on this machine, start to end'
 	@echo 'make test     all tests; those that need what is not installed skip and say so'
 	@echo 'make fast     the tests that take less than two minutes'
+	@echo 'make soak     20 users, thousands of jobs, a daemon that dies (MINUTES=10, SEED=…); as root'
 	@echo 'make check    ruff and mypy'
 	@echo 'make format   let ruff put the code in shape'
 	@echo 'make docs     make docs/api.md anew from the message types'
@@ -35,6 +38,9 @@ test: .venv/dev
 
 fast: .venv/dev
 	$(BIN)/python -m pytest -m 'not slow'
+
+soak: .venv/dev
+	SOAK_MINUTES=$(MINUTES) SOAK_SEED=$(SEED) $(BIN)/python -m pytest -s tests/integration/test_soak.py
 
 check: .venv/dev
 	scripts/check

@@ -73,6 +73,20 @@ class User:
             check=False,
         )
 
+    def popen(self, *argv: str) -> subprocess.Popen[str]:
+        """Start `argv` as this user, between pipes."""
+        return subprocess.Popen(
+            argv,
+            cwd=self.home,
+            env={"PATH": os.environ["PATH"], "HOME": str(self.home), "PYTHONPATH": MODULES},
+            user=self.uid,
+            group=self.gid,
+            extra_groups=self.groups,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
     def riseml(self, *argv: str, host: str = "") -> subprocess.CompletedProcess[str]:
         done = self.run(self.python, "-m", "riseml", *argv, host=host)
         assert "Traceback" not in done.stderr
