@@ -39,6 +39,7 @@ COMMANDS = (
     Command("resume", "let a paused experiment go on"),
     Command("system", "show the machine, tidy it up, let nothing new start"),
     Command("whoami", "show who the daemon takes you for"),
+    Command("completion", "print what lets bash, zsh or fish complete commands and IDs"),
 )
 
 

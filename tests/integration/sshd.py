@@ -3,6 +3,7 @@
 import contextlib
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import threading
@@ -70,6 +71,10 @@ class Sshd:
     def cut(self) -> None:
         """Break all connections, as a network does."""
         for process in self._served:
+            with contextlib.suppress(OSError):
+                children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text()
+                for pid in map(int, children.split()):  # with the user's rights, and the socket
+                    os.kill(pid, signal.SIGKILL)
             process.kill()
 
     def close(self) -> None:

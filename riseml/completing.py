@@ -1,0 +1,110 @@
+"""What may stand at a place of a command line that is not finished yet.
+
+Commands, options and their help come from the parsers that read the finished line. IDs come from
+the daemon if one is there and answers at once; none is started, and nobody is asked for a password.
+"""
+
+import argparse
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+from riseml import parsing
+from riseml.commands import COMMANDS
+
+FILES = ":files"
+"""Stands for what only the shell can list."""
+
+
+class Candidate(NamedTuple):
+    """A word, and what it means."""
+
+    word: str
+    help: str = ""
+
+
+Ids = Callable[[str, str | None, str], Iterator[Candidate]]
+"""The IDs for a command, asked of a host (None: the usual one), that may begin as the text does."""
+
+
+def candidates(words: Sequence[str], ids: Ids) -> list[Candidate]:
+    """What the last of `words`, which follow `riseml`, may become; it may be empty."""
+    host, rest = _leading_options(words)
+    if not rest:
+        return []
+    name, *typed = rest
+    if not typed or name == "help":
+        found: Iterator[Candidate] = _global_options() if name.startswith("-") else _commands()
+    elif any(name == command.name for command in COMMANDS):
+        found = _arguments(name, typed, host, ids)
+    else:
+        return []
+    return [one for one in found if one.word == FILES or one.word.startswith(words[-1])]
+
+
+def _leading_options(words: Sequence[str]) -> tuple[str | None, Sequence[str]]:
+    """The host named before the command, and the words from the command on."""
+    host = None
+    while len(words) > 1 and words[0].startswith("-"):
+        if words[0] == "--host":
+            host, words = words[1], words[2:]
+        else:
+            if words[0].startswith("--host="):
+                host = words[0].partition("=")[2]
+            words = words[1:]
+    return host, words
+
+
+def _commands() -> Iterator[Candidate]:
+    return (Candidate(*command) for command in COMMANDS)
+
+
+def _global_options() -> Iterator[Candidate]:
+    yield Candidate("--host", "the daemon")
+    yield Candidate("--help", "list the commands")
+    yield Candidate("--version", "show the version and exit")
+
+
+def _arguments(
+    name: str, typed: Sequence[str], host: str | None, ids: Ids
+) -> Iterator[Candidate]:
+    """What the last of the words `typed` after the command `name` may become."""
+    parser, _ = parsing.build(name)
+    actions = parser._actions  # argparse has no public way to its arguments, and keeps this one
+    *before, current = typed
+    options = {text: action for action in actions for text in action.option_strings}
+    waiting, given, positional = None, set(), 0
+    for word in before:
+        if waiting:
+            host = word if waiting.dest == "host" else host
+            waiting = None
+        elif action := options.get(word.partition("=")[0]):
+            given.add(action.dest)
+            waiting = action if action.nargs is None and "=" not in word else None
+        else:
+            positional += 1
+    if waiting:
+        yield from _values(waiting)
+    elif current.startswith("-"):
+        for text, action in options.items():
+            if action.dest not in given and (text.startswith("--") or current == "-"):
+                yield Candidate(text, (action.help or "").partition(";")[0])
+    else:
+        wanted = _positional(actions, positional)
+        if wanted and wanted.metavar == "ID":
+            yield from ids(name, host, current)
+        elif wanted:
+            yield from _values(wanted)
+
+
+def _positional(actions: Sequence[argparse.Action], number: int) -> argparse.Action | None:
+    """The argument without an option that comes as the `number`-th, from 0."""
+    places = [action for action in actions if not action.option_strings]
+    last = places[-1] if places and places[-1].nargs in ("*", "+") else None
+    return places[number] if number < len(places) else last
+
+
+def _values(action: argparse.Action) -> Iterator[Candidate]:
+    if action.dest == "file":
+        yield Candidate(FILES)
+    for choice in action.choices or ():
+        yield Candidate(str(choice))
