@@ -64,9 +64,7 @@ def _global_options() -> Iterator[Candidate]:
     yield Candidate("--version", "show the version and exit")
 
 
-def _arguments(
-    name: str, typed: Sequence[str], host: str | None, ids: Ids
-) -> Iterator[Candidate]:
+def _arguments(name: str, typed: Sequence[str], host: str | None, ids: Ids) -> Iterator[Candidate]:
     """What the last of the words `typed` after the command `name` may become."""
     parser, _ = parsing.build(name)
     actions = parser._actions  # argparse has no public way to its arguments, and keeps this one
