@@ -18,6 +18,7 @@ from typing import Any
 
 from benchmarks import (
     containers,
+    crowd,
     follow,
     footprint,
     gap,
@@ -39,6 +40,7 @@ GROUPS: dict[str, tuple[str, Callable[[Ground], Iterator[Figure]]]] = {
     "submit": ("riseml train -d, the whole command", submit.measure),
     "status": ("riseml status, the whole command", status.measure),
     "follow": ("from a job's write to the follower's screen", follow.measure),
+    "crowd": ("riseml status while others are there", crowd.measure),
     "import": ("what riseml.report_result adds to a job", importing.measure),
     "footprint": ("what the daemon needs", footprint.measure),
     "restart": ("from exec until requests are served", restart.measure),

@@ -28,7 +28,7 @@ class Daemon:
     def __init__(self, root: Path, socket: Path, flags: Mapping[str, object]) -> None:
         self.root = root
         self.state_dir = root / "state"
-        self._socket = socket
+        self.socket = socket
         self._flags = {
             "socket": socket,
             "state_dir": self.state_dir,
@@ -127,7 +127,7 @@ class Daemon:
 
     def client(self) -> Client:
         """A client of it, for use in a `with`."""
-        return Client(str(self._socket))
+        return Client(str(self.socket))
 
     def wait_until(self, number: str, wanted: Callable[[Detail], bool]) -> Detail:
         """Return what an experiment is like as soon as it is as `wanted`.

@@ -2,6 +2,9 @@
 
 A ring says only "look again": rings that come while nobody waits become one. Whoever listens begins
 to listen before they look, so no news falls between the two.
+
+One of many who are woken goes on at a time, and in a crowd with a rest between two: to look costs a
+millisecond, and hundreds who look at once would hold up everybody else for as long as all of them take.
 """
 
 from collections import defaultdict
@@ -10,12 +13,30 @@ from contextlib import contextmanager
 
 import trio
 
+_CROWD = 8
+_REST = 0.001
+
+
+class _Door:
+    """Lets one through in each round of the main loop."""
+
+    def __init__(self) -> None:
+        self._lock = trio.Lock()
+
+    async def pass_through(self) -> None:
+        """Return when it is the caller's turn."""
+        async with self._lock:
+            if self._lock.statistics().tasks_waiting > _CROWD:
+                await trio.sleep(_REST)
+
 
 class Bell:
     """One listener's side."""
 
-    def __init__(self) -> None:
+    def __init__(self, door: _Door | None = None) -> None:
+        """`door` is what all listeners share; None for one alone."""
         self._rung = trio.Event()
+        self._door = door
 
     def ring(self) -> None:
         """Wake the listener, now or when it next waits."""
@@ -24,6 +45,8 @@ class Bell:
     async def wait(self) -> None:
         """Return once the bell has rung since the last `wait` returned."""
         await self._rung.wait()
+        if self._door:
+            await self._door.pass_through()
         self._rung = trio.Event()
 
 
@@ -31,6 +54,7 @@ class Bells:
     """The bells of all experiments. Only for use within one trio run."""
 
     def __init__(self) -> None:
+        self._door = _Door()
         self._listeners: defaultdict[int, dict[Bell, int | None]] = defaultdict(dict)
 
     def ring(self, experiment: int, member: int | None = None) -> None:
@@ -42,7 +66,7 @@ class Bells:
     @contextmanager
     def listen(self, experiment: int, member: int | None = None) -> Iterator[Bell]:
         """A bell that rings for `experiment`, or for `member` of it alone, until the block is left."""
-        bell = Bell()
+        bell = Bell(self._door)
         self._listeners[experiment][bell] = member
         try:
             yield bell
