@@ -6,7 +6,7 @@ has its times of.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from functools import partial
 
 import trio
@@ -114,14 +114,13 @@ class Turns:
         able = [experiment for experiment in experiments if experiment.remaining]
         waiting = [experiment.waiting() for experiment in able]
         remaining = {experiment.number: experiment.remaining for experiment in able}
+        runs = list(self._runs())
         held = [
             Held(experiment.waiting()._replace(request=run.request), run.until)
-            for run, (experiment, _) in zip(
-                self._running.values(), self._began.values(), strict=True
-            )
+            for run, (experiment, _) in zip(runs, self._began.values(), strict=True)
         ]
         machine = self._machine(waiting)._replace(
-            running=list(self._running.values()), held=dict(self._held), served=dict(self._served)
+            running=runs, held=dict(self._held), served=dict(self._served)
         )
         return partial(forecast, waiting, remaining, held, machine)
 
@@ -130,7 +129,7 @@ class Turns:
         return Machine(
             free=self._inventory.free,
             now=trio.current_time(),
-            running=self._running.values(),
+            running=self._runs(),
             use=self._use(users, now_ms())
             if len(users) > 1
             else {},  # one user is first in any case
@@ -140,6 +139,17 @@ class Turns:
             served=self._served,
             drained=self.drained,
         )
+
+    def _runs(self) -> Collection[Running]:
+        """What runs, and what of it comes back: a GPU that is out of use does not."""
+        inventory = self._inventory
+        if not inventory.out:
+            return self._running.values()
+        there, grants = set(inventory.gpus) - inventory.out.keys(), dict(inventory.holders())
+        return [
+            run._replace(request=run.request._replace(gpus=len(there & set(grants[key].gpus))))
+            for key, run in self._running.items()
+        ]
 
     def _use(self, users: set[int], now: int) -> dict[int, float]:
         use = {user: self._share.at(user, now) for user in users}

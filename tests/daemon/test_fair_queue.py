@@ -333,13 +333,19 @@ def test_what_the_large_one_will_not_need_is_anyones() -> None:
     assert decide([_one(1, 4), _one(2, 1), _one(3, 1)], machine).start == {2: 1}
 
 
+def test_what_lasts_longer_takes_only_what_the_large_one_will_not_need() -> None:
+    machine = Machine(Room(0, 0, 2), running=[Running(Request(gpus=2), 50.0)])
+    queue = [_one(1, 3), _one(2, 1, longest=60.0), _one(3, 1, longest=60.0)]
+    assert decide(queue, machine).start == {2: 1}
+
+
 def test_no_gap_is_filled_where_nobody_knows_how_long_it_is() -> None:
     machine = Machine(Room(0, 0, 2), running=[Running(Request(gpus=2), None)])
     assert decide([_one(1, 4), _one(2, 1, longest=1.0)], machine).start == {}
 
 
 def test_a_job_that_outlives_its_time_is_nothing_to_count_on() -> None:
-    machine = Machine(Room(0, 0, 2), now=10.0, running=[Running(Request(gpus=2), 9.0)])
+    machine = Machine(Room(0, 0, 2), now=10.0, running=[Running(Request(gpus=3), 9.0)])
     assert decide([_one(1, 4), _one(2, 1)], machine).start == {}
 
 
@@ -376,6 +382,16 @@ def test_quotas_pass_over_those_who_are_at_theirs_and_say_so() -> None:
         2: "waits for your other experiments: at most 4 GPUs at once",
         4: "waits for other experiments of group students: at most 5 GPUs at once",
     }
+
+
+def test_a_quota_on_the_first_of_a_reserved_user_does_not_cost_them_their_place() -> None:
+    mine = [
+        Waiting(1, Request(gpus=2), 1, 1, ("group:lab",)),
+        Waiting(2, Request(gpus=1), 1, 1),
+        Waiting(3, Request(gpus=1), 1, 2),
+    ]
+    machine = Machine(Room(0, 0, 1), use={1: 9.0}, caps={"group:lab": 1}, reserved=1)
+    assert decide(mine, machine).start == {2: 1}
 
 
 def test_what_is_paused_does_not_start_and_holds_up_nobody() -> None:

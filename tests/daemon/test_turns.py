@@ -7,7 +7,7 @@ import pytest
 
 from riseml_proto.errors import StorageFull
 from tests.daemon.test_model import riseml_yml
-from tests.daemon.world import Theatre
+from tests.daemon.world import GRACE, Daemon, Theatre
 
 UID = 0
 
@@ -79,6 +79,25 @@ def test_one_that_the_machine_lost_costs_nothing(theatre: Theatre) -> None:
     theatre.jump(86_400)
     theatre.boot(4)
     assert used(theatre) == 0
+
+
+def test_a_gpu_that_is_out_of_use_is_nothing_to_wait_for(theatre: Theatre) -> None:
+    submit(theatre, time_limit=100)
+
+    def expected(daemon: Daemon) -> float | None:
+        (seconds,) = daemon.scheduler.turns.forecast(
+            daemon.scheduler.experiments.values()
+        )().values()
+        return seconds
+
+    large = riseml_yml(0, resources="{gpus: 4}")
+    assert theatre.ask(lambda daemon: daemon.submit(large)).came
+    assert theatre.look(expected) == pytest.approx(100 + GRACE)
+    theatre.look(lambda daemon: daemon.scheduler.inventory.out.update({0: "it fails"}))
+    assert theatre.look(expected) is None
+    theatre.look(lambda daemon: daemon.scheduler.inventory.out.clear())
+    end(theatre, 0)
+    end(theatre, 0)
 
 
 def test_a_full_disk_drains_nothing(theatre: Theatre) -> None:
