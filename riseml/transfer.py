@@ -17,7 +17,7 @@ from riseml.http import Client
 from riseml.local import Incoming
 from riseml_proto import paths
 from riseml_proto.errors import DaemonError, InvalidInput, NotFound, RisemlError
-from riseml_proto.messages import (
+from riseml_proto.file_messages import (
     Fetch,
     FileInfo,
     List,

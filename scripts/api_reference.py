@@ -7,12 +7,12 @@ import re
 import msgspec
 
 from rised.api import routes
-from riseml_proto import API_VERSION, errors, messages
+from riseml_proto import API_VERSION, errors, file_messages, messages
 
 _BASES = ("Message", "Request")
 _HEAD = f"""# The API
 
-Made from `proto/riseml_proto/messages.py` by `make docs`; change it there.
+Made from `proto/riseml_proto/messages.py` and `file_messages.py` by `make docs`; change it there.
 
 `rised` speaks HTTP/1.1 with JSON on its Unix socket, version {API_VERSION} under `/v1/`; each answer says so in
 `Rised-Api: {API_VERSION}`. A job's output and states come as NDJSON, one entry a line, as they happen.
@@ -29,7 +29,7 @@ def main() -> None:
     """Print it."""
     print(_HEAD + _requests() + _errors() + "## Messages\n")
     fields = _field_docs()
-    for name, kind in vars(messages).items():
+    for name, kind in (vars(messages) | vars(file_messages)).items():
         if isinstance(kind, type) and issubclass(kind, msgspec.Struct) and name not in _BASES:
             print(_message(name, kind, fields.get(name, {})))
 
@@ -77,7 +77,8 @@ def _message(name: str, kind: type[msgspec.Struct], docs: dict[str, str]) -> str
 def _field_docs() -> dict[str, dict[str, str]]:
     """Class → field → the text that follows the field in the source."""
     found: dict[str, dict[str, str]] = {}
-    for node in ast.parse(inspect.getsource(messages)).body:
+    sources = inspect.getsource(messages), inspect.getsource(file_messages)
+    for node in (node for source in sources for node in ast.parse(source).body):
         if isinstance(node, ast.ClassDef):
             docs = found[node.name] = {}
             for field, text in zip(node.body, node.body[1:], strict=False):

@@ -21,7 +21,7 @@ from rised.scheduler import check_member
 from rised.web.request import Answer, Peer, Request, Send, Streamed
 from riseml_proto import uris
 from riseml_proto.errors import InvalidInput
-from riseml_proto.messages import (
+from riseml_proto.file_messages import (
     Fetch,
     FileInfo,
     List,

@@ -17,7 +17,7 @@ from rised.files.problems import told
 from rised.owners import Owner
 from riseml_proto import paths
 from riseml_proto.errors import InvalidInput, RisemlError
-from riseml_proto.messages import Stored
+from riseml_proto.file_messages import Stored
 from riseml_proto.uris import Remote, check
 
 RESUMABLE = 1 << 20

@@ -16,7 +16,7 @@ from rised.files.problems import told
 from rised.files.walk import describe
 from riseml_proto import paths
 from riseml_proto.errors import RisemlError
-from riseml_proto.messages import FileInfo, Wanted
+from riseml_proto.file_messages import FileInfo, Wanted
 from riseml_proto.uris import Remote, check
 
 PIECE = 1 << 20

@@ -14,7 +14,7 @@ from itertools import islice
 import msgspec
 
 from rised.files.beneath import Handle, reopen
-from riseml_proto.messages import FileInfo
+from riseml_proto.file_messages import FileInfo
 from riseml_proto.paths import quote
 from riseml_proto.uris import LONGEST
 

@@ -1,10 +1,10 @@
 """Print what lets a shell complete commands, options and IDs.
 
-  bash   riseml completion bash > ~/.local/share/bash-completion/completions/riseml
-  zsh    riseml completion zsh > a directory of your $fpath/_riseml
-  fish   riseml completion fish > ~/.config/fish/completions/riseml.fish
+  riseml completion bash > ~/.local/share/bash-completion/completions/riseml
+  riseml completion zsh > ~/.zfunc/_riseml    (a directory of your $fpath)
+  riseml completion fish > ~/.config/fish/completions/riseml.fish
 
-or, for one session of bash or zsh: eval "$(riseml completion bash)"
+For one session of bash or zsh: eval "$(riseml completion bash)"
 """
 
 import argparse

@@ -10,7 +10,7 @@ from riseml.commands import add_json, print_json
 from riseml.daemon import connect
 from riseml.progress import plural
 from riseml_proto import uris
-from riseml_proto.messages import Remove, Removed
+from riseml_proto.file_messages import Remove, Removed
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

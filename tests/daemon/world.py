@@ -509,7 +509,7 @@ class Theatre:
 
     async def _live(self, gpus: int) -> None:
         world = self.world
-        with suppress_crash(), ExitStack() as stack:
+        with suppress_crash(world), ExitStack() as stack:
             async with trio.open_nursery() as nursery:
                 world.daemon = Daemon(world, gpus, nursery)
                 stack.enter_context(closing(world.daemon.store))
@@ -530,9 +530,16 @@ class Answer(Generic[T]):
 
 
 @contextmanager
-def suppress_crash() -> Iterator[None]:
-    """Let a crash end here."""
+def suppress_crash(world: World) -> Iterator[None]:
+    """Let a crash end here.
+
+    A real one ends all of a daemon at once. Here its other tasks take another step before they are cancelled, with what
+    is in memory behind what is on disk; none of that happens, and none of it can be committed any more.
+    """
     try:
         yield
     except* CrashError:
         pass
+    except* Exception:
+        if not world.crashed:
+            raise

@@ -13,7 +13,7 @@ from people import User
 from test_shared import host, train
 
 from riseml.http import Client
-from riseml_proto.messages import Part, PartRequest
+from riseml_proto.file_messages import Part, PartRequest
 from riseml_proto.states import State
 
 WRITE = (
