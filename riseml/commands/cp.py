@@ -1,90 +1,76 @@
-"""Copy files between this machine and where jobs read and write.
+"""Copy files between this machine and an output directory or the data directory.
 
   riseml cp output://144.2/model.pt .
-  riseml cp -r output://144/ results
   riseml cp -r images data://
 
-What is there already is overwritten. Of a large file that was cut off, the same command copies the rest.
+One of the two is on this machine. What is there is overwritten; into a directory it goes under its own
+name. A large file that was cut off, by Ctrl+C or a lost connection, is gone on with by the same
+command; with -r, files that are there with their size and time are not copied again.
 """
 
 import argparse
+import errno
 import os
 import sys
 
-from riseml.commands import add_json, print_json
 from riseml.daemon import connect
-from riseml.progress import plural, size_text
 from riseml_proto import uris
-from riseml_proto.errors import InvalidInput
+from riseml_proto.errors import DaemonError, InvalidInput, StorageFull
+
+_AGAIN = "the same command goes on from there"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `riseml cp`."""
-    parser.add_argument("source", metavar="FROM", help="a file here, or output://… or data://…")
-    parser.add_argument("to", metavar="TO", help="the same; into it, where it is a directory")
+    parser.add_argument("source", metavar="SRC", help="a URI such as output://144.2/x, or a file")
+    parser.add_argument("target", metavar="DST", help="the other of the two")
     parser.add_argument(
         "-r", "--recursive", action="store_true", help="directories, with all in them"
     )
-    add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Copy; exit code 2 where something was left out."""
-    down, up = uris.is_remote(args.source), uris.is_remote(args.to)
-    if down == up:
-        where = (
-            "both lie on the server; copy to this machine first" if down else "neither lies there"
-        )
+    """Copy. 2 if some of it could not be copied, 130 after Ctrl+C."""
+    source = uris.parse(args.source) if uris.is_remote(args.source) else None
+    target = uris.parse(args.target) if uris.is_remote(args.target) else None
+    if source and target:
         raise InvalidInput(
-            f"riseml cp copies between this machine and the server, and {where}; a place there looks"
-            " like output://144.2/ or data://"
+            "both are the daemon's; copy to a directory here first, and from there to where it goes"
         )
-    place = uris.parse(args.source if down else args.to)
-    path = os.fsencode(args.to if down else args.source)
-    from riseml import transfer
+    if not (source or target):
+        raise InvalidInput(
+            "neither is the daemon's; say one such as output://144.2/model.pt or data://images"
+        )
+    if not (args.source and args.target):
+        raise InvalidInput("a name may not be empty; . is this directory")
+    from riseml.progress import CopyBar
+    from riseml.transfer.download import download
+    from riseml.transfer.upload import upload
 
-    shown = _Shown(sys.stderr.isatty() and not args.json)
+    left_out = 0
+
+    def warn(text: str) -> None:
+        nonlocal left_out
+        left_out += 1
+        print(f"riseml: {text}", file=sys.stderr)
+
     try:
-        with connect(args.host) as client:
-            if down:
-                done = transfer.download(
-                    client, place, path, recursive=args.recursive, advance=shown.advance
-                )
-            else:
-                done = transfer.upload(
-                    client, path, place, recursive=args.recursive, advance=shown.advance
-                )
+        with connect(args.host) as client, CopyBar() as bar:
+            if source:
+                path = os.fsencode(args.target)
+                download(client, source, path, recursive=args.recursive, warn=warn, bar=bar)
+            elif target:
+                path = os.fsencode(args.source)
+                upload(client, path, target, recursive=args.recursive, warn=warn, bar=bar)
     except KeyboardInterrupt:
-        shown.clear()
-        print("\nriseml: cut off; the same command copies the rest", file=sys.stderr)
+        print(f"\nriseml: stopped; what has come so far is kept, and {_AGAIN}", file=sys.stderr)
         return 130
-    finally:
-        shown.clear()
-    for problem in done.problems:
-        print(f"riseml: {problem}", file=sys.stderr)
-    if args.json:
-        print_json({"files": done.files, "bytes": done.bytes, "problems": done.problems})
-    else:
-        print(f"copied {plural(done.files, 'file')}, {size_text(done.bytes)}")
-    return 2 if done.problems else 0
-
-
-class _Shown:
-    """How far it is, on a terminal."""
-
-    def __init__(self, live: bool) -> None:
-        self._live = live
-        self._bytes = self._told = 0
-
-    def advance(self, amount: int) -> None:
-        """So many bytes more."""
-        self._bytes += amount
-        if self._live and self._bytes - self._told >= 10_000_000:
-            self._told = self._bytes
-            print(f"\r\x1b[K{size_text(self._bytes)}", end="", file=sys.stderr, flush=True)
-
-    def clear(self) -> None:
-        """Leave an empty line."""
-        if self._live and self._told:
-            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
-            self._told = 0
+    except DaemonError as error:
+        raise DaemonError(f"{error}; what has come so far is kept, and {_AGAIN}") from None
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise StorageFull(
+            f"{args.target}: no room left on this disk; free some, and {_AGAIN}"
+        ) from None
+    return 2 if left_out else 0

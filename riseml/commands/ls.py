@@ -1,46 +1,78 @@
-"""List what jobs have written, and the data that they read.
+"""List what is in an output directory or in the data directory: output://144.2/, data://images.
 
-riseml ls output://144.2/    the output directory of sub-experiment 2 of 144
-riseml ls data://            the data directory
+Names are shown as a URI has them, % as %25, so that they can be copied into one.
 """
 
 import argparse
 import sys
 
-from riseml.commands import add_json, print_json
+from riseml.commands import add_json
 from riseml.daemon import connect
-from riseml_proto import uris
+from riseml_proto import paths, uris
+from riseml_proto.file_messages import FileInfo, List
+from riseml_proto.uris import Remote
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `riseml ls`."""
     parser.add_argument("uri", metavar="URI", help="such as output://144.2/ or data://images")
     parser.add_argument("-l", "--long", action="store_true", help="sizes and times, too")
-    parser.add_argument("-r", "--recursive", action="store_true", help="all that lies below it")
+    parser.add_argument("-r", "--recursive", action="store_true", help="all below it")
     add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print a line for each; exit code 2 where something could not be looked at."""
-    uri = uris.parse(args.uri)
-    from riseml.transfer import listing
+    """List it. 2 if some of it could not be read."""
+    from riseml.transfer.download import listing
 
+    uri = uris.parse(args.uri)
+    code, found = 0, list[FileInfo]()
     with connect(args.host) as client:
-        found = [*listing(client, uri, itself=False, recursive=args.recursive)]
-    if found[0].type == "directory":
-        found = found[1:]
+        for info in listing(client, List(uri=str(uri), recursive=args.recursive)):
+            if info.error is not None:
+                where = uri.below(paths.unquote(info.path))
+                print(f"riseml: {where}: {info.error}", file=sys.stderr)
+                code = 2
+            if not info.path and info.type == "directory":
+                continue  # it was asked what is in it
+            if args.json:
+                found.append(info)
+            else:
+                print(_line(uri, info, long=args.long))
     if args.json:
-        print_json(found)
-        return 0
-    for info in found:
-        path = info.path or uris.show(uri.name)
-        end = {"directory": "/", "link": f" -> {info.target}"}.get(info.type, "")
-        text = uris.show(path.encode()) if "%" not in path else path
-        if args.long:
-            when = f"{info.mtime:%Y-%m-%dT%H:%M:%SZ}" if info.mtime else "-"
-            print(f"{info.size:>14,} {when:>20} {text}{end}")
-        else:
-            print(f"{text}{end}")
-    for problem in (info for info in found if info.error):
-        print(f"riseml: {uri.below(b'')}{problem.path}: {problem.error}", file=sys.stderr)
-    return 2 if any(info.error for info in found) else 0
+        _print(uri, found)
+    return code
+
+
+def _line(uri: Remote, info: FileInfo, *, long: bool) -> str:
+    name = uris.show(paths.unquote(info.path) or uri.name)
+    if info.type == "directory":
+        name += "/"
+    elif info.type == "link":
+        name += f" -> {uris.show(paths.unquote(info.target or ''))}"
+    if not long:
+        return name
+    from riseml.progress import size_text
+    from riseml.screen import stamp
+
+    size = size_text(info.size) if info.type == "file" else info.type
+    time = stamp(info.mtime) if info.mtime else "-"
+    return f"{size:>9} {time:20} {name}"
+
+
+def _print(uri: Remote, found: list[FileInfo]) -> None:
+    from riseml.commands import print_json
+
+    print_json(
+        [
+            {
+                "uri": str(uri.below(paths.unquote(info.path))),
+                "type": info.type,
+                "size": info.size,
+                "mtime": info.mtime,
+                "executable": info.executable,
+                "target": info.target,
+            }
+            for info in found
+        ]
+    )

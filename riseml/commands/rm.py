@@ -1,14 +1,11 @@
-"""Remove files that jobs have written, or data, with your own rights on the server.
+"""Remove files from output directories and from the data directory; there is no way back.
 
-riseml rm output://144.2/checkpoints/epoch-1.pt
-riseml rm -r output://144/
+A link is removed, never what it leads to.
 """
 
 import argparse
 
-from riseml.commands import add_json, print_json
 from riseml.daemon import connect
-from riseml.progress import plural
 from riseml_proto import uris
 from riseml_proto.file_messages import Remove, Removed
 
@@ -19,18 +16,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-r", "--recursive", action="store_true", help="directories, with all in them"
     )
-    add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Remove them; all URIs are understood before anything is removed."""
+    """Remove them."""
     asked = [str(uris.parse(text)) for text in args.uris]
     with connect(args.host) as client:
-        answer = client.post(
-            "/v1/files/remove", Remove(uris=asked, recursive=args.recursive), Removed, patient=True
-        )
-    if args.json:
-        print_json(answer)
-    else:
-        print(f"removed {plural(answer.removed, 'file')}")
+        request = Remove(uris=asked, recursive=args.recursive)
+        client.post("/v1/files/remove", request, Removed, patient=True)
     return 0

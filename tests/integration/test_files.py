@@ -44,10 +44,11 @@ def test_what_a_job_wrote_is_listed(box: Box, written: str) -> None:
     ]
     assert box.run("ls", f"output://{written}/deep/er/file").stdout == "file\n"
     assert box.run("ls", "-r", f"output://{written}/deep").stdout == "er/\ner/file\n"
-    size, when, name = box.run("ls", "-l", f"output://{written}/deep/er").stdout.split()
-    assert (size, name, when[-1]) == ("6", "file", "Z")
+    *size, when, name = box.run("ls", "-l", f"output://{written}/deep/er").stdout.split()
+    assert (size, name, when[-1]) == (["6", "B"], "file", "Z")
     (found,) = json.loads(box.run("ls", "--json", f"output://{written}/deep/er").stdout)
-    assert (found["path"], found["type"], found["size"]) == ("file", "file", 6)
+    uri = f"output://{written}/deep/er/file"
+    assert (found["uri"], found["type"], found["size"]) == (uri, "file", 6)
 
 
 @pytest.mark.parametrize(
@@ -72,7 +73,10 @@ def test_what_cannot_be_listed_is_one_clear_error(
 def test_a_directory_is_copied_here_with_all_that_can_be_copied(box: Box, written: str) -> None:
     to = box.root / "here"
     done = box.run("cp", "-r", f"output://{written}/", str(to), check=False)
-    assert (done.returncode, done.stderr) == (2, f"riseml: output://{written}/fifo: is no file\n")
+    assert (done.returncode, done.stderr) == (
+        2,
+        f"riseml: output://{written}/fifo is no regular file and was left out\n",
+    )
     assert (to / "deep" / "er" / "file").read_text() == "hello\n"
     assert os.readlink(to / "link") == "deep"
     assert (to / "run").stat().st_mode & 0o111
@@ -80,7 +84,7 @@ def test_a_directory_is_copied_here_with_all_that_can_be_copied(box: Box, writte
     (there,) = box.output.glob(f"*/a/{written}/run")
     assert int((to / "run").stat().st_mtime) == int(there.stat().st_mtime)
     done = box.run("cp", f"output://{written}/deep", str(to), check=False)
-    assert "riseml cp -r copies it" in done.stderr
+    assert "is a directory; copy it with -r" in done.stderr
 
 
 def test_a_directory_comes_back_as_it_went(box: Box) -> None:
@@ -90,11 +94,12 @@ def test_a_directory_comes_back_as_it_went(box: Box) -> None:
         (source / "sub" / str(n)).write_bytes(os.urandom(n * 37))
     (source / "empty").touch()
     (source / "link").symlink_to("sub/7")
-    assert box.run("cp", "-r", str(source), "data://").stdout.startswith("copied 302 files")
+    box.run("cp", "-r", str(source), "data://")
     assert box.run("ls", "data://").stdout == "images/\n"
     box.run("cp", "-r", "data://images", str(box.root / "back"))
     subprocess.run(["diff", "-r", "--no-dereference", source, box.root / "back"], check=True)
-    assert box.run("rm", "data://images/empty").stdout == "removed 1 file\n"
+    box.run("rm", "data://images/empty")
+    assert "empty" not in box.run("ls", "data://images").stdout
     done = box.run("rm", "data://images", check=False)
     assert (done.returncode, "with -r" in done.stderr) == (2, True)
     box.run("rm", "-r", "data://images")
@@ -140,7 +145,7 @@ def test_an_upload_goes_on_after_a_crash_of_the_daemon(box: Box) -> None:
         with Client(str(box.socket)) as client:
             asked = PartRequest(uri="data://large", version=version)
             assert client.post("/v1/files/part", asked, Part).size > 0
-    assert box.run("cp", str(source), "data://").stdout == "copied 1 file, 67.1 MB\n"
+    box.run("cp", str(source), "data://")
     assert (box.data / "large").read_bytes() == content
     assert _parts(box) == []
 
@@ -150,10 +155,13 @@ def _parts(box: Box) -> list[Path]:
 
 
 def test_both_or_no_sides_on_the_server_are_refused(box: Box) -> None:
-    for argv in (["data://a", "data://b"], ["a", "b"]):
+    for argv, says in (
+        (["data://a", "data://b"], "both are the daemon's"),
+        (["a", "b"], "neither is the daemon's"),
+    ):
         done = box.run("cp", *argv, check=False)
         assert (done.returncode, done.stdout) == (2, "")
-        assert "copies between this machine and the server" in done.stderr
+        assert says in done.stderr
 
 
 def test_nobody_reads_writes_or_removes_what_is_anothers(
