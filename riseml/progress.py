@@ -7,6 +7,7 @@ line that stays is the same to the character.
 import os
 import sys
 import time
+from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TextIO
 
@@ -102,5 +103,73 @@ class SyncLine:
                 auto_refresh=False,
             )
             self._bar.add_task("Syncing project:", total=self._total, step=self._step)
+            self._bar.start()
+        self._bar.update(self._bar.task_ids[0], completed=self._done, refresh=True)
+
+
+class CopyBar:
+    """A bar on stderr for as long as something is copied; none where that is no terminal, or it is done quickly."""
+
+    def __init__(self, out: TextIO | None = None, *, patience: float = PATIENCE) -> None:
+        self._out = out or sys.stderr
+        self._live = self._out.isatty() and os.environ.get("TERM") != "dumb"
+        self._total = self._done = 0
+        self._due = time.monotonic() + patience
+        self._bar: Progress | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._bar:
+            self._bar.stop()
+
+    def expect(self, total: int) -> None:
+        """So many bytes will be copied."""
+        self._total = total
+
+    def skip(self, amount: int) -> None:
+        """`amount` bytes were there from the last time."""
+        self._done += amount
+
+    def advance(self, amount: int) -> None:
+        """`amount` bytes more are copied."""
+        self._done += amount
+        if self._live and (now := time.monotonic()) >= self._due:
+            self._due = now + _REFRESH
+            self._draw()
+
+    def watch(self, pieces: Iterable[memoryview]) -> Iterator[memoryview]:
+        """`pieces`, each counted when the next one is asked for."""
+        for piece in pieces:
+            yield piece
+            self.advance(len(piece))
+
+    def _draw(self) -> None:
+        if not self._bar:
+            from rich.console import Console
+            from rich.progress import (
+                BarColumn,
+                DownloadColumn,
+                Progress,
+                TimeRemainingColumn,
+                TransferSpeedColumn,
+            )
+
+            self._bar = Progress(
+                BarColumn(),
+                DownloadColumn(),
+                TransferSpeedColumn(),
+                TimeRemainingColumn(),
+                console=Console(file=self._out),
+                transient=True,
+                auto_refresh=False,
+            )
+            self._bar.add_task("", total=self._total, completed=self._done)
             self._bar.start()
         self._bar.update(self._bar.task_ids[0], completed=self._done, refresh=True)

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Awaitable, Callable
 
-from rised.api import experiments, logs, results, sync, system, tensorboard, usage
+from rised.api import experiments, files, logs, results, sync, system, tensorboard, usage
 from rised.api.context import Context
 from rised.web.request import Answer, Handler, Request, Streamed
 from riseml_proto.errors import InvalidInput, NotFound
@@ -25,6 +25,13 @@ ROUTES: tuple[tuple[str, str, _Handler], ...] = (
     ("GET", r"/v1/usage", usage.show),
     ("POST", r"/v1/tensorboard", tensorboard.serve),
     ("POST", r"/v1/prune", system.prune),
+    ("GET", r"/v1/files", files.index),
+    ("POST", r"/v1/files", files.post),
+    ("GET", r"/v1/files/content", files.content),
+    ("POST", r"/v1/files/fetch", files.fetch),
+    ("POST", r"/v1/files/store", files.store),
+    ("POST", r"/v1/files/part", files.part),
+    ("POST", r"/v1/files/remove", files.remove),
 )
 
 

@@ -27,6 +27,9 @@ COMMANDS = (
     Command("monitor", "show what running experiments use: CPUs, memory, GPUs"),
     Command("tensorboard", "open a TensorBoard over experiments, past ones too"),
     Command("kill", "end experiments or sub-experiments"),
+    Command("ls", "list files in an output directory or in the data directory"),
+    Command("cp", "copy files to and from there"),
+    Command("rm", "remove files there"),
     Command("system", "show the machine and what of it is handed out, tidy it up"),
     Command("whoami", "show who the daemon takes you for"),
 )

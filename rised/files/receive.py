@@ -1,0 +1,206 @@
+"""Files as they come in: a line that says what follows (`Stored`), then its bytes, again and again.
+
+`feed` takes whatever has come, in pieces of any size. Small files are flushed many at a time and large ones as they
+end, so that all is on disk when `end` returns. What is cut off is kept if it is worth going on with.
+"""
+
+import contextlib
+import errno
+import os
+import stat
+
+import msgspec
+
+from rised.files.beneath import Handle, Top, reopen
+from rised.files.parts import Part, remove_stale
+from rised.files.problems import told
+from rised.owners import Owner
+from riseml_proto import paths
+from riseml_proto.errors import InvalidInput, RisemlError
+from riseml_proto.messages import Stored
+from riseml_proto.uris import Remote, check
+
+RESUMABLE = 1 << 20
+"""Bytes of a file from which on it is worth going on with."""
+_LONGEST_LINE = 64 * 1024
+_BATCH = 64
+_BATCH_BYTES = 8 << 20
+
+
+class Receiver:
+    """Takes files in below a URI. All methods raise `RisemlError` about the file that it is due to."""
+
+    def __init__(self, top: Top, uri: Remote, prefix: bytes, owner: Owner) -> None:
+        """`prefix` is the way from `top` to what `uri` names."""
+        self._top, self._uri, self._prefix, self._owner = top, uri, prefix, owner
+        self._line = bytearray()
+        self._now: tuple[Stored, Part] | None = None
+        self._left = 0
+        self._complete: list[tuple[Stored, Part]] = []
+        self._waiting = 0  # bytes in those
+        self._folders: dict[bytes, Handle] = {}  # the last one used, and those to be flushed
+        self._failed = False
+        self.stored = 0
+
+    def feed(self, data: bytes | bytearray) -> None:
+        """Take in what has come; after an error nothing more."""
+        if self._failed:
+            return
+        try:
+            self._take(memoryview(data))
+        except BaseException:
+            self._failed = True
+            raise
+
+    def _take(self, view: memoryview) -> None:
+        while view:
+            if self._now:
+                piece, view = view[: self._left], view[self._left :]
+                with told(self._named(self._now[0].path)):
+                    self._now[1].write(piece)
+                self._left -= len(piece)
+                self._end_file()
+                continue
+            end = bytes(view[:_LONGEST_LINE]).find(b"\n") + 1
+            self._line += view[: end or None]
+            if len(self._line) > _LONGEST_LINE:
+                raise InvalidInput("what is sent is no line that says what follows")
+            view = view[end:] if end else view[:0]
+            if end:
+                line = bytes(self._line)
+                self._line.clear()
+                self._begin(line)
+
+    def end(self) -> None:
+        """All has come: return when it is on disk."""
+        if self._now or self._line:
+            raise InvalidInput("the rest of what was announced did not come; send it again")
+        self._flush()
+
+    def close(self, rest: bytes | bytearray = b"") -> None:
+        """Take in `rest`, flush what is complete, keep what is not, if it is large."""
+        with contextlib.suppress(RisemlError):
+            self.feed(rest)
+        if self._now:
+            stored, part = self._now
+            self._now = None
+            (part.close if stored.size >= RESUMABLE else part.discard)()
+        with contextlib.suppress(RisemlError):
+            self._flush()
+        for _, part in self._complete:
+            part.discard()
+        for folder in self._folders.values():
+            folder.close()
+
+    def _begin(self, line: bytes) -> None:
+        try:
+            asked = msgspec.json.decode(line, type=Stored)
+        except msgspec.DecodeError as error:
+            raise InvalidInput(f"what is sent is not what it takes: {error}") from None
+        path = paths.unquote(asked.path)
+        check(path)
+        uri = self._named(asked.path)
+        if not 0 <= asked.offset <= asked.size:
+            raise InvalidInput(f"{uri}: its offset must be between 0 and its size")
+        with told(uri):
+            folder, name = self._above(path)
+            if not name:
+                raise InvalidInput(f"{uri}: say a name below it")
+            if asked.type == "file":
+                self._begin_file(asked, folder, name, uri)
+            elif asked.type == "directory":
+                make_folder(folder, name, self._owner)
+                self.stored += 1
+            elif asked.type == "link" and asked.target:
+                make_link(folder, name, paths.unquote(asked.target))
+                self.stored += 1
+            else:
+                raise InvalidInput(f"{uri}: cannot be made a {asked.type}")
+
+    def _begin_file(self, asked: Stored, folder: Handle, name: bytes, uri: Remote) -> None:
+        try:
+            part = Part(folder, name, asked.version, asked.offset, self._owner)
+        except InvalidInput as error:
+            raise InvalidInput(f"{uri}: {error}") from None
+        if asked.size >= RESUMABLE and not asked.offset:
+            remove_stale(folder, name, asked.version)
+        self._now, self._left = (asked, part), asked.size - asked.offset
+        self._end_file()
+
+    def _end_file(self) -> None:
+        if self._now and not self._left:
+            self._complete.append(self._now)
+            self._waiting += self._now[0].size
+            self._now = None
+            if len(self._complete) >= _BATCH or self._waiting >= _BATCH_BYTES:
+                self._flush()
+
+    def _flush(self) -> None:
+        for _, part in self._complete:
+            part.start_sync()
+        for stored, part in self._complete:
+            with told(self._named(stored.path)):
+                part.sync(stored.mtime, executable=stored.executable)
+        while self._complete:
+            stored, part = self._complete[-1]
+            with told(self._named(stored.path)):
+                part.publish()
+            self._complete.pop()
+            part.close()
+            self.stored += 1
+        self._waiting = 0
+        with told(self._uri):
+            for folder in self._folders.values():
+                sync_folder(folder)
+                folder.close()
+        self._folders.clear()
+
+    def _above(self, path: bytes) -> tuple[Handle, bytes]:
+        above, _, name = b"/".join(part for part in (self._prefix, path) if part).rpartition(b"/")
+        if above not in self._folders:
+            if len(self._folders) >= _BATCH:
+                self._flush()
+            folder = self._top.find(above)
+            if not stat.S_ISDIR(folder.stat().st_mode):
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+            self._folders[above] = folder
+        return self._folders[above], name
+
+    def _named(self, path: str) -> Remote:
+        return self._uri.below(paths.unquote(path))
+
+
+def make_folder(above: Handle, name: bytes, owner: Owner) -> None:
+    """Make a directory that its owner's umask opens, unless there is one. Raises `OSError`."""
+    try:
+        os.mkdir(name, 0o700, dir_fd=above.fd)
+    except FileExistsError:
+        if not stat.S_ISDIR(os.stat(name, dir_fd=above.fd, follow_symlinks=False).st_mode):
+            raise
+        return
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    with Handle(os.open(name, flags, dir_fd=above.fd)) as made:
+        found = made.stat()
+        if found.st_uid == owner.uid:  # and not one that somebody put in its place
+            os.fchmod(made.fd, stat.S_IMODE(found.st_mode) | 0o777 & ~owner.umask)
+
+
+def make_link(above: Handle, name: bytes, target: bytes) -> None:
+    """Make a link, in the place of one that is there. Raises `OSError`."""
+    try:
+        if os.readlink(name, dir_fd=above.fd) == target:
+            return
+        os.unlink(name, dir_fd=above.fd)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        if error.errno == errno.EINVAL:  # no link
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)) from None
+        raise
+    os.symlink(target, name, dir_fd=above.fd)
+
+
+def sync_folder(folder: Handle) -> None:
+    """Return when the names in a directory are on disk, if its owner may read it. Raises `OSError`."""
+    with contextlib.suppress(PermissionError), reopen(folder, os.O_RDONLY) as opened:
+        os.fsync(opened.fd)

@@ -1,0 +1,78 @@
+"""List what is in an output directory or in the data directory: output://144.2/, data://images.
+
+Names are shown as a URI has them, % as %25, so that they can be copied into one.
+"""
+
+import argparse
+import sys
+
+from riseml.commands import add_json
+from riseml.daemon import connect
+from riseml_proto import paths, uris
+from riseml_proto.messages import FileInfo, List
+from riseml_proto.uris import Remote
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `riseml ls`."""
+    parser.add_argument("uri", metavar="URI", help="such as output://144.2/ or data://images")
+    parser.add_argument("-l", "--long", action="store_true", help="sizes and times, too")
+    parser.add_argument("-r", "--recursive", action="store_true", help="all below it")
+    add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """List it. 2 if some of it could not be read."""
+    from riseml.transfer.download import listing
+
+    uri = uris.parse(args.uri)
+    code, found = 0, list[FileInfo]()
+    with connect(args.host) as client:
+        for info in listing(client, List(uri=str(uri), recursive=args.recursive)):
+            if info.error is not None:
+                where = uri.below(paths.unquote(info.path))
+                print(f"riseml: {where}: {info.error}", file=sys.stderr)
+                code = 2
+            if not info.path and info.type == "directory":
+                continue  # it was asked what is in it
+            if args.json:
+                found.append(info)
+            else:
+                print(_line(uri, info, long=args.long))
+    if args.json:
+        _print(uri, found)
+    return code
+
+
+def _line(uri: Remote, info: FileInfo, *, long: bool) -> str:
+    name = uris.show(paths.unquote(info.path) or uri.name)
+    if info.type == "directory":
+        name += "/"
+    elif info.type == "link":
+        name += f" -> {uris.show(paths.unquote(info.target or ''))}"
+    if not long:
+        return name
+    from riseml.progress import size_text
+    from riseml.screen import stamp
+
+    size = size_text(info.size) if info.type == "file" else info.type
+    time = stamp(info.mtime) if info.mtime else "-"
+    return f"{size:>9} {time:20} {name}"
+
+
+def _print(uri: Remote, found: list[FileInfo]) -> None:
+    from riseml.commands import print_json
+
+    print_json(
+        [
+            {
+                "uri": str(uri.below(paths.unquote(info.path))),
+                "type": info.type,
+                "size": info.size,
+                "mtime": info.mtime,
+                "executable": info.executable,
+                "target": info.target,
+            }
+            for info in found
+        ]
+    )

@@ -1,0 +1,27 @@
+"""Remove files from output directories and from the data directory; there is no way back.
+
+A link is removed, never what it leads to.
+"""
+
+import argparse
+
+from riseml.daemon import connect
+from riseml_proto import uris
+from riseml_proto.messages import Remove, Removed
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `riseml rm`."""
+    parser.add_argument("uris", nargs="+", metavar="URI", help="such as output://144.2/model.pt")
+    parser.add_argument(
+        "-r", "--recursive", action="store_true", help="directories, with all in them"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Remove them."""
+    asked = [str(uris.parse(text)) for text in args.uris]
+    with connect(args.host) as client:
+        request = Remove(uris=asked, recursive=args.recursive)
+        client.post("/v1/files/remove", request, Removed, patient=True)
+    return 0

@@ -1,0 +1,179 @@
+"""From this machine to the daemon.
+
+POST /v1/files          what is there already
+POST /v1/files/part     how far a large file came the last time
+POST /v1/files/store    many small files in one request, or a large one from where it was cut off
+"""
+
+import os
+import stat
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
+from urllib.parse import quote_plus
+
+import msgspec
+
+from riseml.http import Client
+from riseml.progress import CopyBar
+from riseml.transfer import local
+from riseml.transfer.download import listing, look
+from riseml.transfer.frames import Warn
+from riseml_proto import paths
+from riseml_proto.errors import InvalidInput, NotFound, SyncError
+from riseml_proto.messages import List, Part, PartRequest, Stored, Storing
+from riseml_proto.uris import Remote, show
+
+_PIECE = 1 << 18
+_BATCH = 1000
+_BATCH_BYTES = 64 << 20
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class _Item(NamedTuple):
+    """Something to be sent; `source` is the local path, empty for what has no bytes."""
+
+    head: Stored
+    source: bytes = b""
+
+
+def upload(
+    client: Client, source: bytes, target: Remote, *, recursive: bool, warn: Warn, bar: CopyBar
+) -> None:
+    """Copy `source` to `target`, or into it if it is a directory. Raises `RisemlError`, `OSError`."""
+    found = os.stat(source)
+    is_tree = stat.S_ISDIR(found.st_mode)
+    if is_tree and not recursive:
+        raise InvalidInput(f"{os.fsdecode(source)} is a directory; copy it with -r")
+    if not (is_tree or stat.S_ISREG(found.st_mode)):
+        raise InvalidInput(f"{os.fsdecode(source)} is no regular file, so it cannot be copied")
+    target, there = _settle(client, source, target, is_tree=is_tree)
+    above, _, name = target.path.rpartition(b"/")
+    base = Remote(target.experiment, above)
+    if is_tree:
+        known = _known(client, target) if there else {}
+        items = list(_tree(source, name, known, warn))
+    else:
+        items = [_Item(_head(found, name), source)]
+    bar.expect(sum(item.head.size for item in items))
+    for batch in _batches(items):
+        _store(client, base, batch, bar)
+
+
+def _settle(client: Client, source: bytes, target: Remote, *, is_tree: bool) -> tuple[Remote, bool]:
+    """Where it goes, and whether that is there."""
+    try:
+        info = look(client, target)
+        if info.type != "directory":
+            if is_tree or target.slash:
+                raise InvalidInput(f"{target} is no directory; remove it first, or say another")
+            return target, True
+    except NotFound:
+        if not target.path or (target.slash and not is_tree):
+            raise
+        return target, False
+    inside = target.below(os.path.basename(os.path.abspath(source)))
+    try:
+        info = look(client, inside)
+    except NotFound:
+        return inside, False
+    if is_tree is not (info.type == "directory"):
+        raise InvalidInput(f"{inside} is in the way; remove it first, or say another name")
+    return inside, True
+
+
+def _known(client: Client, target: Remote) -> dict[bytes, tuple[int, datetime | None]]:
+    """Size and time of the files below it."""
+    return {
+        paths.unquote(info.path): (info.size, info.mtime)
+        for info in listing(client, List(uri=str(target), recursive=True))
+        if info.type == "file"
+    }
+
+
+def _tree(
+    source: bytes, name: bytes, known: dict[bytes, tuple[int, datetime | None]], warn: Warn
+) -> Iterator[_Item]:
+    """What is to be sent: directories before what is in them. Not what is there with its size and time."""
+    yield _Item(Stored(path=paths.quote(name), type="directory"))
+    todo = [b""]
+    while todo:
+        folder = todo.pop()
+        with os.scandir(os.path.join(source, folder)) as entries:
+            found = sorted(entries, key=lambda entry: entry.name)
+        for entry in found:
+            path = os.path.join(folder, entry.name)
+            sent = paths.quote(name + b"/" + path)
+            status = entry.stat(follow_symlinks=False)
+            if entry.is_symlink():
+                yield _Item(
+                    Stored(path=sent, type="link", target=paths.quote(os.readlink(entry.path)))
+                )
+            elif entry.is_dir():
+                yield _Item(Stored(path=sent, type="directory"))
+                todo.append(path)
+            elif not entry.is_file():
+                warn(f"{show(entry.path)} is no regular file and was left out")
+            elif not entry.name.startswith(local.PREFIX):
+                head = _head(status, name + b"/" + path)
+                if known.get(path) != (head.size, head.mtime):
+                    yield _Item(head, entry.path)
+
+
+def _head(found: os.stat_result, path: bytes) -> Stored:
+    return Stored(
+        path=paths.quote(path),
+        size=found.st_size,
+        version=f"{found.st_mtime_ns:x}.{found.st_ino:x}.{found.st_size:x}",
+        mtime=_EPOCH + timedelta(microseconds=found.st_mtime_ns // 1000),
+        executable=bool(found.st_mode & 0o111),
+    )
+
+
+def _batches(items: list[_Item]) -> Iterator[list[_Item]]:
+    batch, size = list[_Item](), 0
+    for item in items:
+        large = item.head.size >= local.RESUMABLE
+        if batch and (large or len(batch) == _BATCH or size + item.head.size > _BATCH_BYTES):
+            yield batch
+            batch, size = [], 0
+        if large:
+            yield [item]
+        else:
+            batch.append(item)
+            size += item.head.size
+    if batch:
+        yield batch
+
+
+def _store(client: Client, base: Remote, items: list[_Item], bar: CopyBar) -> None:
+    first = items[0].head
+    if first.size >= local.RESUMABLE:
+        uri = base.below(paths.unquote(first.path))
+        part = client.post("/v1/files/part", PartRequest(uri=str(uri), version=first.version), Part)
+        offset = part.size if part.size <= first.size else 0
+        items = [items[0]._replace(head=msgspec.structs.replace(first, offset=offset))]
+        bar.skip(offset)
+    path = f"/v1/files/store?uri={quote_plus(str(base))}"
+    client.send(path, _body(items, bar), Storing)
+
+
+def _body(items: list[_Item], bar: CopyBar) -> Iterator[bytes]:
+    batch = bytearray()
+    for head, source in items:
+        batch += msgspec.json.encode(head) + b"\n"
+        if source:
+            with open(source, "rb", buffering=0) as file:
+                file.seek(head.offset)
+                left = head.size - head.offset
+                while left:
+                    piece = file.read(min(left, _PIECE))
+                    if not piece:
+                        raise SyncError(f"{show(source)} became shorter meanwhile; copy it again")
+                    left -= len(piece)
+                    batch += piece
+                    bar.advance(len(piece))
+                    if len(batch) >= _PIECE:
+                        yield bytes(batch)
+                        batch.clear()
+    yield bytes(batch)
