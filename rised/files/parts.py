@@ -22,6 +22,7 @@ from riseml_proto.errors import InvalidInput
 
 PREFIX = b".riseml-part-"
 _TRIES = 10
+_DIRTY = 16 << 20
 
 
 class Part:
@@ -33,6 +34,7 @@ class Part:
         """Go on at `offset`, or begin at 0. Raises `OSError`, and `InvalidInput` where it cannot be gone on with."""
         self._folder, self._name, self._owner = folder, name, owner
         self._part = part_name(name, version)
+        self._unsynced = 0
         with contextlib.suppress(FileNotFoundError):
             found = os.stat(name, dir_fd=folder.fd, follow_symlinks=False)
             if stat.S_ISDIR(found.st_mode):
@@ -67,6 +69,10 @@ class Part:
     def write(self, data: bytes | memoryview) -> None:
         """Add `data`. Raises `OSError`; what fits on a full disk is kept."""
         write_all(self._file.fd, data)
+        self._unsynced += len(data)
+        if self._unsynced >= _DIRTY:  # the disk works while more comes, instead of all at the end
+            self._unsynced = 0
+            self.start_sync()
 
     def start_sync(self) -> None:
         """Let the kernel begin to write it to the disk."""
