@@ -154,6 +154,25 @@ def _parts(box: Box) -> list[Path]:
     return list(box.data.glob(".riseml-part-*"))
 
 
+@pytest.mark.parametrize("name", ["part-synced", "part-published"])
+def test_a_crash_leaves_the_old_file_or_the_new_one(
+    make_box: Callable[..., Box], name: str
+) -> None:
+    box = make_box(gpus=1)
+    box.data.mkdir()
+    (box.data / "file").write_text("old")
+    box.start(crash_at=name)
+    source = box.root / "file"
+    source.write_text("new")
+    done = box.run("cp", str(source), "data://", check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    box.wait_for_crash()
+    assert (box.data / "file").read_text() == ("old" if name == "part-synced" else "new")
+    box.start()
+    box.run("cp", str(source), "data://")
+    assert (box.data / "file").read_text() == "new"
+
+
 def test_both_or_no_sides_on_the_server_are_refused(box: Box) -> None:
     for argv, says in (
         (["data://a", "data://b"], "both are the daemon's"),
