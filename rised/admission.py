@@ -12,7 +12,7 @@ import trio
 
 from rised.experiment import Experiment
 from rised.owners import Owner, of_user
-from rised.quotas import Quota, Quotas
+from rised.policy.quotas import Quota, Quotas
 from rised.rights import acting_as
 from riseml_proto.config import Config
 from riseml_proto.errors import QuotaExceeded

@@ -26,7 +26,6 @@ from rised.api.context import Context
 from rised.api.routes import handler
 from rised.bells import Bells
 from rised.boards import Boards
-from rised.fairshare import FairShare
 from rised.gpuwatch import GpuWatch
 from rised.images import Images
 from rised.job import TRAIN
@@ -37,7 +36,8 @@ from rised.log import log
 from rised.logs.watch import LogWatcher
 from rised.meters import Meters
 from rised.notify import Manager
-from rised.resources import Inventory
+from rised.policy.fairshare import FairShare
+from rised.policy.resources import Inventory
 from rised.revisions import Revisions
 from rised.runners import scope, user
 from rised.runners.children import Children

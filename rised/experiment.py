@@ -9,8 +9,8 @@ from typing import Protocol
 import trio
 
 from rised.configuration import ConfigurationFile
-from rised.queue import Waiting
-from rised.resources import Request
+from rised.policy.queue import Waiting
+from rised.policy.resources import Request
 from rised.runners.processes import Look
 from rised.store.records import ExperimentRow
 from rised.usage import Use

@@ -13,7 +13,7 @@ from rised.gpuhealth import Reading, is_fault_of_gpu, out_of_use
 from rised.gpus import Gpu
 from rised.log import log
 from rised.meters import Meters
-from rised.resources import Inventory
+from rised.policy.resources import Inventory
 from rised.store.store import Store
 from riseml_proto.errors import NotFound
 

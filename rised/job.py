@@ -6,7 +6,7 @@ import pwd
 from collections.abc import Mapping
 
 from rised.experiment import Experiment
-from rised.resources import Grant
+from rised.policy.resources import Grant
 from riseml_proto import ids, placeholders
 
 TRAIN = "train"

@@ -11,9 +11,9 @@ import trio
 from rised.bells import Bells
 from rised.clock import now_ms
 from rised.experiment import Experiment
-from rised.fairshare import FairShare, Used
 from rised.log import log
-from rised.queue import rate
+from rised.policy.fairshare import FairShare, Used
+from rised.policy.queue import rate
 from rised.store.records import Change, ExperimentRow, JobRow, MemberRow
 from rised.store.store import BUILD, Store
 from riseml_proto.errors import StorageFull

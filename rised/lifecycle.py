@@ -24,7 +24,7 @@ from rised.experiment import Experiment
 from rised.job import visible_gpus
 from rised.log import log
 from rised.owners import owner_of
-from rised.resources import Grant
+from rised.policy.resources import Grant
 from rised.runners.base import Exit, Handle, Job
 from rised.runners.engine import NoEngine
 from rised.runners.processes import Look

@@ -22,8 +22,8 @@ from rised.images import Images
 from rised.ledger import Ledger
 from rised.lifecycle import Lifecycle, Place
 from rised.log import log
-from rised.queue import Waiting
-from rised.resources import Grant, Inventory
+from rised.policy.queue import Waiting
+from rised.policy.resources import Grant, Inventory
 from rised.starting import Ahead
 from rised.store.records import Change, ExperimentRow, MemberRow
 from rised.store.store import BOARD, BUILD, Store

@@ -10,8 +10,8 @@ import msgspec
 import yaml
 
 from rised import gpus
-from rised.quotas import Quotas
-from rised.quotas import read as read_quotas
+from rised.policy.quotas import Quotas
+from rised.policy.quotas import read as read_quotas
 from riseml_proto.errors import InvalidInput
 from riseml_proto.places import SYSTEM_SOCKET, user_socket
 
@@ -63,7 +63,7 @@ class Settings(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, rename=
     half_life: float = 24.0
     """Hours after which half of the GPU time that a user has used is forgotten; 0: all that has ended is."""
     quotas: dict[str, Any] = {}
-    """As `rised.quotas` reads them; of the configuration file alone."""
+    """As `rised.policy.quotas` reads them; of the configuration file alone."""
 
 
 _FIELDS = {field.encode_name: field.type for field in msgspec.structs.fields(Settings)}

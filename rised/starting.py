@@ -18,7 +18,7 @@ from rised.job import TRAIN, build_environment, commands, environment
 from rised.layout import make_directory, write_file
 from rised.log import log
 from rised.owners import owner_of
-from rised.resources import Grant
+from rised.policy.resources import Grant
 from rised.revisions.places import disk_may_be_full
 from rised.rights import acting_as
 from rised.runners.base import Amounts, Container, Handle, Job

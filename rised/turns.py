@@ -11,15 +11,15 @@ from functools import partial
 
 import trio
 
-from rised import queue
 from rised.clock import now_ms
 from rised.experiment import Experiment
-from rised.fairshare import FairShare
-from rised.forecast import Held, forecast
 from rised.owners import owner_of
-from rised.queue import QUANTUM, Decision, Machine, Running, Waiting, rate
-from rised.quotas import Quotas
-from rised.resources import Grant, Inventory, Request
+from rised.policy import queue
+from rised.policy.fairshare import FairShare
+from rised.policy.forecast import Held, forecast
+from rised.policy.queue import QUANTUM, Decision, Machine, Running, Waiting, rate
+from rised.policy.quotas import Quotas
+from rised.policy.resources import Grant, Inventory, Request
 from rised.store.records import MemberRow
 from riseml_proto.states import State
 

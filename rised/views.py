@@ -12,7 +12,7 @@ from rised.experiment import Experiment
 from rised.job import TRAIN
 from rised.layout import Layout
 from rised.owners import owner_of
-from rised.queue import paused
+from rised.policy.queue import paused
 from rised.results import Results
 from rised.store.records import ExperimentRow, MemberRow
 from rised.store.store import BOARD, Store

@@ -16,8 +16,8 @@ from rised.crashpoints import crash_point
 from rised.experiment import Experiment
 from rised.log import log
 from rised.owners import Owner
-from rised.resources import Request as Resources
-from rised.resources import shortage
+from rised.policy.resources import Request as Resources
+from rised.policy.resources import shortage
 from rised.runners.engine import NoEngine
 from rised.scheduler import check_member
 from rised.store.records import ExperimentRow

@@ -7,7 +7,7 @@ import trio
 from rised.api.context import Context
 from rised.clock import now_ms, to_datetime
 from rised.experiment import Experiment
-from rised.queue import paused
+from rised.policy.queue import paused
 from rised.web.request import Answer, Request
 from riseml_proto import messages
 

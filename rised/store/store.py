@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import trio
 
 from rised.crashpoints import crash_point
-from rised.fairshare import Used
+from rised.policy.fairshare import Used
 from rised.store.flush import Flush
 from rised.store.records import Change, EventRow, ExperimentRow, JobRow, MemberRow
 from rised.store.schema import migrate

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 from rised.bells import Bells
 from rised.experiment import Experiment
-from rised.fairshare import FairShare
 from rised.journal import StoreJournal
 from rised.layout import Layout
 from rised.ledger import Ledger
+from rised.policy.fairshare import FairShare
 from rised.store.records import Change, MemberRow
 from rised.store.store import Store
 from rised.views import Views

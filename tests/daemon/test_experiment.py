@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from rised.experiment import Experiment
-from rised.resources import Request
+from rised.policy.resources import Request
 from rised.store.records import ExperimentRow
 from riseml_proto.states import State
 

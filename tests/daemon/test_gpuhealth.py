@@ -12,7 +12,7 @@ from rised.gpuhealth import Process, Reading, is_fault_of_gpu, out_of_use
 from rised.gpus import Gpu
 from rised.gpuwatch import GpuWatch
 from rised.meters import Meters
-from rised.resources import Inventory, Request
+from rised.policy.resources import Inventory, Request
 from rised.store.store import Store
 from tests.daemon.nvml import FakeNvml, full
 

@@ -15,7 +15,10 @@ PACKAGES = {
     "rised": ROOT / "rised",
     "riseml_proto": ROOT / "proto" / "riseml_proto",
 }
-PURE = ("queue", "forecast", "fairshare", "resources", "store.records")
+PURE = [
+    *(f"policy.{p.stem}" for p in (PACKAGES["rised"] / "policy").glob("[!_]*.py")),
+    "store.records",
+]
 """Rooms of the daemon that decide, and do nothing."""
 EFFECTS = {
     "trio",

@@ -4,7 +4,7 @@ import os
 import pwd
 
 from rised.job import commands, environment, visible_gpus
-from rised.resources import Grant
+from rised.policy.resources import Grant
 from tests.daemon.test_experiment import experiment
 
 

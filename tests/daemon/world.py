@@ -24,15 +24,15 @@ from rised.bells import Bells
 from rised.boards import Boards
 from rised.clock import now_ms
 from rised.experiment import Experiment
-from rised.fairshare import FairShare
 from rised.gpus import Gpu
 from rised.gpuwatch import GpuWatch
 from rised.images import Images
 from rised.layout import Layout
 from rised.ledger import Ledger
 from rised.meters import Meters
-from rised.quotas import Quotas
-from rised.resources import Inventory
+from rised.policy.fairshare import FairShare
+from rised.policy.quotas import Quotas
+from rised.policy.resources import Inventory
 from rised.runners.base import Exit, Job, StartFailed
 from rised.runners.containers import ContainerRunner
 from rised.runners.engine import Engine

@@ -25,7 +25,7 @@ from math import inf
 from operator import add
 from typing import NamedTuple
 
-from rised.resources import Request, Room, shortage
+from rised.policy.resources import Request, Room, shortage
 
 QUANTUM = 60.0
 """Seconds of use that count at once for what starts."""

@@ -9,8 +9,18 @@ from random import Random
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from rised.queue import PATIENCE, QUANTUM, Decision, Machine, Running, Waiting, decide, order, rate
-from rised.resources import Request, Room
+from rised.policy.queue import (
+    PATIENCE,
+    QUANTUM,
+    Decision,
+    Machine,
+    Running,
+    Waiting,
+    decide,
+    order,
+    rate,
+)
+from rised.policy.resources import Request, Room
 
 _requests = st.builds(
     Request,

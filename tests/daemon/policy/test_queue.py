@@ -3,9 +3,9 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rised import queue as law
-from rised.queue import Decision, Machine, Waiting
-from rised.resources import Request, Room
+from rised.policy import queue as law
+from rised.policy.queue import Decision, Machine, Waiting
+from rised.policy.resources import Request, Room
 
 _requests = st.builds(
     Request,

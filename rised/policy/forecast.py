@@ -11,7 +11,7 @@ from itertools import count
 from math import inf
 from typing import NamedTuple
 
-from rised.queue import Decision, Machine, Running, Waiting, decide, order, rate
+from rised.policy.queue import Decision, Machine, Running, Waiting, decide, order, rate
 
 _MOST_WORK = 100_000
 """Entries and runs that are looked at in all, each some microseconds."""

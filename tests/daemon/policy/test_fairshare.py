@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rised.fairshare import FairShare, Used
+from rised.policy.fairshare import FairShare, Used
 
 _seconds = st.integers(0, 10**9).map(lambda ms: ms / 1000)
 _lives = st.one_of(st.just(inf), st.floats(1, 1e6))

@@ -5,9 +5,9 @@ import time
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rised.forecast import Held, forecast
-from rised.queue import Machine, Running, Waiting, decide, order
-from rised.resources import Request, Room
+from rised.policy.forecast import Held, forecast
+from rised.policy.queue import Machine, Running, Waiting, decide, order
+from rised.policy.resources import Request, Room
 
 
 def entry(number: int, gpus: int, longest: float | None, slots: int = 1, user: int = 1) -> Waiting:

@@ -3,7 +3,7 @@
 import pytest
 import yaml
 
-from rised.quotas import Quota, Quotas, read
+from rised.policy.quotas import Quota, Quotas, read
 from riseml_proto.errors import InvalidInput
 
 GROUPS = {"students": 100, "staff": 200}

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, precondition, rule
 
-from rised.resources import Grant, Inventory, Request, Room, shortage
+from rised.policy.resources import Grant, Inventory, Request, Room, shortage
 
 MACHINE = Room(4.0, 16_000, 4)
 
