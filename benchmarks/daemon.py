@@ -13,7 +13,7 @@ from pathlib import Path
 
 from benchmarks.ground import Ground, MeasurementFailed
 from benchmarks.procfs import end_processes_of
-from riseml.http import Client
+from riseml.transport.http import Client
 from riseml_proto.errors import RisemlError
 from riseml_proto.messages import Detail, Kill, Killed, Summary
 

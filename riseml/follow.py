@@ -13,9 +13,9 @@ from typing import TextIO
 
 import msgspec
 
-from riseml.endpoint import Unreachable
-from riseml.http import Client
 from riseml.screen import Screen
+from riseml.transport.endpoint import Unreachable
+from riseml.transport.http import Client
 from riseml_proto.errors import DaemonError
 from riseml_proto.messages import (
     ElidedEntry,

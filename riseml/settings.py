@@ -9,8 +9,8 @@ is none.
 import os
 from collections.abc import Mapping
 
-from riseml import address
-from riseml.address import SshAddress
+from riseml.transport import address
+from riseml.transport.address import SshAddress
 from riseml_proto.errors import ConfigError, InvalidInput
 
 _LARGEST = 1 << 16  # bytes; so that /dev/zero is refused, not read

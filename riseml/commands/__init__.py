@@ -71,7 +71,7 @@ def priority(text: str) -> int:
 
 def change(host: str | None, request: "Change", said: str, *, as_json: bool) -> int:
     """Have the daemon change experiments, and say for each that it is `said`, such as `paused {}`."""
-    from riseml.daemon import connect
+    from riseml.transport.daemon import connect
     from riseml_proto.messages import Changed
 
     with connect(host) as client:

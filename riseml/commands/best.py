@@ -12,9 +12,9 @@ import sys
 from urllib.parse import urlencode
 
 from riseml.commands import add_json, print_json
-from riseml.daemon import connect
-from riseml.reported import show_results
+from riseml.commands.results_view import show_results
 from riseml.screen import clean, has_colour, paint
+from riseml.transport.daemon import connect
 from riseml_proto import ids
 from riseml_proto.errors import InvalidInput
 from riseml_proto.messages import Best, Member

@@ -6,11 +6,11 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from riseml.completing import Candidate, candidates
+from riseml.completion.candidates import Candidate, candidates
 from riseml_proto.errors import RisemlError
 
 if TYPE_CHECKING:
-    from riseml.http import Client
+    from riseml.transport.http import Client
 
 _HURRY = 0.3
 """Seconds that a daemon of this machine may take: a person waits, with a finger on the key."""
@@ -60,10 +60,10 @@ def _ids(command: str, host: str | None, typed: str) -> Iterator[Candidate]:
 
 
 def _client(host: str | None) -> "Client":
-    from riseml.address import SshAddress
-    from riseml.daemon import found_here, named
-    from riseml.http import Client
-    from riseml.unix import UnixSocket
+    from riseml.transport.address import SshAddress
+    from riseml.transport.daemon import found_here, named
+    from riseml.transport.http import Client
+    from riseml.transport.unix import UnixSocket
 
     place = named(host, os.environ)
     if isinstance(place, SshAddress):

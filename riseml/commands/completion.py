@@ -10,64 +10,15 @@ For one session of bash or zsh: eval "$(riseml completion bash)"
 import argparse
 import sys
 
-_BASH = r"""# riseml's completion for bash
-_riseml() {
-  local line
-  COMPREPLY=()
-  while IFS= read -r line; do
-    if [ "$line" = :files ]; then
-      compopt -o default 2> /dev/null
-    else
-      COMPREPLY+=("${line%%$'\t'*}")
-    fi
-  done < <("$1" complete -- "${COMP_WORDS[@]:1:COMP_CWORD}" 2> /dev/null)
-}
-complete -F _riseml riseml
-"""
-
-_ZSH = r"""#compdef riseml
-# riseml's completion for zsh
-_riseml() {
-  local line
-  local -a found
-  while IFS= read -r line; do
-    if [[ $line == :files ]]; then
-      _files
-    else
-      found+=("${${line%%$'\t'*}//:/\\:}:${${(M)line%%$'\t'*}#$'\t'}")
-    fi
-  done < <("${(Q)words[1]}" complete -- "${(@Q)words[2,CURRENT]}" 2> /dev/null)
-  (( ! $#found )) || _describe -V riseml found
-}
-if [[ $funcstack[1] == _riseml ]]; then
-  _riseml "$@"
-else
-  compdef _riseml riseml
-fi
-"""
-
-_FISH = r"""# riseml's completion for fish
-function __riseml_complete
-    set -l words (commandline -opc)
-    set -l found (riseml complete -- $words[2..-1] (commandline -ct)"" 2> /dev/null)
-    if test "$found" = :files
-        __fish_complete_path (commandline -ct)
-    else
-        printf '%s\n' $found
-    end
-end
-complete -c riseml -f -k -a '(__riseml_complete)'
-"""
-
-_SCRIPTS = {"bash": _BASH, "zsh": _ZSH, "fish": _FISH}
+from riseml.completion.scripts import SCRIPTS
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the shell."""
-    parser.add_argument("shell", choices=list(_SCRIPTS), help="whose completion it is")
+    parser.add_argument("shell", choices=list(SCRIPTS), help="whose completion it is")
 
 
 def run(args: argparse.Namespace) -> int:
     """Print it."""
-    sys.stdout.write(_SCRIPTS[args.shell])
+    sys.stdout.write(SCRIPTS[args.shell])
     return 0

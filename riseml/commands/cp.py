@@ -13,7 +13,7 @@ import errno
 import os
 import sys
 
-from riseml.daemon import connect
+from riseml.transport.daemon import connect
 from riseml_proto import uris
 from riseml_proto.errors import DaemonError, InvalidInput, StorageFull
 

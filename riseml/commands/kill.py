@@ -8,7 +8,7 @@ import argparse
 import sys
 
 from riseml.commands import add_json, current_project, print_json
-from riseml.daemon import connect
+from riseml.transport.daemon import connect
 from riseml_proto import ids
 from riseml_proto.messages import Kill, Killed
 

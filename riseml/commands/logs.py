@@ -12,8 +12,8 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 
 from riseml.commands import current_project
-from riseml.daemon import connect
 from riseml.follow import Connect, entries, follow
+from riseml.transport.daemon import connect
 from riseml_proto import ids
 from riseml_proto.errors import InvalidInput
 from riseml_proto.messages import LogRequest

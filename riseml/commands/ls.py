@@ -7,7 +7,7 @@ import argparse
 import sys
 
 from riseml.commands import add_json
-from riseml.daemon import connect
+from riseml.transport.daemon import connect
 from riseml_proto import paths, uris
 from riseml_proto.file_messages import FileInfo, List
 from riseml_proto.uris import Remote

@@ -13,11 +13,11 @@ from typing import Any, TextIO
 from urllib.parse import quote
 
 from riseml.commands import add_json, print_json
-from riseml.daemon import connect
-from riseml.endpoint import Unreachable
-from riseml.http import Client
+from riseml.commands.usage_view import Rates, gpu_lines, job_lines
 from riseml.screen import clean, columns, cut, has_colour
-from riseml.usage import Rates, gpu_lines, job_lines
+from riseml.transport.daemon import connect
+from riseml.transport.endpoint import Unreachable
+from riseml.transport.http import Client
 from riseml_proto import ids
 from riseml_proto.messages import GpuUse, Usage
 

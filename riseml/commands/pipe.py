@@ -2,9 +2,9 @@
 
 import argparse
 
-from riseml import pump
-from riseml.daemon import open_here
-from riseml.endpoint import Unreachable
+from riseml.ssh import relay
+from riseml.transport.daemon import open_here
+from riseml.transport.endpoint import Unreachable
 from riseml_proto.errors import RisemlError
 
 
@@ -18,8 +18,8 @@ def run(args: argparse.Namespace) -> int:
         connection = open_here(args.host)
     except RisemlError as error:
         kind = "unreachable" if isinstance(error, Unreachable) else error.code
-        pump.say(f"{kind} {error}")
+        relay.say(f"{kind} {error}")
         return 2
-    pump.say("ready")
-    pump.pump(connection)
+    relay.say("ready")
+    relay.carry(connection)
     return 0

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from riseml.commands import add_json, print_json
-from riseml.daemon import connect
 from riseml.screen import age, clean, columns
 from riseml.table import AGE, ID, Column, render
+from riseml.transport.daemon import connect
 from riseml_proto.messages import Queue, Queued
 
 

@@ -5,7 +5,7 @@ A link is removed, never what it leads to.
 
 import argparse
 
-from riseml.daemon import connect
+from riseml.transport.daemon import connect
 from riseml_proto import uris
 from riseml_proto.file_messages import Remove, Removed
 

@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from riseml.commands import add_json, print_json
-from riseml.daemon import connect
-from riseml.endpoint import Endpoint
-from riseml.http import Client
-from riseml.reported import cell, names, show_results
+from riseml.commands.results_view import cell, names, show_results
 from riseml.screen import age, clean, columns, has_colour, paint, stamp
 from riseml.table import AGE, ID, STATE, Column, render
+from riseml.transport.daemon import connect
+from riseml.transport.endpoint import Endpoint
+from riseml.transport.http import Client
 from riseml_proto import ids
 from riseml_proto.errors import InvalidInput, NotFound
 from riseml_proto.ids import CanonicalId

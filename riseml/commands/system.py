@@ -12,8 +12,8 @@ CPU, memory, GPUs and their memory, each as handed out/there; with -g its GPUs, 
 import argparse
 
 from riseml.commands import add_json, print_json
-from riseml.daemon import connect
 from riseml.table import Column, render
+from riseml.transport.daemon import connect
 from riseml_proto.errors import InvalidInput
 from riseml_proto.messages import Amount, Drain, Drained, Gpu, Prune, Pruned, System
 

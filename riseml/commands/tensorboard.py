@@ -9,7 +9,7 @@ import argparse
 from contextlib import ExitStack
 
 from riseml.commands import current_project
-from riseml.daemon import connect
+from riseml.transport.daemon import connect
 from riseml_proto import ids
 from riseml_proto.errors import DaemonError
 from riseml_proto.messages import Board, BoardRequest

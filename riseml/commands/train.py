@@ -68,9 +68,9 @@ def run(args: argparse.Namespace) -> int:
     for warning in told:
         _warn(warning)
     if args.dry_run:
-        from riseml import dryrun
+        from riseml.commands import dry_run
 
-        (dryrun.show_json if args.json else dryrun.show)(config, sys.stdout)
+        (dry_run.show_json if args.json else dry_run.show)(config, sys.stdout)
         return 0
     submission = partial(
         Submission, config=text, config_file=name, strict=args.strict, priority=args.priority
@@ -132,11 +132,11 @@ def _submit(
     project: str, submission: partial[Submission], host: str | None, *, quiet: bool
 ) -> Submitted:
     """Sync the current directory and start the experiment on that revision."""
-    from riseml.daemon import connect
     from riseml.progress import SyncLine
     from riseml.sync.hashes import forget, list_files
     from riseml.sync.scan import special_text
     from riseml.sync.upload import upload
+    from riseml.transport.daemon import connect
 
     root = os.fsencode(os.getcwd())
     found = _scan(root, host)
@@ -180,8 +180,8 @@ def _scan(root: bytes, host: str | None) -> "Scan":
 
 
 def _limits(host: str | None) -> "Limits":
-    from riseml.daemon import connect
     from riseml.sync.scan import Limits
+    from riseml.transport.daemon import connect
 
     try:
         with connect(host) as client:
@@ -192,8 +192,8 @@ def _limits(host: str | None) -> "Limits":
 
 
 def _follow(name: str, host: str | None) -> int:
-    from riseml.daemon import connect
     from riseml.follow import follow
+    from riseml.transport.daemon import connect
 
     request = LogRequest(id=name, follow=True, opening=True)
     try:

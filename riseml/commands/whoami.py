@@ -3,7 +3,7 @@
 import argparse
 
 from riseml.commands import add_json, print_json
-from riseml.daemon import connect
+from riseml.transport.daemon import connect
 from riseml_proto.messages import Whoami
 
 

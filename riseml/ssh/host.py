@@ -5,11 +5,11 @@ import select
 import socket
 from collections.abc import Mapping
 
-from riseml.address import SshAddress
-from riseml.endpoint import Unreachable
 from riseml.ssh import forward, options
 from riseml.ssh.remote import command
 from riseml.ssh.session import Lost, Session
+from riseml.transport.address import SshAddress
+from riseml.transport.endpoint import Unreachable
 
 
 class SshHost:

@@ -18,8 +18,8 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import NamedTuple
 
-from riseml.address import SshAddress
-from riseml.unix import is_private
+from riseml.transport.address import SshAddress
+from riseml.transport.unix import is_private
 from riseml_proto.errors import DaemonError
 
 PERSIST = "10m"

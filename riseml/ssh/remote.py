@@ -7,7 +7,7 @@ A path is encoded as in a URL. The Python is not among it: it is sent when that 
 
 from urllib.parse import quote
 
-from riseml import pump
+from riseml.ssh import relay
 from riseml_proto.places import SYSTEM_SOCKET
 
 SEND = "send"
@@ -17,7 +17,7 @@ SEND = "send"
 def command(socket: str | None) -> str:
     """What to run there for the daemon at `socket`, or for the one that a local command would use."""
     host = f" --host unix://{quote(socket)}" if socket else ""
-    mark = pump.MARK.decode()
+    mark = relay.MARK.decode()
     return (
         "sh -c '"
         # pip and pipx put it into a directory that a shell nobody types at often has not on PATH.
@@ -30,6 +30,6 @@ def command(socket: str | None) -> str:
 
 
 def program() -> bytes:
-    """What to send: the text of `pump`, as one line that Python reads."""
-    with open(pump.__file__, encoding="utf-8") as file:
+    """What to send: the text of `relay`, as one line that Python reads."""
+    with open(relay.__file__, encoding="utf-8") as file:
         return ascii(file.read()).encode() + b"\n"

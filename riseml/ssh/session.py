@@ -8,11 +8,11 @@ import socket
 import subprocess
 from typing import NoReturn
 
-from riseml import pump
-from riseml.address import SshAddress
-from riseml.endpoint import Unreachable
+from riseml.ssh import relay
 from riseml.ssh.options import Call
 from riseml.ssh.remote import SEND, program
+from riseml.transport.address import SshAddress
+from riseml.transport.endpoint import Unreachable
 from riseml_proto.errors import DaemonError, from_code
 
 PATIENCE = 300.0
@@ -120,6 +120,6 @@ class Session:
 
 
 def _marked(seen: bytes) -> str:
-    _, marked, rest = seen.partition(pump.MARK)
+    _, marked, rest = seen.partition(relay.MARK)
     line, ended, _ = rest.partition(b"\n")
     return line.decode("utf-8", "replace") if marked and ended else ""

@@ -12,9 +12,9 @@ that nobody asks for.
 from collections.abc import Callable, Iterable, Iterator
 from urllib.parse import quote_plus
 
-from riseml.http import Client
 from riseml.sync.files import Source, changed, read
 from riseml.sync.hashes import new_id
+from riseml.transport.http import Client
 from riseml_proto.errors import DaemonError
 from riseml_proto.messages import File, Manifest, Message, Revision
 

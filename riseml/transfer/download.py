@@ -16,10 +16,10 @@ from typing import NamedTuple
 
 import msgspec
 
-from riseml.http import Client
 from riseml.progress import CopyBar
 from riseml.transfer import local
 from riseml.transfer.frames import Frames, Warn
+from riseml.transport.http import Client
 from riseml_proto import paths, uris
 from riseml_proto.errors import InvalidInput, RisemlError
 from riseml_proto.file_messages import Fetch, FileInfo, List, Wanted

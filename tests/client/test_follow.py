@@ -11,8 +11,8 @@ import pytest
 
 from riseml import follow as follower
 from riseml.follow import entries, follow
-from riseml.http import Client, Unreachable
-from riseml.unix import UnixSocket
+from riseml.transport.http import Client, Unreachable
+from riseml.transport.unix import UnixSocket
 from riseml_proto.errors import DaemonError, NotFound
 from riseml_proto.messages import (
     ElidedEntry,

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from riseml import daemon
-from riseml.address import SshAddress
 from riseml.settings import config_file, configured_host
+from riseml.transport import daemon
+from riseml.transport.address import SshAddress
 from riseml_proto.errors import ConfigError
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from riseml.follow import entries
-from riseml.http import Client
+from riseml.transport.http import Client
 from riseml_proto.messages import Entry, LogRequest
 from riseml_proto.states import State
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
-from riseml.http import Client
+from riseml.transport.http import Client
 from riseml_proto.errors import RisemlError
 from riseml_proto.messages import (
     File,

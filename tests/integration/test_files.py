@@ -12,7 +12,7 @@ from box import Box
 from people import User
 from test_shared import host, train
 
-from riseml.http import Client
+from riseml.transport.http import Client
 from riseml_proto.file_messages import Part, PartRequest
 from riseml_proto.states import State
 

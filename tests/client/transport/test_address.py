@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from riseml.address import SshAddress, parse
 from riseml.ssh.remote import command
+from riseml.transport.address import SshAddress, parse
 from riseml_proto.errors import InvalidInput
 
 FORBIDDEN = set("'\"`$\\;&<>|(){} \t\n\x00\x7f")

@@ -16,9 +16,9 @@ from typing import Any, NoReturn, Self, TypeVar
 import h11
 import msgspec
 
-from riseml.endpoint import Endpoint
-from riseml.endpoint import Unreachable as Unreachable
-from riseml.unix import UnixSocket
+from riseml.transport.endpoint import Endpoint
+from riseml.transport.endpoint import Unreachable as Unreachable
+from riseml.transport.unix import UnixSocket
 from riseml_proto import API_VERSION, VERSION
 from riseml_proto.errors import DaemonError, from_code
 from riseml_proto.messages import Problem

@@ -17,18 +17,18 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
-from riseml import address
-from riseml.address import SshAddress
-from riseml.endpoint import Endpoint, Unreachable
 from riseml.settings import configured_host
-from riseml.unix import UnixSocket, is_private
+from riseml.transport import address
+from riseml.transport.address import SshAddress
+from riseml.transport.endpoint import Endpoint, Unreachable
+from riseml.transport.unix import UnixSocket, is_private
 from riseml_proto.errors import DaemonError
 from riseml_proto.places import SYSTEM_SOCKET, user_socket
 
 if TYPE_CHECKING:
     import socket
 
-    from riseml.http import Client
+    from riseml.transport.http import Client
 
 T = TypeVar("T")
 
@@ -44,7 +44,7 @@ def connect(host: str | None = None) -> "Iterator[Client]":
 
     Raises `InvalidInput` for a host that is none, `DaemonError` where the daemon cannot be reached.
     """
-    from riseml.http import Client  # costs 30 ms, which the far end of ssh saves
+    from riseml.transport.http import Client  # costs 30 ms, which the far end of ssh saves
 
     place = named(host, os.environ)
     path, own = found_here(os.environ) if place is None else ("", False)

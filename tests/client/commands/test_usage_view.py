@@ -3,7 +3,7 @@
 import pytest
 from msgspec.structs import replace
 
-from riseml.usage import Rates, gpu_lines, job_lines
+from riseml.commands.usage_view import Rates, gpu_lines, job_lines
 from riseml_proto.messages import GpuUse, JobUse, Usage
 from riseml_proto.states import State
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from riseml import dryrun
+from riseml.commands import dry_run
 from riseml.commands.train import exit_code, submitted_env
 from riseml.progress import SyncLine, plural, size_text
 from riseml.sync import hashes
@@ -290,7 +290,7 @@ def test_a_dry_run_shows_what_would_run_without_a_daemon(project: Project) -> No
 
 def test_a_dry_run_as_json_lists_every_sub_experiment() -> None:
     out = StringIO()
-    dryrun.show_json(parse_config(CONFIG), out)
+    dry_run.show_json(parse_config(CONFIG), out)
     assert json.loads(out.getvalue())[3] == {
         "number": 4,
         "params": {"epochs": "30", "lr": "1e-3"},
@@ -301,10 +301,10 @@ def test_a_dry_run_as_json_lists_every_sub_experiment() -> None:
 def test_a_dry_run_of_a_list_of_commands_without_parameters() -> None:
     out = StringIO()
     config = parse_config("project: a\ntrain:\n  run:\n    - make\n    - |\n      cd x\n      ls\n")
-    dryrun.show(config, out)
+    dry_run.show(config, out)
     assert out.getvalue() == "a: 1 experiment\n   make\n   cd x\n   ls\n"
     out = StringIO()
-    dryrun.show_json(config, out)
+    dry_run.show_json(config, out)
     assert json.loads(out.getvalue()) == [
         {"number": 0, "params": {}, "run": ["make", "cd x\nls\n"]}
     ]
@@ -313,13 +313,13 @@ def test_a_dry_run_of_a_list_of_commands_without_parameters() -> None:
 def test_a_dry_run_of_a_giant_grid_shows_its_beginning() -> None:
     out = StringIO()
     values = "range: {min: 1, max: 1000000, step: 1}"
-    dryrun.show(
+    dry_run.show(
         parse_config(f"project: a\ntrain: {{run: x, parameters: {{n: {{{values}}}}}}}"), out
     )
     lines = out.getvalue().splitlines()
     assert lines[:3] == ["a: 1,000,000 sub-experiments, 1 at a time", "   1  n=1", "      x"]
     assert lines[-1] == "… and 999,000 more; --json lists all of them"
-    assert len(lines) == 2 + 2 * dryrun.MOST
+    assert len(lines) == 2 + 2 * dry_run.MOST
 
 
 def test_whoever_reads_a_dry_run_may_leave(project: Project) -> None:

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from riseml import daemon as finder
-from riseml.http import Client, Unreachable
+from riseml.transport import daemon as finder
+from riseml.transport.http import Client, Unreachable
 from riseml_proto.errors import DaemonError
 from riseml_proto.places import user_socket
 

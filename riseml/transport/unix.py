@@ -5,7 +5,7 @@ import socket
 import stat
 import struct
 
-from riseml.endpoint import Unreachable
+from riseml.transport.endpoint import Unreachable
 from riseml_proto.errors import DaemonError
 from riseml_proto.places import SYSTEM_SOCKET
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from riseml.http import Client
 from riseml.sync.files import Source
 from riseml.sync.hashes import list_files
 from riseml.sync.scan import Limits, scan
 from riseml.sync.upload import frames, pick, upload
+from riseml.transport.http import Client
 from riseml_proto.errors import DaemonError, SyncError
 from riseml_proto.messages import Manifest
 from tests.client.storing_daemon import StoringDaemon

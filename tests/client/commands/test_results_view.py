@@ -2,7 +2,7 @@
 
 import pytest
 
-from riseml.reported import cell, shown
+from riseml.commands.results_view import cell, shown
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ def say(text: str) -> None:
     _write(MARK + " ".join(text.split()).encode("utf-8", "replace") + b"\n")
 
 
-def pump(connection: socket.socket) -> None:
+def carry(connection: socket.socket) -> None:
     """Carry bytes both ways until `connection` has ended, and end the process.
 
     The end of stdin is passed on; what still comes from the socket is carried to its end.
@@ -57,7 +57,7 @@ def _write(data: bytes) -> None:
 
 
 def main(path: str) -> None:
-    """Pump to the socket at `path`, on a machine without riseml."""
+    """Relay to the socket at `path`, on a machine without riseml."""
     connection = socket.socket(socket.AF_UNIX)
     try:
         connection.connect(path)
@@ -69,7 +69,7 @@ def main(path: str) -> None:
         say(f"unreachable no riseml on PATH that could start a daemon, and none at {path} ({why})")
         sys.exit(2)
     say("ready")
-    pump(connection)
+    carry(connection)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from riseml.http import Client, Unreachable
+from riseml.transport.http import Client, Unreachable
 from riseml_proto.errors import ConfigError, DaemonError, NotFound, RisemlError
 from riseml_proto.messages import Kill, Killed, Revision, Whoami
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from riseml.__main__ import main
 from riseml.commands import COMMANDS
-from riseml.completing import FILES, Candidate, candidates
+from riseml.completion.candidates import FILES, Candidate, candidates
 
 NAMES = [command.name for command in COMMANDS]
 LIST = b"""[
