@@ -4,8 +4,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from rised.store.records import Change, MemberRow
-from rised.store.store import Store
+from rised.storage.database import Store
+from rised.storage.rows import Change, MemberRow
 from riseml_proto.states import Reason, State
 
 _CONFIG = """\

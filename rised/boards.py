@@ -21,12 +21,12 @@ from rised.bells import Bell
 from rised.clock import now_ms
 from rised.experiment import Experiment
 from rised.job import bare_environment
-from rised.layout import make_directory
 from rised.log import log
 from rised.owners import Owner, owner_of
 from rised.runners.base import Handle, Job
-from rised.store.records import ExperimentRow, JobRow
-from rised.store.store import BOARD
+from rised.storage.database import BOARD
+from rised.storage.layout import make_directory
+from rised.storage.rows import ExperimentRow, JobRow
 from rised.workshop import Workshop
 from riseml_proto import ids
 from riseml_proto.errors import RisemlError, StorageFull

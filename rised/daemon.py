@@ -30,7 +30,6 @@ from rised.gpuwatch import GpuWatch
 from rised.images import Images
 from rised.job import TRAIN
 from rised.journal import StoreJournal
-from rised.layout import PASSABLE, Layout, link_client
 from rised.ledger import Ledger
 from rised.log import log
 from rised.logs.watch import LogWatcher
@@ -49,7 +48,8 @@ from rised.runners.process import ProcessRunner
 from rised.runners.processes import stop
 from rised.scheduler import Scheduler
 from rised.settings import Settings, group_id, quotas
-from rised.store.store import Store
+from rised.storage.database import Store
+from rised.storage.layout import PASSABLE, Layout, link_client
 from rised.turns import Turns
 from rised.views import Views
 from rised.web import socket

@@ -12,7 +12,7 @@ from rised.configuration import ConfigurationFile
 from rised.policy.queue import Waiting
 from rised.policy.resources import Request
 from rised.runners.processes import Look
-from rised.store.records import ExperimentRow
+from rised.storage.rows import ExperimentRow
 from rised.usage import Use
 from riseml_proto.config import Config, parse_config
 from riseml_proto.states import State

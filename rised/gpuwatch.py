@@ -14,7 +14,7 @@ from rised.gpus import Gpu
 from rised.log import log
 from rised.meters import Meters
 from rised.policy.resources import Inventory
-from rised.store.store import Store
+from rised.storage.database import Store
 from riseml_proto.errors import NotFound
 
 _OFF = "gpus-out"

@@ -2,10 +2,10 @@
 
 from rised.clock import to_datetime
 from rised.job import TRAIN
-from rised.layout import Layout
 from rised.logs.journal import Attempt, Event
-from rised.store.records import EventRow, ExperimentRow
-from rised.store.store import BOARD, BUILD, Store
+from rised.storage.database import BOARD, BUILD, Store
+from rised.storage.layout import Layout
+from rised.storage.rows import EventRow, ExperimentRow
 from rised.views import Views, rowless
 from riseml_proto import ids
 from riseml_proto.ids import CanonicalId

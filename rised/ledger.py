@@ -14,8 +14,8 @@ from rised.experiment import Experiment
 from rised.log import log
 from rised.policy.fairshare import FairShare, Used
 from rised.policy.queue import rate
-from rised.store.records import Change, ExperimentRow, JobRow, MemberRow
-from rised.store.store import BUILD, Store
+from rised.storage.database import BUILD, Store
+from rised.storage.rows import Change, ExperimentRow, JobRow, MemberRow
 from riseml_proto.errors import StorageFull
 from riseml_proto.states import Reason, State, advance, set_outcome, set_state
 

@@ -29,7 +29,7 @@ from rised.runners.base import Exit, Handle, Job
 from rised.runners.engine import NoEngine
 from rised.runners.processes import Look
 from rised.starting import Ahead, Held
-from rised.store.records import Change, MemberRow
+from rised.storage.rows import Change, MemberRow
 from rised.usage import Use, measure
 from rised.workshop import Workshop
 from riseml_proto.errors import RisemlError, StorageFull

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from rised.store.records import ExperimentRow
+from rised.storage.rows import ExperimentRow
 from rised.web.request import Peer
 
 LIMITS = {

@@ -25,8 +25,8 @@ from rised.log import log
 from rised.policy.queue import Waiting
 from rised.policy.resources import Grant, Inventory
 from rised.starting import Ahead
-from rised.store.records import Change, ExperimentRow, MemberRow
-from rised.store.store import BOARD, BUILD, Store
+from rised.storage.database import BOARD, BUILD, Store
+from rised.storage.rows import Change, ExperimentRow, MemberRow
 from rised.turns import Turns
 from rised.workshop import Workshop
 from riseml_proto import ids

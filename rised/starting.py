@@ -15,15 +15,15 @@ import trio
 from rised.crashpoints import crash_point
 from rised.experiment import Experiment
 from rised.job import TRAIN, build_environment, commands, environment
-from rised.layout import make_directory, write_file
 from rised.log import log
 from rised.owners import owner_of
 from rised.policy.resources import Grant
 from rised.revisions.places import disk_may_be_full
 from rised.rights import acting_as
 from rised.runners.base import Amounts, Container, Handle, Job
-from rised.store.records import file_beside
-from rised.store.store import BUILD
+from rised.storage.database import BUILD
+from rised.storage.layout import make_directory, write_file
+from rised.storage.rows import file_beside
 from rised.workshop import Workshop
 from riseml_proto import ids
 from riseml_proto.config import Config

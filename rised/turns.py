@@ -20,7 +20,7 @@ from rised.policy.forecast import Held, forecast
 from rised.policy.queue import QUANTUM, Decision, Machine, Running, Waiting, rate
 from rised.policy.quotas import Quotas
 from rised.policy.resources import Grant, Inventory, Request
-from rised.store.records import MemberRow
+from rised.storage.rows import MemberRow
 from riseml_proto.states import State
 
 Key = tuple[int, int]

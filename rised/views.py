@@ -10,12 +10,12 @@ from rised import results
 from rised.clock import to_datetime
 from rised.experiment import Experiment
 from rised.job import TRAIN
-from rised.layout import Layout
 from rised.owners import owner_of
 from rised.policy.queue import paused
 from rised.results import Results
-from rised.store.records import ExperimentRow, MemberRow
-from rised.store.store import BOARD, Store
+from rised.storage.database import BOARD, Store
+from rised.storage.layout import Layout
+from rised.storage.rows import ExperimentRow, MemberRow
 from riseml_proto import ids
 from riseml_proto.config import Config, parse_config
 from riseml_proto.errors import NotFound

@@ -5,12 +5,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from rised.bells import Bells
-from rised.layout import Layout
 from rised.ledger import Ledger
 from rised.logs.watch import LogWatcher
 from rised.revisions import Revisions
 from rised.runners.base import Runner
-from rised.store.store import Store
+from rised.storage.database import Store
+from rised.storage.layout import Layout
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,8 @@ from rised.revisions import Revisions
 from rised.runners.base import Runner
 from rised.scheduler import Scheduler
 from rised.settings import Settings
-from rised.store.records import ExperimentRow
-from rised.store.store import Store
+from rised.storage.database import Store
+from rised.storage.rows import ExperimentRow
 from rised.views import Views
 from rised.web.request import Peer
 from riseml_proto.errors import Forbidden, InvalidInput, NotFound

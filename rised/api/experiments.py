@@ -20,7 +20,7 @@ from rised.policy.resources import Request as Resources
 from rised.policy.resources import shortage
 from rised.runners.engine import NoEngine
 from rised.scheduler import check_member
-from rised.store.records import ExperimentRow
+from rised.storage.rows import ExperimentRow
 from rised.web.request import Answer, Peer, Request, Streamed
 from riseml_proto import config as riseml_yml
 from riseml_proto.config import Config

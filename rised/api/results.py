@@ -16,7 +16,7 @@ from rised.ranking import (
     is_lower_better,
     survey,
 )
-from rised.store.records import ExperimentRow
+from rised.storage.rows import ExperimentRow
 from rised.web.request import Request, Streamed
 from riseml_proto.errors import InvalidInput
 from riseml_proto.messages import Best

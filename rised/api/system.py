@@ -9,7 +9,7 @@ from rised.api.context import Context
 from rised.log import log
 from rised.owners import owner_of
 from rised.rights import acting_as
-from rised.store.records import ExperimentRow
+from rised.storage.rows import ExperimentRow
 from rised.web.request import Answer, Request
 from rised.web.socket import user_name
 from riseml_proto import API_VERSION, VERSION

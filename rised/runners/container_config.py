@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from rised.job import WORKING_DIRECTORY
-from rised.layout import client_package
 from rised.runners.base import Amounts, Container, Job, StartFailed
 from rised.runners.engine import EngineInfo
 from rised.runners.process import SCRIPT, SHELL
+from rised.storage.layout import client_package
 
 INSIDE = "/.riseml"
 """Where a container has its job's directory."""

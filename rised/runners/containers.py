@@ -25,7 +25,6 @@ import trio
 
 from rised.crashpoints import crash_point
 from rised.job import WORKING_DIRECTORY
-from rised.layout import PASSABLE, make_owners, open_log, overwrite
 from rised.log import log
 from rised.owners import Owner
 from rised.revisions.copies import copy_tree, remove_tree
@@ -38,6 +37,7 @@ from rised.runners.engine import Engine, EngineError, NoEngine
 from rised.runners.process import SHELL
 from rised.runners.processes import boot_id, stat
 from rised.runners.user import exports
+from rised.storage.layout import PASSABLE, make_owners, open_log, overwrite
 
 _RETRY_SECONDS = 30.0
 

@@ -28,7 +28,6 @@ import msgspec
 import trio
 
 from rised.crashpoints import crash_point
-from rised.layout import PASSABLE, make_owners, open_log, overwrite
 from rised.log import log
 from rised.owners import Owner
 from rised.revisions.copies import copy_tree, remove_tree
@@ -40,6 +39,7 @@ from rised.runners.children import Child, Children
 from rised.runners.groups import Groups
 from rised.runners.processes import Look, boot_id, ended, pidfd, stat
 from rised.runners.trees import MARK, CgroupTree, SessionTree, Tree, end
+from rised.storage.layout import PASSABLE, make_owners, open_log, overwrite
 
 SHELL = "/bin/sh"
 # A control group may count a process for a moment after the kernel has said that it ended.

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from rised.bells import Bells
 from rised.experiment import Experiment
 from rised.journal import StoreJournal
-from rised.layout import Layout
 from rised.ledger import Ledger
 from rised.policy.fairshare import FairShare
-from rised.store.records import Change, MemberRow
-from rised.store.store import Store
+from rised.storage.database import Store
+from rised.storage.layout import Layout
+from rised.storage.rows import Change, MemberRow
 from rised.views import Views
 from riseml_proto.config import parse_config
 from riseml_proto.messages import Member

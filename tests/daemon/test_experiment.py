@@ -9,7 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from rised.experiment import Experiment
 from rised.policy.resources import Request
-from rised.store.records import ExperimentRow
+from rised.storage.rows import ExperimentRow
 from riseml_proto.states import State
 
 

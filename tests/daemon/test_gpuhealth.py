@@ -13,7 +13,7 @@ from rised.gpus import Gpu
 from rised.gpuwatch import GpuWatch
 from rised.meters import Meters
 from rised.policy.resources import Inventory, Request
-from rised.store.store import Store
+from rised.storage.database import Store
 from tests.daemon.nvml import FakeNvml, full
 
 A, B = b"GPU-a", b"GPU-b"

@@ -17,7 +17,7 @@ PACKAGES = {
 }
 PURE = [
     *(f"policy.{p.stem}" for p in (PACKAGES["rised"] / "policy").glob("[!_]*.py")),
-    "store.records",
+    "storage.rows",
 ]
 """Rooms of the daemon that decide, and do nothing."""
 EFFECTS = {

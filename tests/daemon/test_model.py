@@ -19,7 +19,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from rised.store.records import ExperimentRow, MemberRow
+from rised.storage.rows import ExperimentRow, MemberRow
 from riseml_proto import ids
 from riseml_proto.config import parse_config
 from riseml_proto.states import TRANSITIONS, Reason, State, set_outcome

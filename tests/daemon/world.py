@@ -27,7 +27,6 @@ from rised.experiment import Experiment
 from rised.gpus import Gpu
 from rised.gpuwatch import GpuWatch
 from rised.images import Images
-from rised.layout import Layout
 from rised.ledger import Ledger
 from rised.meters import Meters
 from rised.policy.fairshare import FairShare
@@ -38,7 +37,8 @@ from rised.runners.containers import ContainerRunner
 from rised.runners.engine import Engine
 from rised.runners.processes import Look
 from rised.scheduler import Scheduler
-from rised.store.store import Store
+from rised.storage.database import Store
+from rised.storage.layout import Layout
 from rised.turns import Turns
 from rised.views import Views
 from rised.workshop import Workshop

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from box import Box
 
-from rised.store.schema import MIGRATIONS
+from rised.storage.schema import MIGRATIONS
 from riseml_proto.messages import StateEntry
 
 FIXTURES = Path(__file__).parent.parent / "daemon" / "fixtures"

@@ -12,9 +12,9 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from rised.store.records import Change, EventRow, ExperimentRow, MemberRow
-from rised.store.schema import MIGRATIONS
-from rised.store.store import Store
+from rised.storage.database import Store
+from rised.storage.rows import Change, EventRow, ExperimentRow, MemberRow
+from rised.storage.schema import MIGRATIONS
 from riseml_proto.errors import DaemonError, StorageFull
 from riseml_proto.states import Reason, State
 

@@ -17,9 +17,9 @@ import trio
 
 from rised.crashpoints import crash_point
 from rised.policy.fairshare import Used
-from rised.store.flush import Flush
-from rised.store.records import Change, EventRow, ExperimentRow, JobRow, MemberRow
-from rised.store.schema import migrate
+from rised.storage.flush import Flush
+from rised.storage.rows import Change, EventRow, ExperimentRow, JobRow, MemberRow
+from rised.storage.schema import migrate
 from riseml_proto.errors import StorageFull
 from riseml_proto.states import State
 

@@ -8,7 +8,7 @@ import shutil
 from rised.log import log
 from rised.owners import Owner, owner_of
 from rised.rights import acting_as
-from rised.store.records import ExperimentRow
+from rised.storage.rows import ExperimentRow
 
 _AS_IT_IS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _LONGEST_URL = 200

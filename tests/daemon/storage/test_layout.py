@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 import riseml
-from rised.layout import Layout, client_package, link_client, make_directory, write_file
-from rised.store.records import ExperimentRow
+from rised.storage.layout import Layout, client_package, link_client, make_directory, write_file
+from rised.storage.rows import ExperimentRow
 from riseml_proto.states import State
 
 ROW = ExperimentRow(

@@ -1,1 +1,0 @@
-"""What must be queryable and survive everything: experiments, members and events, in SQLite."""
