@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 import trio
 
-from rised.experiment import Experiment
+from rised.experiments.experiment import Experiment
 from rised.owners import Owner, of_user
 from rised.policy.quotas import Quota, Quotas
 from rised.rights import acting_as

@@ -19,8 +19,8 @@ import trio
 
 from rised.bells import Bell
 from rised.clock import now_ms
-from rised.experiment import Experiment
-from rised.job import bare_environment
+from rised.experiments.experiment import Experiment
+from rised.experiments.job_spec import bare_environment
 from rised.log import log
 from rised.owners import Owner, owner_of
 from rised.runners.base import Handle, Job

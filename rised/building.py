@@ -19,7 +19,7 @@ import trio
 
 from rised import starting
 from rised.crashpoints import crash_point
-from rised.experiment import Experiment
+from rised.experiments.experiment import Experiment
 from rised.images import BUILT, Images, Recipe
 from rised.log import log
 from rised.owners import owner_of

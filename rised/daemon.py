@@ -26,11 +26,11 @@ from rised.api.context import Context
 from rised.api.routes import handler
 from rised.bells import Bells
 from rised.boards import Boards
+from rised.experiments.job_spec import TRAIN
+from rised.experiments.transitions import Ledger
 from rised.gpuwatch import GpuWatch
 from rised.images import Images
-from rised.job import TRAIN
 from rised.journal import StoreJournal
-from rised.ledger import Ledger
 from rised.log import log
 from rised.logs.watch import LogWatcher
 from rised.meters import Meters

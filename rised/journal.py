@@ -1,7 +1,7 @@
 """The records as the log streams read them (`rised.logs.journal.Journal`), from events and members."""
 
 from rised.clock import to_datetime
-from rised.job import TRAIN
+from rised.experiments.job_spec import TRAIN
 from rised.logs.journal import Attempt, Event
 from rised.storage.database import BOARD, BUILD, Store
 from rised.storage.layout import Layout

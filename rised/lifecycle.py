@@ -17,11 +17,12 @@ from typing import NamedTuple
 
 import trio
 
-from rised import results, starting
+from rised import starting
 from rised.clock import now_ms
 from rised.crashpoints import crash_point
-from rised.experiment import Experiment
-from rised.job import visible_gpus
+from rised.experiments import results
+from rised.experiments.experiment import Experiment
+from rised.experiments.job_spec import visible_gpus
 from rised.log import log
 from rised.owners import owner_of
 from rised.policy.resources import Grant

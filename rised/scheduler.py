@@ -16,10 +16,10 @@ from rised.boards import Boards, is_there
 from rised.building import Building
 from rised.clock import now_ms
 from rised.crashpoints import crash_point
-from rised.experiment import Experiment
+from rised.experiments.experiment import Experiment
+from rised.experiments.transitions import Ledger
 from rised.gpuwatch import GpuWatch
 from rised.images import Images
-from rised.ledger import Ledger
 from rised.lifecycle import Lifecycle, Place
 from rised.log import log
 from rised.policy.queue import Waiting

@@ -13,8 +13,8 @@ from typing import NamedTuple
 import trio
 
 from rised.crashpoints import crash_point
-from rised.experiment import Experiment
-from rised.job import TRAIN, build_environment, commands, environment
+from rised.experiments.experiment import Experiment
+from rised.experiments.job_spec import TRAIN, build_environment, commands, environment
 from rised.log import log
 from rised.owners import owner_of
 from rised.policy.resources import Grant

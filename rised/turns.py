@@ -12,7 +12,7 @@ from functools import partial
 import trio
 
 from rised.clock import now_ms
-from rised.experiment import Experiment
+from rised.experiments.experiment import Experiment
 from rised.owners import owner_of
 from rised.policy import queue
 from rised.policy.fairshare import FairShare

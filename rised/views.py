@@ -6,13 +6,13 @@ from itertools import islice
 
 import msgspec
 
-from rised import results
 from rised.clock import to_datetime
-from rised.experiment import Experiment
-from rised.job import TRAIN
+from rised.experiments import results
+from rised.experiments.experiment import Experiment
+from rised.experiments.job_spec import TRAIN
+from rised.experiments.results import Results
 from rised.owners import owner_of
 from rised.policy.queue import paused
-from rised.results import Results
 from rised.storage.database import BOARD, Store
 from rised.storage.layout import Layout
 from rised.storage.rows import ExperimentRow, MemberRow

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from rised.bells import Bells
-from rised.ledger import Ledger
+from rised.experiments.transitions import Ledger
 from rised.logs.watch import LogWatcher
 from rised.revisions import Revisions
 from rised.runners.base import Runner

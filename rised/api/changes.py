@@ -1,7 +1,7 @@
 """Letting experiments go on in another way: priority, concurrency, pause."""
 
 from rised.api.context import Context
-from rised.experiment import Experiment
+from rised.experiments.experiment import Experiment
 from rised.log import log
 from rised.web.request import Answer, Request
 from riseml_proto.errors import InvalidInput

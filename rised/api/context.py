@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from rised.admission import Admission
 from rised.bells import Bells
 from rised.boards import Boards
+from rised.experiments.job_spec import TRAIN
+from rised.experiments.transitions import Ledger
 from rised.gpus import Gpu
 from rised.gpuwatch import GpuWatch
 from rised.images import Images
-from rised.job import TRAIN
 from rised.journal import StoreJournal
-from rised.ledger import Ledger
 from rised.meters import Meters
 from rised.revisions import Revisions
 from rised.runners.base import Runner

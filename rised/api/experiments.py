@@ -13,7 +13,7 @@ from rised.api.pages import in_pages
 from rised.api.results import order
 from rised.clock import now_ms
 from rised.crashpoints import crash_point
-from rised.experiment import Experiment
+from rised.experiments.experiment import Experiment
 from rised.log import log
 from rised.owners import Owner
 from rised.policy.resources import Request as Resources

@@ -5,7 +5,7 @@ from datetime import UTC
 import msgspec
 
 from rised.api.context import Context
-from rised.job import TRAIN
+from rised.experiments.job_spec import TRAIN
 from rised.logs.read import raw
 from rised.logs.stream import stream
 from rised.scheduler import check_member

@@ -6,7 +6,7 @@ import trio
 
 from rised.api.context import Context
 from rised.clock import now_ms, to_datetime
-from rised.experiment import Experiment
+from rised.experiments.experiment import Experiment
 from rised.policy.queue import paused
 from rised.web.request import Answer, Request
 from riseml_proto import messages

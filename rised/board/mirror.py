@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from rised.board.records import Recorder
-from rised.results import FILE
+from rised.experiments.results import FILE
 
 _CONFIGURATION = "riseml-configuration.yml"
 

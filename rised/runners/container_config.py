@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from rised.job import WORKING_DIRECTORY
+from rised.experiments.job_spec import WORKING_DIRECTORY
 from rised.runners.base import Amounts, Container, Job, StartFailed
 from rised.runners.engine import EngineInfo
 from rised.runners.process import SCRIPT, SHELL

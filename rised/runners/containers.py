@@ -24,7 +24,7 @@ import msgspec
 import trio
 
 from rised.crashpoints import crash_point
-from rised.job import WORKING_DIRECTORY
+from rised.experiments.job_spec import WORKING_DIRECTORY
 from rised.log import log
 from rised.owners import Owner
 from rised.revisions.copies import copy_tree, remove_tree

@@ -5,9 +5,9 @@ import tempfile
 from collections.abc import Iterator
 
 from rised.bells import Bells
-from rised.experiment import Experiment
+from rised.experiments.experiment import Experiment
+from rised.experiments.transitions import Ledger
 from rised.journal import StoreJournal
-from rised.ledger import Ledger
 from rised.policy.fairshare import FairShare
 from rised.storage.database import Store
 from rised.storage.layout import Layout

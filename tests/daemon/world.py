@@ -23,11 +23,11 @@ import rised.clock
 from rised.bells import Bells
 from rised.boards import Boards
 from rised.clock import now_ms
-from rised.experiment import Experiment
+from rised.experiments.experiment import Experiment
+from rised.experiments.transitions import Ledger
 from rised.gpus import Gpu
 from rised.gpuwatch import GpuWatch
 from rised.images import Images
-from rised.ledger import Ledger
 from rised.meters import Meters
 from rised.policy.fairshare import FairShare
 from rised.policy.quotas import Quotas

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rised.configuration import ConfigurationFile, scalar
+from rised.experiments.configuration_file import ConfigurationFile, scalar
 from riseml_proto.config import Config, parse_config
 from riseml_proto.errors import ConfigError
 from riseml_proto.folding import fold

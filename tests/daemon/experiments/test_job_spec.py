@@ -3,9 +3,10 @@
 import os
 import pwd
 
-from rised.job import commands, environment, visible_gpus
+from tests.daemon.experiments.test_experiment import experiment
+
+from rised.experiments.job_spec import commands, environment, visible_gpus
 from rised.policy.resources import Grant
-from tests.daemon.test_experiment import experiment
 
 
 def env(some: object, member: int = 0) -> dict[str, str]:

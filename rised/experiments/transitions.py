@@ -10,7 +10,7 @@ import trio
 
 from rised.bells import Bells
 from rised.clock import now_ms
-from rised.experiment import Experiment
+from rised.experiments.experiment import Experiment
 from rised.log import log
 from rised.policy.fairshare import FairShare, Used
 from rised.policy.queue import rate

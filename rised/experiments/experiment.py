@@ -8,7 +8,7 @@ from typing import Protocol
 
 import trio
 
-from rised.configuration import ConfigurationFile
+from rised.experiments.configuration_file import ConfigurationFile
 from rised.policy.queue import Waiting
 from rised.policy.resources import Request
 from rised.runners.processes import Look

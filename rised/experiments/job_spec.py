@@ -5,7 +5,7 @@ import os
 import pwd
 from collections.abc import Mapping
 
-from rised.experiment import Experiment
+from rised.experiments.experiment import Experiment
 from rised.policy.resources import Grant
 from riseml_proto import ids, placeholders
 

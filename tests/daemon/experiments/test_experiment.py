@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from rised.experiment import Experiment
+from rised.experiments.experiment import Experiment
 from rised.policy.resources import Request
 from rised.storage.rows import ExperimentRow
 from riseml_proto.states import State

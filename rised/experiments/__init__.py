@@ -1,0 +1,1 @@
+"""What an experiment is, and the one place that writes down how it changes."""
