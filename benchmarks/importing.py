@@ -8,7 +8,7 @@ from pathlib import Path
 
 from benchmarks.ground import Ground, median
 from benchmarks.table import Figure
-from rised.storage.layout import link_client
+from rised.runners.client_package import link_client
 
 _REPORTS = """\
 import riseml, time

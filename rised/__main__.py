@@ -8,7 +8,7 @@ import sys
 from typing import NoReturn
 
 from rised import daemon, settings
-from rised.runners import processes
+from rised.linux import processes
 from rised.web.socket import AlreadyRunning, locked
 from riseml_proto import VERSION
 from riseml_proto.errors import DaemonError, InvalidInput, RisemlError

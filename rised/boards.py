@@ -21,11 +21,12 @@ from rised.bells import Bell
 from rised.clock import now_ms
 from rised.experiments.experiment import Experiment
 from rised.experiments.job_spec import bare_environment
+from rised.linux.files import make_directory
 from rised.log import log
-from rised.owners import Owner, owner_of
+from rised.owners import Owner
 from rised.runners.base import Handle, Job
 from rised.storage.database import BOARD
-from rised.storage.layout import make_directory
+from rised.storage.owners import owner_of
 from rised.storage.rows import ExperimentRow, JobRow
 from rised.workshop import Workshop
 from riseml_proto import ids

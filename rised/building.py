@@ -21,14 +21,14 @@ from rised import starting
 from rised.crashpoints import crash_point
 from rised.experiments.experiment import Experiment
 from rised.images import BUILT, Images, Recipe
+from rised.linux.files import disk_may_be_full, make_directory
 from rised.log import log
-from rised.owners import owner_of
-from rised.revisions.places import disk_may_be_full
 from rised.runners.base import Exit, Handle, Job
 from rised.runners.engine import ImageInfo, NoEngine
 from rised.storage.database import BUILD
-from rised.storage.layout import make_directory, open_log
+from rised.storage.owners import owner_of
 from rised.storage.rows import file_beside
+from rised.users.files import open_log
 from rised.workshop import Workshop
 from riseml_proto.errors import RisemlError, StorageFull
 

@@ -31,25 +31,27 @@ from rised.experiments.transitions import Ledger
 from rised.gpuwatch import GpuWatch
 from rised.images import Images
 from rised.journal import StoreJournal
+from rised.linux.children import Children
+from rised.linux.files import PASSABLE
+from rised.linux.processes import stop
+from rised.linux.systemd import Manager
 from rised.log import log
 from rised.logs.watch import LogWatcher
 from rised.meters import Meters
-from rised.notify import Manager
 from rised.policy.fairshare import FairShare
 from rised.policy.resources import Inventory
 from rised.revisions import Revisions
 from rised.runners import scope, user
-from rised.runners.children import Children
 from rised.runners.choice import Runners
+from rised.runners.client_package import link_client
 from rised.runners.containers import ContainerRunner
 from rised.runners.engine import Engine
 from rised.runners.groups import Groups
 from rised.runners.process import ProcessRunner
-from rised.runners.processes import stop
 from rised.scheduler import Scheduler
 from rised.settings import Settings, group_id, quotas
 from rised.storage.database import Store
-from rised.storage.layout import PASSABLE, Layout, link_client
+from rised.storage.layout import Layout
 from rised.turns import Turns
 from rised.views import Views
 from rised.web import socket

@@ -23,15 +23,15 @@ from rised.crashpoints import crash_point
 from rised.experiments import results
 from rised.experiments.experiment import Experiment
 from rised.experiments.job_spec import visible_gpus
+from rised.linux.processes import Look
+from rised.linux.usage import Use, measure
 from rised.log import log
-from rised.owners import owner_of
 from rised.policy.resources import Grant
 from rised.runners.base import Exit, Handle, Job
 from rised.runners.engine import NoEngine
-from rised.runners.processes import Look
 from rised.starting import Ahead, Held
+from rised.storage.owners import owner_of
 from rised.storage.rows import Change, MemberRow
-from rised.usage import Use, measure
 from rised.workshop import Workshop
 from riseml_proto.errors import RisemlError, StorageFull
 from riseml_proto.states import Reason, State, advance

@@ -13,8 +13,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from rised.storage.rows import ExperimentRow
-from rised.web.request import Peer
+from rised.users.peer import Peer
 
 LIMITS = {
     "core": resource.RLIMIT_CORE,
@@ -106,21 +105,6 @@ def read_limits(lines: Iterable[str]) -> tuple[tuple[str, int, int], ...]:
 
 def _amount(text: str) -> int:
     return resource.RLIM_INFINITY if text == "unlimited" else int(text)
-
-
-def encode(owner: Owner) -> str:
-    """As the database keeps it."""
-    return msgspec.json.encode(owner).decode()
-
-
-def owner_of(row: ExperimentRow) -> Owner:
-    """Whose an experiment is; by the user database where it was submitted to a person's own daemon."""
-    return _decode(row.owner) if row.owner else of_user(row.uid)
-
-
-@functools.lru_cache(maxsize=1024)
-def _decode(text: str) -> Owner:
-    return msgspec.json.decode(text, type=Owner)
 
 
 def own() -> Owner:

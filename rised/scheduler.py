@@ -16,7 +16,7 @@ from rised.boards import Boards, is_there
 from rised.building import Building
 from rised.clock import now_ms
 from rised.crashpoints import crash_point
-from rised.experiments.experiment import Experiment
+from rised.experiments.experiment import Experiment, check_member
 from rised.experiments.transitions import Ledger
 from rised.gpuwatch import GpuWatch
 from rised.images import Images
@@ -400,12 +400,3 @@ class Scheduler:
             if uuid is not None and known == uuid:
                 return now
         return index
-
-
-def check_member(count: int, number: int, member: int | None) -> None:
-    """Raise `NotFound` unless an experiment with `count` sub-experiments has `member`."""
-    if member is None or 1 <= member <= count:
-        return
-    if not count:
-        raise NotFound(f"experiment {number} has no sub-experiments; say {number}")
-    raise NotFound(f"there is no {number}.{member}: {number} has {count} sub-experiments")

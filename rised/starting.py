@@ -15,14 +15,13 @@ import trio
 from rised.crashpoints import crash_point
 from rised.experiments.experiment import Experiment
 from rised.experiments.job_spec import TRAIN, build_environment, commands, environment
+from rised.linux.files import disk_may_be_full, make_directory, write_file
 from rised.log import log
-from rised.owners import owner_of
 from rised.policy.resources import Grant
-from rised.revisions.places import disk_may_be_full
 from rised.rights import acting_as
 from rised.runners.base import Amounts, Container, Handle, Job
 from rised.storage.database import BUILD
-from rised.storage.layout import make_directory, write_file
+from rised.storage.owners import owner_of
 from rised.storage.rows import file_beside
 from rised.workshop import Workshop
 from riseml_proto import ids

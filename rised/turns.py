@@ -13,13 +13,13 @@ import trio
 
 from rised.clock import now_ms
 from rised.experiments.experiment import Experiment
-from rised.owners import owner_of
 from rised.policy import queue
 from rised.policy.fairshare import FairShare
 from rised.policy.forecast import Held, forecast
 from rised.policy.queue import QUANTUM, Decision, Machine, Running, Waiting, rate
 from rised.policy.quotas import Quotas
 from rised.policy.resources import Grant, Inventory, Request
+from rised.storage.owners import owner_of
 from rised.storage.rows import MemberRow
 from riseml_proto.states import State
 

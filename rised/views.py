@@ -11,10 +11,10 @@ from rised.experiments import results
 from rised.experiments.experiment import Experiment
 from rised.experiments.job_spec import TRAIN
 from rised.experiments.results import Results
-from rised.owners import owner_of
 from rised.policy.queue import paused
 from rised.storage.database import BOARD, Store
 from rised.storage.layout import Layout
+from rised.storage.owners import owner_of
 from rised.storage.rows import ExperimentRow, MemberRow
 from riseml_proto import ids
 from riseml_proto.config import Config, parse_config

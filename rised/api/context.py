@@ -20,8 +20,8 @@ from rised.scheduler import Scheduler
 from rised.settings import Settings
 from rised.storage.database import Store
 from rised.storage.rows import ExperimentRow
+from rised.users.peer import Peer
 from rised.views import Views
-from rised.web.request import Peer
 from riseml_proto.errors import Forbidden, InvalidInput, NotFound
 from riseml_proto.ids import CanonicalId, job_id, parse
 

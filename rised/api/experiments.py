@@ -13,15 +13,16 @@ from rised.api.pages import in_pages
 from rised.api.results import order
 from rised.clock import now_ms
 from rised.crashpoints import crash_point
-from rised.experiments.experiment import Experiment
+from rised.experiments.experiment import Experiment, check_member
 from rised.log import log
 from rised.owners import Owner
 from rised.policy.resources import Request as Resources
 from rised.policy.resources import shortage
 from rised.runners.engine import NoEngine
-from rised.scheduler import check_member
+from rised.storage.owners import encode
 from rised.storage.rows import ExperimentRow
-from rised.web.request import Answer, Peer, Request, Streamed
+from rised.users.peer import Peer
+from rised.web.request import Answer, Request, Streamed
 from riseml_proto import config as riseml_yml
 from riseml_proto.config import Config
 from riseml_proto.errors import InvalidInput, NotFound, RisemlError, StorageFull, Unsatisfiable
@@ -59,7 +60,7 @@ async def submit(context: Context, request: Request) -> Answer:
             created_ms=now_ms(),
             image=image,
             build=build,
-            owner=owners.encode(owner) if context.settings.system else None,
+            owner=encode(owner) if context.settings.system else None,
             priority=asked.priority,
         )
     row = context.views.row(number)

@@ -10,6 +10,7 @@ import trio
 
 from rised import owners
 from rised.api.context import Context
+from rised.experiments.experiment import check_member
 from rised.files import parts, walk
 from rised.files.beneath import Top
 from rised.files.problems import told
@@ -17,8 +18,9 @@ from rised.files.receive import Receiver
 from rised.files.send import PIECE, frames, open_file, pieces
 from rised.files.worker import Worker, upload_slot
 from rised.owners import Owner
-from rised.scheduler import check_member
-from rised.web.request import Answer, Peer, Request, Send, Streamed
+from rised.storage.owners import owner_of
+from rised.users.peer import Peer
+from rised.web.request import Answer, Request, Send, Streamed
 from riseml_proto import uris
 from riseml_proto.errors import InvalidInput
 from riseml_proto.file_messages import (
@@ -67,7 +69,7 @@ def _place(context: Context, peer: Peer, text: str) -> _Place:
     if (
         row.uid != peer.uid and context.settings.system
     ):  # an administrator, whom the kernel does not know as one
-        caller = owners.owner_of(row)
+        caller = owner_of(row)
     top = os.path.join(context.settings.output_dir, row.user)
     prefix = os.path.relpath(context.views.output_dir(row, found.member or 0), top)
     return _Place(uri, top, os.fsencode(prefix), caller)

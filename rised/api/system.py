@@ -7,8 +7,8 @@ from dataclasses import asdict
 
 from rised.api.context import Context
 from rised.log import log
-from rised.owners import owner_of
 from rised.rights import acting_as
+from rised.storage.owners import owner_of
 from rised.storage.rows import ExperimentRow
 from rised.web.request import Answer, Request
 from rised.web.socket import user_name

@@ -5,7 +5,7 @@ import msgspec
 from rised import owners
 from rised.api.context import Context
 from rised.boards import MISSING, is_there
-from rised.scheduler import check_member
+from rised.experiments.experiment import check_member
 from rised.web.request import Request, Send, Streamed
 from riseml_proto import ids
 from riseml_proto.errors import Unsatisfiable

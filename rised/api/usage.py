@@ -6,10 +6,10 @@ from collections.abc import Sequence
 import trio
 
 from rised.api.context import Context
+from rised.experiments.experiment import check_member
+from rised.linux.processes import Look
+from rised.linux.usage import Use
 from rised.meters import Meter
-from rised.runners.processes import Look
-from rised.scheduler import check_member
-from rised.usage import Use
 from rised.web.request import Answer, Request
 from riseml_proto.ids import experiment_id
 from riseml_proto.messages import GpuUse, JobUse, Usage

@@ -9,12 +9,13 @@ from typing import Protocol
 import trio
 
 from rised.experiments.configuration_file import ConfigurationFile
+from rised.linux.processes import Look
+from rised.linux.usage import Use
 from rised.policy.queue import Waiting
 from rised.policy.resources import Request
-from rised.runners.processes import Look
 from rised.storage.rows import ExperimentRow
-from rised.usage import Use
 from riseml_proto.config import Config, parse_config
+from riseml_proto.errors import NotFound
 from riseml_proto.states import State
 
 
@@ -200,3 +201,12 @@ class Experiment:
             bool(row.paused),
             self.since,
         )
+
+
+def check_member(count: int, number: int, member: int | None) -> None:
+    """Raise `NotFound` unless an experiment with `count` sub-experiments has `member`."""
+    if member is None or 1 <= member <= count:
+        return
+    if not count:
+        raise NotFound(f"experiment {number} has no sub-experiments; say {number}")
+    raise NotFound(f"there is no {number}.{member}: {number} has {count} sub-experiments")

@@ -7,11 +7,10 @@ from collections.abc import Mapping
 
 from rised.experiments.experiment import Experiment
 from rised.policy.resources import Grant
+from rised.runners.shell import WORKING_DIRECTORY
 from riseml_proto import ids, placeholders
 
 TRAIN = "train"
-WORKING_DIRECTORY = "/code"
-"""Of a job in a container."""
 
 
 def commands(experiment: Experiment, member: int) -> list[str]:

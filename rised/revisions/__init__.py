@@ -13,15 +13,13 @@ from collections.abc import AsyncIterator, Callable
 
 import trio
 
+from rised.linux.copy_tree import remove_tree
 from rised.revisions import checkout, places
-from rised.revisions.copies import copy_tree, remove_tree
 from rised.revisions.receive import receive
 from rised.revisions.repository import Repository
 from rised.revisions.trees import Limits, is_object_id, plan
 from riseml_proto.errors import NotFound
 from riseml_proto.messages import Manifest, Revision
-
-__all__ = ["Revisions", "copy_tree", "remove_tree"]
 
 
 class _Open(Repository):

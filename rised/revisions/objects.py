@@ -16,7 +16,8 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Self
 
 from rised.crashpoints import crash_point
-from rised.revisions.places import TEMPORARY, disk_may_be_full, write_all
+from rised.linux.files import disk_may_be_full, write_all
+from rised.revisions.places import TEMPORARY
 from riseml_proto.errors import NotFound, RisemlError, SyncError
 
 if TYPE_CHECKING:

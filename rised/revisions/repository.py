@@ -16,10 +16,11 @@ import re
 import time
 
 from rised.crashpoints import crash_point
+from rised.linux.copy_tree import remove_tree
+from rised.linux.files import disk_may_be_full, make_private, sync_directory, write_all
 from rised.revisions import places
-from rised.revisions.copies import remove_tree
 from rised.revisions.objects import Reader, Writer
-from rised.revisions.places import Project, disk_may_be_full, sync_directory, write_all
+from rised.revisions.places import Project
 from rised.revisions.trees import Plan, is_object_id
 from riseml_proto.errors import NotFound, SyncError
 from riseml_proto.messages import Revision
@@ -180,7 +181,7 @@ class Repository:
 
         owner, name = os.path.split(self.path)
         new = os.path.join(owner, _HALF_MADE + name)
-        places.make_private(owner)
+        make_private(owner)
         remove_tree(new)
         disk = os.statvfs(owner)
         if disk.f_bavail * disk.f_frsize < _ROOM:  # dulwich prints tracebacks when it runs out

@@ -16,8 +16,8 @@ A job whose daemon died before `go` ends by itself without having begun, and `Ex
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
+from rised.linux.processes import Look
 from rised.owners import Owner
-from rised.runners.processes import Look
 from riseml_proto.errors import RisemlError
 
 

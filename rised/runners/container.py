@@ -7,11 +7,11 @@ import os
 import msgspec
 import trio
 
+from rised.linux.process_tree import end
+from rised.linux.processes import Look, ended, pidfd
 from rised.runners.base import Exit, Job
 from rised.runners.engine import Engine, EngineError, NoEngine
-from rised.runners.process import read_exit
-from rised.runners.processes import Look, ended, pidfd
-from rised.runners.trees import end
+from rised.runners.shell import read_exit
 from rised.runners.vessel import Vessel
 
 UNSEEN = -1

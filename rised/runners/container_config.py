@@ -4,11 +4,10 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from rised.experiments.job_spec import WORKING_DIRECTORY
 from rised.runners.base import Amounts, Container, Job, StartFailed
+from rised.runners.client_package import client_package
 from rised.runners.engine import EngineInfo
-from rised.runners.process import SCRIPT, SHELL
-from rised.storage.layout import client_package
+from rised.runners.shell import SCRIPT, SHELL, WORKING_DIRECTORY
 
 INSIDE = "/.riseml"
 """Where a container has its job's directory."""

@@ -24,20 +24,19 @@ import msgspec
 import trio
 
 from rised.crashpoints import crash_point
-from rised.experiments.job_spec import WORKING_DIRECTORY
+from rised.linux.copy_tree import copy_tree, remove_tree
+from rised.linux.files import PASSABLE, disk_may_be_full, overwrite
+from rised.linux.processes import boot_id, stat
 from rised.log import log
 from rised.owners import Owner
-from rised.revisions.copies import copy_tree, remove_tree
-from rised.revisions.places import disk_may_be_full
 from rised.rights import acting_as
 from rised.runners.base import Container, Job, StartFailed
 from rised.runners.container import UNSEEN, ContainerHandle, Identity
 from rised.runners.container_config import ASKS_FOR_GPUS, configure, environment
 from rised.runners.engine import Engine, EngineError, NoEngine
-from rised.runners.process import SHELL
-from rised.runners.processes import boot_id, stat
+from rised.runners.shell import SHELL, WORKING_DIRECTORY
 from rised.runners.user import exports
-from rised.storage.layout import PASSABLE, make_owners, open_log, overwrite
+from rised.users.files import make_owners, open_log
 
 _RETRY_SECONDS = 30.0
 
@@ -208,7 +207,7 @@ def _copy_anew(files: str, to: str, owner: Owner) -> None:
     """What an attempt that never began left may be there."""
     with contextlib.suppress(FileNotFoundError):
         remove_tree(to)
-    copy_tree(files, to, owner)
+    copy_tree(files, to, owner.uid, owner.gid)
 
 
 def _check_output(path: str, owner: Owner, pid: int) -> None:

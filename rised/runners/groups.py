@@ -15,11 +15,11 @@ What a job asked for is written where the kernel has a controller for it:
 import contextlib
 import os
 
+from rised.linux.files import write_file
+from rised.linux.process_tree import CgroupTree, delegated_cgroup
 from rised.log import log
 from rised.runners.base import Amounts
 from rised.runners.scope import Scope
-from rised.runners.trees import CgroupTree, delegated_cgroup
-from rised.storage.layout import write_file
 
 _CONTROLLERS = ("cpu", "memory", "pids")
 _PERIOD = 100_000  # microseconds

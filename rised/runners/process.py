@@ -28,51 +28,25 @@ import msgspec
 import trio
 
 from rised.crashpoints import crash_point
+from rised.linux.children import Child, Children
+from rised.linux.copy_tree import copy_tree, remove_tree
+from rised.linux.files import PASSABLE, disk_may_be_full, overwrite
+from rised.linux.process_tree import MARK, CgroupTree, SessionTree, Tree, end
+from rised.linux.processes import Look, boot_id, ended, pidfd, stat
 from rised.log import log
 from rised.owners import Owner
-from rised.revisions.copies import copy_tree, remove_tree
-from rised.revisions.places import disk_may_be_full
 from rised.rights import acting_as
 from rised.runners import user
 from rised.runners.base import Exit, Job, StartFailed
-from rised.runners.children import Child, Children
 from rised.runners.groups import Groups
-from rised.runners.processes import Look, boot_id, ended, pidfd, stat
-from rised.runners.trees import MARK, CgroupTree, SessionTree, Tree, end
-from rised.storage.layout import PASSABLE, make_owners, open_log, overwrite
+from rised.runners.shell import SCRIPT, SHELL, read_exit
+from rised.users.files import make_owners, open_log
 
-SHELL = "/bin/sh"
 # A control group may count a process for a moment after the kernel has said that it ended.
 _CGROUP_DELAY = 0.002
 # The start of a shell that ran before the machine was booted: no process has it.
 OTHER_BOOT = -1
 _ENV = ".env"
-
-# $1 exit file, $2 control group or empty, $3 working directory, $4 limit on open files or empty, then the commands.
-# TERM, INT and HUP reach the whole session; the shell outlives its command to write down how that ended.
-# While it waits they are not for it: its arguments look like the job's to a `pkill -f`.
-# It joins its group while it still waits: that can take the kernel many milliseconds.
-# `1<>` opens without truncating. The subshell keeps a command's `exit`, `cd` and variables to itself. The script's
-# variables have names that no job's have: a shell passes on one that it was given with the value that it has now.
-SCRIPT = """\
-[ -z "$2" ] || echo 0 >"$2/cgroup.procs" || exit 0
-cd "$3" || exit 0
-[ -z "$4" ] || ulimit -S -n "$4"
-trap '' TERM INT HUP
-read -r _riseml_leave CUDA_VISIBLE_DEVICES || exit 0
-trap : TERM INT HUP
-exec </dev/null
-_riseml_exit=$1
-printf 'run\\n' 1<>"$_riseml_exit"
-shift 4
-_riseml_code=0
-for _riseml_command; do
-  (set --; eval "$_riseml_command")
-  _riseml_code=$?
-  [ "$_riseml_code" = 0 ] || break
-done
-printf '%-3d\\n' "$_riseml_code" 1<>"$_riseml_exit"
-"""
 
 
 class Identity(NamedTuple):
@@ -139,12 +113,11 @@ class ProcessRunner:
             with disk_may_be_full(self._work):
                 exit_file = self._take_exit_file(job)
                 crash_point("before-copy")
+                to, owner = self._directory(job), job.owner
                 if self.starts_at_once(job):
-                    copy_tree(job.files, self._directory(job), job.owner)
+                    copy_tree(job.files, to, owner.uid, owner.gid)
                 else:
-                    await trio.to_thread.run_sync(
-                        copy_tree, job.files, self._directory(job), job.owner
-                    )
+                    await trio.to_thread.run_sync(copy_tree, job.files, to, owner.uid, owner.gid)
                 return self._spawn(job, self._groups.make(job.key, job.amounts), exit_file)
         except OSError as error:
             raise StartFailed(
@@ -277,29 +250,6 @@ def _is_small(directory: str) -> bool:
     except OSError:
         return False
     return True
-
-
-def read_exit(path: str, key: bytes, status: int | None, *, other_boot: bool) -> Exit:
-    """What the exit file of the job `key` tells, and where that is nothing, the `status` that somebody else saw."""
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        try:
-            text, _, rest = os.read(fd, 512).partition(b"\n")
-        finally:
-            os.close(fd)
-    except OSError:  # the job has removed it, or made something else of it
-        return Exit(begun=True, code=None)
-    if rest.partition(b"\n")[0] != key:
-        return Exit(begun=True, code=None)
-    if text == b"new":
-        # What the shell wrote after that may not have reached the disk before the power went.
-        return Exit(begun=other_boot, code=status)
-    if text == b"run":
-        # The shell itself was killed, for example for want of memory. Only its parent knows by what.
-        return Exit(begun=True, code=status if status else None)
-    text = text.strip()
-    known = text.isdigit() and int(text) <= 255  # a job can write here, too
-    return Exit(begun=True, code=int(text) if known else None)
 
 
 class ProcessHandle:

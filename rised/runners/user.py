@@ -15,9 +15,9 @@ import resource
 import shlex
 from collections.abc import Mapping, Sequence
 
+from rised.linux.files import write_all
 from rised.owners import LIMITS, Owner
-from rised.revisions.places import write_all
-from rised.storage.layout import give
+from rised.users.files import give
 from riseml_proto.errors import DaemonError
 
 _SHELL, _SETPRIV, _PRLIMIT = "/bin/sh", "/usr/bin/setpriv", "/usr/bin/prlimit"

@@ -5,12 +5,12 @@ import os
 import signal
 from pathlib import Path
 
-from rised.runners.processes import Look, pidfd, send, stat
-from rised.usage import own_group
+from rised.linux.processes import Look, pidfd, send, stat
+from rised.linux.usage import own_group
 
 
 class Vessel:
-    """A `Tree` (`rised.runners.trees`) of a container whose first process is `pid`, started at `start`."""
+    """A `Tree` (`rised.linux.process_tree`) of a container whose first process is `pid`, started at `start`."""
 
     def __init__(self, container: str, pid: int, start: int) -> None:
         """`container` is its ID, 64 hex digits."""

@@ -17,7 +17,8 @@ import msgspec
 import trio
 
 from rised.log import log
-from rised.web.request import Answer, Handler, Peer, Request, Send, Streamed
+from rised.users.peer import Peer
+from rised.web.request import Answer, Handler, Request, Send, Streamed
 from rised.web.room import Room
 from riseml_proto import API_VERSION
 from riseml_proto.errors import DaemonError, InvalidInput, RisemlError

@@ -6,23 +6,13 @@ from typing import NamedTuple, TypeVar
 
 import msgspec
 
+from rised.users.peer import Peer
 from riseml_proto.errors import InvalidInput
 
 T = TypeVar("T")
 
 JSON_LIMIT = 1 << 20
 """Bytes of a body that is one message; handlers that need more say so."""
-
-
-class Peer(NamedTuple):
-    """Who is at the other end, as the kernel says."""
-
-    pid: int
-    uid: int
-    gid: int
-    user: str
-    groups: tuple[int, ...] = ()
-    """Supplementary groups."""
 
 
 class Answer(NamedTuple):

@@ -16,8 +16,9 @@ from collections.abc import Iterator
 
 import trio
 
+from rised.users.peer import Peer
 from rised.web.connection import Connection
-from rised.web.request import Handler, Peer
+from rised.web.request import Handler
 from rised.web.room import Room
 from riseml_proto.errors import DaemonError
 

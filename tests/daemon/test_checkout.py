@@ -13,7 +13,8 @@ import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rised.revisions import Revisions, copy_tree, remove_tree
+from rised.linux.copy_tree import copy_tree, remove_tree
+from rised.revisions import Revisions
 from riseml_proto.errors import NotFound, RisemlError
 from riseml_proto.messages import File, Manifest
 from riseml_proto.paths import quote
@@ -98,7 +99,7 @@ def test_what_was_synced_is_what_a_job_gets(files: Files) -> None:
         tree = trio.run(main)
         assert found(tree) == files
         copy = os.path.join(state, "copy")
-        copy_tree(tree, copy)
+        copy_tree(tree, copy, os.getuid(), os.getgid())
         assert found(copy) == files
         remove_tree(copy)
         assert not os.path.exists(copy)
@@ -177,7 +178,7 @@ def test_half_made_and_half_removed_trees_are_swept_by_the_next_daemon(tmp_path:
         revision = await sync(revisions, SOME)
         path = await revisions.checkout("paul", "p", revision)
         for name in (f".new-{revision}", f".old-{revision}-1"):
-            copy_tree(path, str(tmp_path / "trees/paul/p" / name))
+            copy_tree(path, str(tmp_path / "trees/paul/p" / name), os.getuid(), os.getgid())
         before = os.stat(path).st_ino
         assert await opened(tmp_path).checkout("paul", "p", revision) == path
         assert os.stat(path).st_ino == before

@@ -14,9 +14,10 @@ import trio.testing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rised.users.peer import Peer
 from rised.web import connection
 from rised.web.connection import Connection
-from rised.web.request import Answer, Peer, Request, Send, Streamed
+from rised.web.request import Answer, Request, Send, Streamed
 from rised.web.room import Room
 from riseml_proto import API_VERSION
 from riseml_proto.errors import InvalidInput, NotFound

@@ -275,7 +275,7 @@ def test_a_daemon_killed_at_any_step_of_a_sync_leaves_a_sound_repository(
 
 
 def test_no_room_on_the_disk_is_an_error_that_names_the_place(tmp_path: Path) -> None:
-    from rised.revisions.places import disk_may_be_full, write_all
+    from rised.linux.files import disk_may_be_full, write_all
 
     full = os.open("/dev/full", os.O_WRONLY)
     try:

@@ -9,7 +9,8 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rised.web.request import Peer, Request
+from rised.users.peer import Peer
+from rised.web.request import Request
 from riseml_proto.errors import InvalidInput
 from riseml_proto.messages import Kill
 

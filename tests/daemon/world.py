@@ -28,6 +28,7 @@ from rised.experiments.transitions import Ledger
 from rised.gpus import Gpu
 from rised.gpuwatch import GpuWatch
 from rised.images import Images
+from rised.linux.processes import Look
 from rised.meters import Meters
 from rised.policy.fairshare import FairShare
 from rised.policy.quotas import Quotas
@@ -35,7 +36,6 @@ from rised.policy.resources import Inventory
 from rised.runners.base import Exit, Job, StartFailed
 from rised.runners.containers import ContainerRunner
 from rised.runners.engine import Engine
-from rised.runners.processes import Look
 from rised.scheduler import Scheduler
 from rised.storage.database import Store
 from rised.storage.layout import Layout

@@ -3,10 +3,9 @@
 import os
 import pwd
 
-from tests.daemon.experiments.test_experiment import experiment
-
 from rised.experiments.job_spec import commands, environment, visible_gpus
 from rised.policy.resources import Grant
+from tests.daemon.experiments.test_experiment import experiment
 
 
 def env(some: object, member: int = 0) -> dict[str, str]:

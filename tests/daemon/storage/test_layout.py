@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 import riseml
-from rised.storage.layout import Layout, client_package, link_client, make_directory, write_file
+from rised.linux.files import make_directory, write_file
+from rised.runners.client_package import client_package, link_client
+from rised.storage.layout import Layout
 from rised.storage.rows import ExperimentRow
 from riseml_proto.states import State
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from rised.revisions import copies, copy_tree, remove_tree
+from rised.linux.copy_tree import _UNSUPPORTED, copy_tree, remove_tree
 
 
 @pytest.fixture
@@ -44,14 +44,14 @@ def listing(root: Path) -> list[tuple[str, int, object]]:
 
 
 def test_a_copy_is_exact(tree: Path, tmp_path: Path) -> None:
-    copy_tree(str(tree), str(tmp_path / "copy"))
+    copy_tree(str(tree), str(tmp_path / "copy"), os.getuid(), os.getgid())
     assert listing(tmp_path / "copy") == listing(tree)
 
 
 def test_files_keep_their_modes_whatever_the_umask(tree: Path, tmp_path: Path) -> None:
     before = os.umask(0o077)
     try:
-        copy_tree(str(tree), str(tmp_path / "copy"))
+        copy_tree(str(tree), str(tmp_path / "copy"), os.getuid(), os.getgid())
     finally:
         os.umask(before)
     assert stat.S_IMODE((tmp_path / "copy/a").stat().st_mode) == 0o644
@@ -59,8 +59,8 @@ def test_files_keep_their_modes_whatever_the_umask(tree: Path, tmp_path: Path) -
 
 
 def test_what_a_job_writes_in_its_copy_changes_no_other(tree: Path, tmp_path: Path) -> None:
-    copy_tree(str(tree), str(tmp_path / "one"))
-    copy_tree(str(tree), str(tmp_path / "two"))
+    copy_tree(str(tree), str(tmp_path / "one"), os.getuid(), os.getgid())
+    copy_tree(str(tree), str(tmp_path / "two"), os.getuid(), os.getgid())
     with (tmp_path / "one/a").open("r+b") as file:
         file.write(b"X")
     assert (tmp_path / "two/a").read_bytes() == (tree / "a").read_bytes() == b"alpha"
@@ -75,11 +75,11 @@ def test_a_big_file_is_copied_whole(
     if way == "read and write":
 
         def refuse(*_: object) -> None:
-            raise OSError(next(iter(copies._UNSUPPORTED)), "unsupported")
+            raise OSError(next(iter(_UNSUPPORTED)), "unsupported")
 
         monkeypatch.setattr(os, "copy_file_range", refuse)
         monkeypatch.setattr("fcntl.ioctl", refuse)
-    copy_tree(str(tree), str(tmp_path / "copy"))
+    copy_tree(str(tree), str(tmp_path / "copy"), os.getuid(), os.getgid())
     assert (tmp_path / "copy/big").read_bytes() == content
 
 
@@ -87,7 +87,7 @@ def test_a_copy_never_writes_into_what_is_there(tree: Path, tmp_path: Path) -> N
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "copy").symlink_to("elsewhere")
     with pytest.raises(FileExistsError):
-        copy_tree(str(tree), str(tmp_path / "copy"))
+        copy_tree(str(tree), str(tmp_path / "copy"), os.getuid(), os.getgid())
     assert list((tmp_path / "elsewhere").iterdir()) == []
 
 
@@ -116,7 +116,7 @@ def test_removing_nothing_or_a_file_is_fine(tmp_path: Path) -> None:
 CLOSED = """
 import os
 from pathlib import Path
-from rised.revisions import remove_tree
+from rised.linux.copy_tree import remove_tree
 if os.getuid() == 0:
     os.setgroups([])
     os.setgid(65534)

@@ -16,7 +16,7 @@ from typing import Protocol
 
 import trio
 
-from rised.runners.processes import Look, ended, pidfd, send, stat
+from rised.linux.processes import Look, ended, pidfd, send, stat
 
 MARK = "RISEML_JOB"
 # Between two looks at processes that are gone sooner than they can be signalled.

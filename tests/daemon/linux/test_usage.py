@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from rised.usage import Use, cpu_seconds, group_seconds, measure, own_group, resident, share
+from rised.linux.usage import Use, cpu_seconds, group_seconds, measure, own_group, resident, share
 
 TICKS = os.sysconf("SC_CLK_TCK")
 # A process may call itself what it likes.

@@ -9,8 +9,7 @@ import fcntl
 import os
 import stat
 
-from rised.owners import Owner
-from rised.revisions.places import disk_may_be_full, write_all
+from rised.linux.files import disk_may_be_full, write_all
 
 _FICLONE = 0x40049409
 _SMALL = 1 << 16  # bytes; up to here a read and a write are the fastest
@@ -26,22 +25,22 @@ _UNSUPPORTED = {
 _cannot_clone: set[int] = set()  # devices whose file system has said so
 
 
-def copy_tree(pristine: str, target: str, owner: Owner | None = None) -> None:
+def copy_tree(pristine: str, target: str, uid: int, gid: int) -> None:
     """Make `target`, which must not exist, a copy of the tree `pristine`: files, modes and links.
 
-    It is another `owner`'s in the end, and closed to them before: nobody can swap a part of it for a link meanwhile.
-    Raises `StorageFull`. Where it fails or is cut off, the caller removes what there is of it.
+    It belongs to the user `uid` in the end. Another user than the daemon's cannot enter it before, and so cannot swap
+    a part of it for a link. Raises `StorageFull`. Where it fails or is cancelled, the caller removes what there is.
     """
-    other = owner if owner and owner.is_other else None
+    owner = (uid, gid) if uid != os.geteuid() else None
     with disk_may_be_full(target):
-        _copy_directory(os.fsencode(pristine), os.fsencode(target), other)
-        if other:
-            os.chown(target, other.uid, other.gid)
+        _copy_directory(os.fsencode(pristine), os.fsencode(target), owner)
+        if owner:
+            os.chown(target, *owner)
 
 
-def _copy_directory(source: bytes, target: bytes, other: Owner | None) -> None:
+def _copy_directory(source: bytes, target: bytes, owner: tuple[int, int] | None) -> None:
     left = [(source, target)]
-    os.mkdir(target, 0o700 if other else 0o755)
+    os.mkdir(target, 0o700 if owner else 0o755)
     while left:
         source, target = left.pop()
         with os.scandir(source) as entries:
@@ -54,8 +53,8 @@ def _copy_directory(source: bytes, target: bytes, other: Owner | None) -> None:
                     left.append((entry.path, to))
                 else:
                     _copy_file(entry.path, to)
-                if other:
-                    os.chown(to, other.uid, other.gid, follow_symlinks=False)
+                if owner:
+                    os.chown(to, *owner, follow_symlinks=False)
 
 
 def _copy_file(source: bytes, target: bytes) -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import trio
 
-from rised.runners.children import Child, Children
-from rised.runners.processes import ended, pidfd, stat
+from rised.linux.children import Child, Children
+from rised.linux.processes import ended, pidfd, stat
 
 _PR_SET_CHILD_SUBREAPER = 36
 

@@ -1,0 +1,1 @@
+"""The kernel's ways: processes, control groups, files and what systemd says."""

@@ -1,0 +1,1 @@
+"""Whose a job is, and how files are touched with a user's rights instead of the daemon's."""
