@@ -22,7 +22,7 @@ from riseml_proto.messages import EndEntry, LogRequest, Manifest, Submission, Su
 from riseml_proto.states import State
 
 if TYPE_CHECKING:
-    from riseml.sync.scan import Limits, Scan
+    from riseml.sync.scan import ProjectLimits, Scan
 
 _FILE = "riseml.yml"
 _LARGEST = 1 << 22  # bytes of a riseml.yml; so that /dev/zero is refused, not read
@@ -168,27 +168,27 @@ def _submit(
 
 def _scan(root: bytes, host: str | None) -> "Scan":
     """The project's files; the daemon is asked for its limits if they exceed the usual ones."""
-    from riseml.sync.scan import Limits, ProjectTooLarge, scan
+    from riseml.sync.scan import ProjectLimits, ProjectTooLarge, scan
 
     try:
-        return scan(root, Limits())
+        return scan(root, ProjectLimits())
     except ProjectTooLarge:
         limits = _limits(host)
-        if limits == Limits():
+        if limits == ProjectLimits():
             raise
     return scan(root, limits)
 
 
-def _limits(host: str | None) -> "Limits":
-    from riseml.sync.scan import Limits
+def _limits(host: str | None) -> "ProjectLimits":
+    from riseml.sync.scan import ProjectLimits
     from riseml.transport.daemon import connect
 
     try:
         with connect(host) as client:
             system = client.get("/v1/system", System)
     except DaemonError:
-        return Limits()
-    return Limits(system.max_files, system.max_bytes)
+        return ProjectLimits()
+    return ProjectLimits(system.max_files, system.max_bytes)
 
 
 def _follow(name: str, host: str | None) -> int:

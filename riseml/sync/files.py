@@ -17,7 +17,7 @@ _NOT_THAT_FILE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)  # ELOOP: a link has
 _CHUNK = 1 << 20  # bytes read at once: a file of many GB costs no memory
 
 
-class Stamp(NamedTuple):
+class FileStamp(NamedTuple):
     """What changes when a file's content does. Times in ns."""
 
     size: int
@@ -26,17 +26,17 @@ class Stamp(NamedTuple):
     inode: int
 
     @classmethod
-    def of(cls, info: os.stat_result) -> "Stamp":
+    def of(cls, info: os.stat_result) -> "FileStamp":
         """The stamp in the answer of `stat`."""
         return cls(info.st_size, info.st_mtime_ns, info.st_ctime_ns, info.st_ino)
 
 
-class Source(NamedTuple):
+class ScannedFile(NamedTuple):
     """One file. `path` is relative to the project; `target` is None unless `mode` is LINK."""
 
     path: bytes
     mode: int
-    stamp: Stamp
+    stamp: FileStamp
     target: bytes | None = None
 
     @property
@@ -45,7 +45,7 @@ class Source(NamedTuple):
         return self.stamp.size if self.target is None else len(self.target)
 
 
-def read(root: bytes, source: Source) -> Iterator[bytes]:
+def read(root: bytes, source: ScannedFile) -> Iterator[bytes]:
     """The content in chunks.
 
     Raises `SyncError` as soon as it is not what the scan saw, or cannot be read.
@@ -65,7 +65,7 @@ def read(root: bytes, source: Source) -> Iterator[bytes]:
         raise trouble(source.path, error) from None
 
 
-def _unchanged(fd: int, source: Source) -> Iterator[bytes]:
+def _unchanged(fd: int, source: ScannedFile) -> Iterator[bytes]:
     _compare(fd, source)
     left = source.size
     while left:
@@ -77,9 +77,9 @@ def _unchanged(fd: int, source: Source) -> Iterator[bytes]:
     _compare(fd, source)
 
 
-def _compare(fd: int, source: Source) -> None:
+def _compare(fd: int, source: ScannedFile) -> None:
     info = os.fstat(fd)
-    if not stat.S_ISREG(info.st_mode) or Stamp.of(info) != source.stamp:
+    if not stat.S_ISREG(info.st_mode) or FileStamp.of(info) != source.stamp:
         raise changed(source.path)
 
 

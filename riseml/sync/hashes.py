@@ -17,13 +17,13 @@ from contextlib import suppress
 
 import msgspec
 
-from riseml.sync.files import Source, Stamp, read
+from riseml.sync.files import FileStamp, ScannedFile, read
 from riseml_proto.messages import File
 from riseml_proto.paths import quote
 
 _QUIET = 2_000_000_000  # ns; as coarse as the clocks of file systems get (FAT)
 
-Known = dict[bytes, tuple[Stamp, str]]
+Known = dict[bytes, tuple[FileStamp, str]]
 """Path → what the file looked like, and its id."""
 
 
@@ -34,7 +34,7 @@ def new_id(size: int) -> "hashlib._Hash":
 
 def list_files(
     root: bytes,
-    sources: Sequence[Source],
+    sources: Sequence[ScannedFile],
     advance: Callable[[int], None],
     now: Callable[[], int] = time.time_ns,
 ) -> list[File]:
@@ -72,7 +72,7 @@ def forget(root: bytes) -> None:
         os.unlink(_place(root))
 
 
-def _hash(root: bytes, source: Source, advance: Callable[[int], None]) -> str:
+def _hash(root: bytes, source: ScannedFile, advance: Callable[[int], None]) -> str:
     digest = new_id(source.size)
     for chunk in read(root, source):
         digest.update(chunk)

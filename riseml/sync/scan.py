@@ -12,14 +12,14 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from riseml.progress import size_text
-from riseml.sync.files import EXECUTABLE, LINK, REGULAR, Source, Stamp, show, trouble
+from riseml.sync.files import EXECUTABLE, LINK, REGULAR, FileStamp, ScannedFile, show, trouble
 from riseml.sync.ignore import IGNORE_FILES, Ignore
 from riseml_proto.errors import SyncError
 
 _NAMED = 3  # places or files that a message names before it gets long
 
 
-class Limits(NamedTuple):
+class ProjectLimits(NamedTuple):
     """The most that a project may have; the defaults are the daemon's."""
 
     files: int = 100_000
@@ -33,7 +33,7 @@ class ProjectTooLarge(SyncError):
 class Scan(NamedTuple):
     """A project's files, sorted by path, and the paths of sockets, pipes and devices."""
 
-    files: list[Source]
+    files: list[ScannedFile]
     special: list[bytes]
 
     @property
@@ -42,13 +42,13 @@ class Scan(NamedTuple):
         return sum(source.size for source in self.files)
 
 
-def scan(root: bytes, limits: Limits) -> Scan:
+def scan(root: bytes, limits: ProjectLimits) -> Scan:
     """List the project in the directory `root`.
 
     Raises `ProjectTooLarge` as soon as a limit is passed, `SyncError` for what cannot be read,
     vanishes meanwhile, or is a link that leads outside.
     """
-    files: list[Source] = []
+    files: list[ScannedFile] = []
     special: list[bytes] = []
     count = _Tally("{:,} files".format, limits.files)
     size = _Tally(size_text, limits.bytes)
@@ -116,13 +116,13 @@ def _is_link(root: bytes, path: bytes, directory: bytes) -> bool:
         raise trouble(directory.rstrip(b"/"), error) from None
 
 
-def _source(entry: os.DirEntry[bytes], path: bytes) -> Source | None:
+def _source(entry: os.DirEntry[bytes], path: bytes) -> ScannedFile | None:
     """The file at `path`; None where it is a socket, pipe or device."""
     try:
         info = entry.stat(follow_symlinks=False)
         if stat.S_ISREG(info.st_mode):
             mode = EXECUTABLE if info.st_mode & stat.S_IXUSR else REGULAR
-            return Source(path, mode, Stamp.of(info))
+            return ScannedFile(path, mode, FileStamp.of(info))
         if not stat.S_ISLNK(info.st_mode):
             return None
         target = os.readlink(entry.path)
@@ -133,7 +133,7 @@ def _source(entry: os.DirEntry[bytes], path: bytes) -> Source | None:
             f"{show(path)} is a link to {show(target)}, which is outside the project; make the "
             "link absolute, or list it in .risemlignore"
         )
-    return Source(path, LINK, Stamp.of(info), target)
+    return ScannedFile(path, LINK, FileStamp.of(info), target)
 
 
 def leads_outside(path: bytes, target: bytes) -> bool:

@@ -12,26 +12,20 @@ that nobody asks for.
 from collections.abc import Callable, Iterable, Iterator
 from urllib.parse import quote_plus
 
-from riseml.sync.files import Source, changed, read
+from riseml.sync.files import ScannedFile, changed, read
 from riseml.sync.hashes import new_id
 from riseml.transport.http import Client
 from riseml_proto.errors import DaemonError
-from riseml_proto.messages import File, Manifest, Message, Revision
+from riseml_proto.messages import File, Manifest, Received, Revision
 
 _BATCH = 1 << 18  # bytes; many small files go out in one piece
-
-
-class Received(Message, frozen=True):
-    """Answer to /v1/objects."""
-
-    received: int
 
 
 def upload(
     client: Client,
     root: bytes,
     manifest: Manifest,
-    sources: list[Source],
+    sources: list[ScannedFile],
     start: Callable[[int], None],
     advance: Callable[[int], None],
 ) -> str:
@@ -57,8 +51,8 @@ def upload(
 
 
 def pick(
-    files: list[File], sources: list[Source], missing: Iterable[str]
-) -> list[tuple[str, Source]]:
+    files: list[File], sources: list[ScannedFile], missing: Iterable[str]
+) -> list[tuple[str, ScannedFile]]:
     """For each id in `missing` the first file that has it, in the order of the files."""
     wanted = set(missing)
     picked = []
@@ -75,7 +69,7 @@ def pick(
 
 
 def frames(
-    root: bytes, missing: Iterable[tuple[str, Source]], advance: Callable[[int], None]
+    root: bytes, missing: Iterable[tuple[str, ScannedFile]], advance: Callable[[int], None]
 ) -> Iterator[bytes]:
     """The body that /v1/objects takes, in pieces of convenient size.
 

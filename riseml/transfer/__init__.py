@@ -1,1 +1,6 @@
-"""Copying files between this machine and the places of the daemon; what was cut off is gone on with."""
+"""Copying files between this machine and the daemon's directories. An interrupted copy can be continued."""
+
+from collections.abc import Callable
+
+Warn = Callable[[str], None]
+"""Is called with a sentence about each file that cannot be copied, while the others still are."""

@@ -17,8 +17,8 @@ from typing import NamedTuple
 import msgspec
 
 from riseml.progress import CopyBar
-from riseml.transfer import local
-from riseml.transfer.frames import Frames, Warn
+from riseml.transfer import Warn, local
+from riseml.transfer.frames import FrameReader
 from riseml.transport.http import Client
 from riseml_proto import paths, uris
 from riseml_proto.errors import InvalidInput, RisemlError
@@ -156,7 +156,7 @@ def _fetch(client: Client, source: Remote, files: list[_File], warn: Warn, bar: 
         size = local.size_of(part) if file.info.size >= local.RESUMABLE else 0
         wanted.append(Wanted(path=paths.quote(file.path), offset=size, version=file.info.version))
         parts.append(part)
-    frames = Frames(client.raw("/v1/files/fetch", Fetch(uri=str(source), files=wanted)))
+    frames = FrameReader(client.raw("/v1/files/fetch", Fetch(uri=str(source), files=wanted)))
     for file, one, part in zip(files, wanted, parts, strict=True):
         info = frames.info()
         if info.error is not None:

@@ -1,6 +1,6 @@
 """What the daemon answers to `Fetch`: lines, and after each as many bytes as it announces."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import NoReturn
 
 import msgspec
@@ -9,8 +9,8 @@ from riseml_proto.errors import DaemonError
 from riseml_proto.file_messages import FileInfo
 
 
-class Frames:
-    """Reads them one after another from the pieces of an answer."""
+class FrameReader:
+    """Reads the files of an answer one after another."""
 
     def __init__(self, pieces: Iterator[bytes]) -> None:
         self._pieces = pieces
@@ -47,7 +47,3 @@ class Frames:
 
     def _nonsense(self) -> NoReturn:
         raise DaemonError("the daemon sent less than it announced; its log tells why")
-
-
-Warn = Callable[[str], None]
-"""Told of what cannot be copied where the rest goes on."""

@@ -15,9 +15,8 @@ from urllib.parse import quote_plus
 import msgspec
 
 from riseml.progress import CopyBar
-from riseml.transfer import local
+from riseml.transfer import Warn, local
 from riseml.transfer.download import listing, look
-from riseml.transfer.frames import Warn
 from riseml.transport.http import Client
 from riseml_proto import paths
 from riseml_proto.errors import InvalidInput, NotFound, SyncError

@@ -18,7 +18,7 @@ from riseml.commands import dry_run
 from riseml.commands.train import exit_code, submitted_env
 from riseml.progress import SyncLine, plural, size_text
 from riseml.sync import hashes
-from riseml.sync.scan import Limits, scan
+from riseml.sync.scan import ProjectLimits, scan
 from riseml_proto.config import parse_config
 from riseml_proto.messages import EndEntry, HeadEntry, StateEntry
 from riseml_proto.states import State
@@ -263,7 +263,7 @@ def test_a_cache_that_proves_wrong_costs_one_failed_sync_not_every_one(
     project.env["XDG_CACHE_HOME"] = str(project.path.parent / "cache")
     monkeypatch.setenv("XDG_CACHE_HOME", project.env["XDG_CACHE_HOME"])
     root = os.fsencode(project.path)
-    [source] = scan(root, Limits()).files
+    [source] = scan(root, ProjectLimits()).files
     hashes._save(hashes._place(root), {source.path: (source.stamp, "a" * 40)})
     done = project.train("-d")
     assert done.stderr.startswith("riseml: riseml.yml changed while it was being synced")

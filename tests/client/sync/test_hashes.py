@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from riseml.sync.files import Source
+from riseml.sync.files import ScannedFile
 from riseml.sync.hashes import forget, list_files
-from riseml.sync.scan import Limits, scan
+from riseml.sync.scan import ProjectLimits, scan
 from riseml_proto.errors import SyncError
 
 
@@ -27,8 +27,8 @@ def project(tmp_path: Path) -> Path:
     return path
 
 
-def sources(project: Path) -> list[Source]:
-    return scan(os.fsencode(project), Limits()).files
+def sources(project: Path) -> list[ScannedFile]:
+    return scan(os.fsencode(project), ProjectLimits()).files
 
 
 def later() -> int:
@@ -38,7 +38,7 @@ def later() -> int:
 
 def ids(
     project: Path,
-    found: list[Source] | None = None,
+    found: list[ScannedFile] | None = None,
     now: Callable[[], int] = later,
     advance: Callable[[int], None] = lambda _: None,
 ) -> list[str]:

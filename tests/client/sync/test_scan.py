@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from riseml.sync.files import EXECUTABLE, LINK, REGULAR, read
 from riseml.sync.scan import (
-    Limits,
+    ProjectLimits,
     ProjectTooLarge,
     Scan,
     biggest,
@@ -32,8 +32,8 @@ def put(root: Path, name: str, text: str = "") -> Path:
     return path
 
 
-def look(root: Path, limits: Limits | None = None) -> Scan:
-    return scan(os.fsencode(root), limits or Limits())
+def look(root: Path, limits: ProjectLimits | None = None) -> Scan:
+    return scan(os.fsencode(root), limits or ProjectLimits())
 
 
 def paths(root: Path) -> list[bytes]:
@@ -166,8 +166,8 @@ def test_too_many_files_name_the_limit_and_where_they_are(tmp_path: Path) -> Non
     with pytest.raises(
         ProjectTooLarge, match=r"more than 20 files; the biggest parts are data/train \(\d+ files\)"
     ):
-        look(tmp_path, Limits(files=20))
-    assert len(look(tmp_path, Limits(files=31)).files) == 31
+        look(tmp_path, ProjectLimits(files=20))
+    assert len(look(tmp_path, ProjectLimits(files=31)).files) == 31
 
 
 def test_too_many_bytes_name_the_large_file(tmp_path: Path) -> None:
@@ -184,7 +184,7 @@ def test_a_tree_of_directories_without_files_is_refused_too(tmp_path: Path) -> N
     for number in range(8):
         (tmp_path / str(number)).mkdir()
     with pytest.raises(ProjectTooLarge, match="more than 5 directories"):
-        look(tmp_path, Limits(files=5))
+        look(tmp_path, ProjectLimits(files=5))
 
 
 def test_the_biggest_places_are_as_deep_as_they_can_be() -> None:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from riseml.sync.files import Source
+from riseml.sync.files import ScannedFile
 from riseml.sync.hashes import list_files
-from riseml.sync.scan import Limits, scan
+from riseml.sync.scan import ProjectLimits, scan
 from riseml.sync.upload import frames, pick, upload
 from riseml.transport.http import Client
 from riseml_proto.errors import DaemonError, SyncError
@@ -35,7 +35,7 @@ class Sync:
 
     def __init__(self, server: StoringDaemon, project: Path) -> None:
         self.root = os.fsencode(project)
-        self.sources = scan(self.root, Limits()).files
+        self.sources = scan(self.root, ProjectLimits()).files
         files = list_files(self.root, self.sources, lambda _: None)
         self.manifest = Manifest(project="toaster", files=files)
         self.started: list[int] = []
@@ -109,7 +109,7 @@ def test_many_small_files_go_out_in_few_pieces(project: Path) -> None:
     for number in range(100):
         (project / str(number)).write_text(str(number))
     root = os.fsencode(project)
-    found = scan(root, Limits()).files
+    found = scan(root, ProjectLimits()).files
     blobs = [file.blob for file in list_files(root, found, lambda _: None)]
     pieces = list(frames(root, zip(blobs, found, strict=True), lambda _: None))
     assert len(pieces) == 1
@@ -164,6 +164,6 @@ def test_a_daemon_that_asks_for_something_else_is_an_error(
 ) -> None:
     (project / "a").write_text("a")
     root = os.fsencode(project)
-    found: list[Source] = scan(root, Limits()).files
+    found: list[ScannedFile] = scan(root, ProjectLimits()).files
     with pytest.raises(DaemonError, match="contents that the project does not have"):
         pick(list_files(root, found, lambda _: None), found, missing)
