@@ -50,8 +50,8 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         )  # or the exit would flush again
         code = 141
     except OSError as error:
-        place = f"{error.filename}: " if error.filename else ""
-        code = _complain(f"{place}{error.strerror or error}", 2)
+        prefix = f"{error.filename}: " if error.filename else ""
+        code = _complain(f"{prefix}{error.strerror or error}", 2)
     sys.exit(code)
 
 

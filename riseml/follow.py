@@ -63,7 +63,7 @@ def entries(
     progress = _Progress(request)
     cut_at = None
     delay = _FIRST_DELAY
-    told = False
+    noticed = False
     while True:
         begun = None
         try:
@@ -71,19 +71,19 @@ def entries(
                 begun = begun or time.monotonic()
                 if progress.is_new(entry):
                     if not isinstance(entry, HeadEntry):
-                        cut_at, delay, told = None, _FIRST_DELAY, False
+                        cut_at, delay, noticed = None, _FIRST_DELAY, False
                     yield line, entry
             return
         except Unreachable as error:
             now = time.monotonic()
             if begun and now - begun >= _STEADY:
-                cut_at, delay, told = None, _FIRST_DELAY, False
+                cut_at, delay, noticed = None, _FIRST_DELAY, False
             cut_at = cut_at or now
             if not progress.started or now - cut_at + delay > (error.patience or PATIENCE):
                 raise
-            if not told and now - cut_at + delay > _NOTICE_AFTER:
+            if not noticed and now - cut_at + delay > _NOTICE_AFTER:
                 notice(error.notice)
-                told = True
+                noticed = True
         time.sleep(delay)
         delay = min(2 * delay, _LONGEST_DELAY)
 

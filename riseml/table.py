@@ -44,8 +44,8 @@ def render(
     for row in (titles, *rows):
         cells = [cell.ljust(size) for cell, size in zip(row, widths, strict=False)] + [row[-1]]
         if colour and row is not titles and STATE in columns:
-            place = columns.index(STATE)
-            cells[place] = paint(State(row[place]), cells[place])
+            index = columns.index(STATE)
+            cells[index] = paint(State(row[index]), cells[index])
         line = " ".join(cells).rstrip()
         lines.append(line if width is None else cut(line, width))
     return lines

@@ -165,40 +165,40 @@ def check_placeholders(config: Config) -> list[ConfigError]:
 
 def warnings(config: Config) -> list[str]:
     """What a person should know before a valid riseml.yml runs, a line each."""
-    found = [str(error) for error in check_placeholders(config)]
+    texts = [str(error) for error in check_placeholders(config)]
     for path, (line, value) in config.repeated_values.items():
         text = f"lists {shown(value)} twice, and every combination with it runs twice; remove one"
-        found.append(str(ConfigError(text, file=config.file, line=line, path=path)))
+        texts.append(str(ConfigError(text, file=config.file, line=line, path=path)))
     for path, line in config.without_effect.items():
         effect = _NO_EFFECT.get(path.rpartition(".")[2])
         text = f"is accepted, but this version does not act on it: {effect}"
         if effect is None:
             text = "installs nothing: there is no image to install it in"
-        found.append(str(ConfigError(text, file=config.file, line=line, path=path)))
-    return found
+        texts.append(str(ConfigError(text, file=config.file, line=line, path=path)))
+    return texts
 
 
 def _placeholder_lines(commands: Sequence[str], source: list[str], first: int) -> dict[str, int]:
     """The first line, from `first` on, where each placeholder of the commands stands."""
     missing = {name: first for command in commands for name in placeholders.names(command)}
-    found: dict[str, int] = {}
+    first_lines: dict[str, int] = {}
     for number, line in enumerate(source[first - 1 :], first):
-        if len(found) == len(missing):
+        if len(first_lines) == len(missing):
             break
         for name in placeholders.names(line):
             if name in missing:
-                found.setdefault(name, number)
-    return missing | found
+                first_lines.setdefault(name, number)
+    return missing | first_lines
 
 
 def _without_effect(train: Mapping[str, Value]) -> dict[str, int]:
-    found = []
+    ignored = []
     if "tensorflow" in train:
         fields = train["tensorflow"].entries()
-        found = [fields[key] for key in _NO_EFFECT if key in fields]
+        ignored = [fields[key] for key in _NO_EFFECT if key in fields]
     if "install" in train and "image" not in train:
-        found.append(train["install"])
-    return {value.path: value.line for value in sorted(found, key=lambda value: value.line)}
+        ignored.append(train["install"])
+    return {value.path: value.line for value in sorted(ignored, key=lambda value: value.line)}
 
 
 def _hint(name: str, known: Sequence[str]) -> str:

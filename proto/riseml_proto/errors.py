@@ -41,8 +41,8 @@ class ConfigError(InvalidInput):
 
     def __init__(self, text: str, *, file: str = "", line: int = 0, path: str = "") -> None:
         """Join file, 1-based line (0: none) and dotted path (empty: none) in front of `text`."""
-        place = f"{file}:{line}" if file and line else file
-        super().__init__(": ".join(part for part in (place, path, text) if part))
+        position = f"{file}:{line}" if file and line else file
+        super().__init__(": ".join(part for part in (position, path, text) if part))
 
 
 class InvalidId(InvalidInput):
@@ -101,10 +101,10 @@ class DaemonError(RisemlError):
 
 
 def _tree(cls: type[RisemlError]) -> dict[str, type[RisemlError]]:
-    found = {cls.code: cls}
+    classes = {cls.code: cls}
     for child in cls.__subclasses__():
-        found |= _tree(child)
-    return found
+        classes |= _tree(child)
+    return classes
 
 
 _BY_CODE = _tree(RisemlError)

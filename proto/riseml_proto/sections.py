@@ -99,20 +99,20 @@ def grid(value: Value) -> Grid:
 
 def repeated(value: Value) -> dict[str, tuple[int, str]]:
     """Of each list in `parameters` that holds a value twice: its path → line and text of the first such value."""
-    found: dict[str, tuple[int, str]] = {}
+    repetitions: dict[str, tuple[int, str]] = {}
     for written in value.entries().values():
         seen = set()
         for item in written.content if isinstance(written.content, list) else ():
             if item.text() in seen:
-                found.setdefault(written.path, (item.line, item.text()))
+                repetitions.setdefault(written.path, (item.line, item.text()))
             seen.add(item.text())
-    return found
+    return repetitions
 
 
 def env(value: Value, parameters: Grid | None) -> dict[str, str]:
     """`env`: name → text."""
     taken = {variable(name): name for name in parameters.names} if parameters else {}
-    found = {}
+    variables = {}
     for name, written in value.entries().items():
         if not _VARIABLE.fullmatch(name):
             raise written.error(
@@ -124,8 +124,8 @@ def env(value: Value, parameters: Grid | None) -> dict[str, str]:
             raise written.error(
                 f"is already the variable of the parameter {taken[name]}; remove one"
             )
-        found[name] = written.text()
-    return found
+        variables[name] = written.text()
+    return variables
 
 
 def image(train: Mapping[str, Value]) -> tuple[str | None, tuple[str, ...]]:
@@ -200,10 +200,10 @@ def limits(value: Value, cpus: float, mem: int) -> tuple[float, int]:
 
 def commands(value: Value) -> list[Value]:
     """`run` or the like as single commands, none of them empty."""
-    found = value.items("commands") if isinstance(value.content, list) else [value]
-    for command in found:
+    items = value.items("commands") if isinstance(value.content, list) else [value]
+    for command in items:
         _command(command)
-    return found
+    return items
 
 
 def _values(written: Value) -> Sequence[str]:

@@ -44,10 +44,10 @@ class Value:
             )
         return self.content
 
-    def items(self, what: str = "values") -> "list[Value]":
+    def items(self, noun: str = "values") -> "list[Value]":
         """The list's members, at least one."""
         if not isinstance(self.content, list):
-            raise self.error(f"must be a list of {what}, not {self._kind()}")
+            raise self.error(f"must be a list of {noun}, not {self._kind()}")
         if not self.content:
             raise self.error("is an empty list; write at least one value")
         return self.content

@@ -105,7 +105,7 @@ class _Composer:
         if len(self.stack) == MAX_DEPTH:
             raise self._error(line, "is nested too deeply")
         is_list = isinstance(event, yaml.SequenceStartEvent)
-        line, path = self._place(line)
+        line, path = self._position(line)
         self.stack.append(_Open(line, path, event.anchor, [] if is_list else {}))
 
     def _add(self, node: _Node, anchor: str | None, line: int) -> None:
@@ -119,7 +119,7 @@ class _Composer:
         parent.size += node.size
         if parent.size > MAX_VALUES:
             raise self._error(line, f"has more than {MAX_VALUES:,} values; write a range")
-        line, path = self._place(line)
+        line, path = self._position(line)
         if isinstance(parent.content, list):
             parent.content.append(Value(self.file, line, path, node.content, node.style))
         elif parent.key is None:
@@ -137,7 +137,7 @@ class _Composer:
             raise ConfigError(text, file=self.file, line=line, path=earlier.path)
         return node.content, line
 
-    def _place(self, line: int) -> tuple[int, str]:
+    def _position(self, line: int) -> tuple[int, str]:
         """Line and path of the value that comes next, which starts in `line`."""
         if not self.stack:
             return line, ""

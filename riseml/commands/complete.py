@@ -26,10 +26,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print them. Errors are not worth a word here: the finished command will tell them."""
     try:
-        found = candidates(args.words, _ids)
+        words = candidates(args.words, _ids)
     except (RisemlError, OSError):
         return 0
-    for word, text in found:
+    for word, text in words:
         plain = " ".join(text.split())
         sys.stdout.write(f"{word}\t{plain}\n" if plain else f"{word}\n")
     return 0
@@ -54,9 +54,9 @@ def _ids(command: str, host: str | None, typed: str) -> Iterator[Candidate]:
                 number = ids.parse(member.id).member
                 yield Candidate(f"{head}.{number}", f"{member.state} {params}")
             return
-        for found in reversed(client.get("/v1/experiments?all=true", list[Summary])):
-            if command != "kill" or not found.state.ended:
-                yield Candidate(found.id, f"{found.project} {found.state}")
+        for experiment in reversed(client.get("/v1/experiments?all=true", list[Summary])):
+            if command != "kill" or not experiment.state.ended:
+                yield Candidate(experiment.id, f"{experiment.project} {experiment.state}")
 
 
 def _client(host: str | None) -> "Client":
@@ -65,9 +65,9 @@ def _client(host: str | None) -> "Client":
     from riseml.transport.http import Client
     from riseml.transport.unix import UnixSocket
 
-    place = named(host, os.environ)
-    if isinstance(place, SshAddress):
+    location = named(host, os.environ)
+    if isinstance(location, SshAddress):
         from riseml.ssh.host import SshHost
 
-        return Client(SshHost(place, os.environ, hurry=_HURRY_FAR), timeout=_HURRY_FAR)
-    return Client(UnixSocket(place or found_here(os.environ)[0]), timeout=_HURRY)
+        return Client(SshHost(location, os.environ, hurry=_HURRY_FAR), timeout=_HURRY_FAR)
+    return Client(UnixSocket(location or found_here(os.environ)[0]), timeout=_HURRY)

@@ -53,10 +53,10 @@ def show_json(config: Config, out: TextIO) -> None:
 
 
 def _lines(config: Config) -> Iterator[str]:
-    what = "1 experiment"
+    summary = "1 experiment"
     if config.count:
-        what = f"{plural(config.count, 'sub-experiment')}, {config.concurrency} at a time"
-    yield f"{config.project}: {what}"
+        summary = f"{plural(config.count, 'sub-experiment')}, {config.concurrency} at a time"
+    yield f"{config.project}: {summary}"
     width = len(str(min(config.count, MOST)))
     for element in islice(planned(config), MOST):
         if element.number:

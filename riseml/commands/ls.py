@@ -26,7 +26,7 @@ def run(args: argparse.Namespace) -> int:
     from riseml.transfer.download import listing
 
     uri = uris.parse(args.uri)
-    code, found = 0, list[FileInfo]()
+    code, files = 0, list[FileInfo]()
     with connect(args.host) as client:
         for info in listing(client, List(uri=str(uri), recursive=args.recursive)):
             if info.error is not None:
@@ -36,11 +36,11 @@ def run(args: argparse.Namespace) -> int:
             if not info.path and info.type == "directory":
                 continue  # it was asked what is in it
             if args.json:
-                found.append(info)
+                files.append(info)
             else:
                 print(_line(uri, info, long=args.long))
     if args.json:
-        _print(uri, found)
+        _print(uri, files)
     return code
 
 
@@ -60,7 +60,7 @@ def _line(uri: Remote, info: FileInfo, *, long: bool) -> str:
     return f"{size:>9} {time:20} {name}"
 
 
-def _print(uri: Remote, found: list[FileInfo]) -> None:
+def _print(uri: Remote, files: list[FileInfo]) -> None:
     from riseml.commands import print_json
 
     print_json(
@@ -73,6 +73,6 @@ def _print(uri: Remote, found: list[FileInfo]) -> None:
                 "executable": info.executable,
                 "target": info.target,
             }
-            for info in found
+            for info in files
         ]
     )

@@ -20,8 +20,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Remove them."""
-    asked = [str(uris.parse(text)) for text in args.uris]
+    targets = [str(uris.parse(text)) for text in args.uris]
     with connect(args.host) as client:
-        request = Remove(uris=asked, recursive=args.recursive)
+        request = Remove(uris=targets, recursive=args.recursive)
         client.post("/v1/files/remove", request, Removed, patient=True)
     return 0

@@ -74,22 +74,22 @@ def run(args: argparse.Namespace) -> int:
     _check_order(wanted, args)
     with connect(args.host) as client:
         if wanted.experiment is None:
-            found = fetch_list(client, wanted.user, ended=args.all, everybody=args.all_users)
+            summaries = fetch_list(client, wanted.user, ended=args.all, everybody=args.all_users)
         else:
             every = args.all or args.json
             detail = fetch_detail(client, wanted, every=every, sort=args.sort, reverse=args.reverse)
             if detail.tensorboard and not args.json:
                 detail = _reachable(detail, client.endpoint)
     if args.json:
-        print_json([plain(s) for s in found] if wanted.experiment is None else plain(detail))
+        print_json([plain(s) for s in summaries] if wanted.experiment is None else plain(detail))
         return 0
     out = sys.stdout
     colour = has_colour(out, os.environ)
     view = View(datetime.now(UTC), args.long, args.all_users, colour, columns(out), args.sort)
     if wanted.experiment is not None:
         lines = show_detail(detail, wanted.member, view)
-    elif found or not out.isatty():
-        lines = show_list(found, view)
+    elif summaries or not out.isatty():
+        lines = show_list(summaries, view)
     else:
         lines = [_nothing(wanted.user, ended=args.all)]
     print("\n".join(lines))
@@ -121,9 +121,9 @@ def fetch_list(
     """
     flags = {"all": ended, "mine": not everybody and user is None}
     query = "&".join(f"{name}=true" for name, wanted in flags.items() if wanted)
-    found = client.get("/v1/experiments" + (f"?{query}" if query else ""), list[Summary])
+    summaries = client.get("/v1/experiments" + (f"?{query}" if query else ""), list[Summary])
     return sorted(
-        (summary for summary in found if user in (None, summary.user)),
+        (summary for summary in summaries if user in (None, summary.user)),
         key=lambda summary: ids.parse(summary.id).experiment or 0,
     )
 
@@ -164,27 +164,27 @@ def plain(summary: Summary) -> dict[str, Any]:
     return fields | {"experiments": summary.experiments} if isinstance(summary, Detail) else fields
 
 
-def show_list(found: Sequence[Summary], view: View) -> list[str]:
+def show_list(summaries: Sequence[Summary], view: View) -> list[str]:
     """A line per experiment."""
-    table = [(ID, [s.id for s in found])]
+    table = [(ID, [s.id for s in summaries])]
     if view.users:
-        table.append((Column("USER"), [s.user for s in found]))
+        table.append((Column("USER"), [s.user for s in summaries]))
     table += [
-        (Column("PROJECT"), [s.project for s in found]),
-        (STATE, [str(s.state) for s in found]),
+        (Column("PROJECT"), [s.project for s in summaries]),
+        (STATE, [str(s.state) for s in summaries]),
     ]
     if view.users:
-        table.append((Column("GPUS"), [str(s.gpus) for s in found]))
+        table.append((Column("GPUS"), [str(s.gpus) for s in summaries]))
     table += [
-        (AGE, [age(s.created_at, view.now) for s in found]),
-        (Column("TYPE"), [s.type for s in found]),
+        (AGE, [age(s.created_at, view.now) for s in summaries]),
+        (Column("TYPE"), [s.type for s in summaries]),
     ]
     if view.long and not view.users:
-        table.append((Column("USER"), [s.user for s in found]))
+        table.append((Column("USER"), [s.user for s in summaries]))
     if view.long:
         table += [
-            (Column("REVISION"), [s.revision[:10] or "-" for s in found]),
-            (Column("EXPERIMENTS"), [show_counts(s.counts) for s in found]),
+            (Column("REVISION"), [s.revision[:10] or "-" for s in summaries]),
+            (Column("EXPERIMENTS"), [show_counts(s.counts) for s in summaries]),
         ]
     rows = [list(row) for row in zip(*(cells for _, cells in table), strict=True)]
     return view.table([title for title, _ in table], rows)

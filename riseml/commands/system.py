@@ -21,7 +21,7 @@ from riseml_proto.messages import Amount, Drain, Drained, Gpu, Prune, Pruned, Sy
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `riseml system`."""
     parser.add_argument(
-        "what",
+        "action",
         choices=["info", "prune", "drain", "undrain"],
         metavar="info|prune|drain|undrain",
         help="show the machine, remove images of nobody, start nothing new, or start again",
@@ -41,13 +41,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print it."""
-    if args.reason is not None and args.what != "drain":
+    if args.reason is not None and args.action != "drain":
         raise InvalidInput("--reason says why nothing starts; say it with riseml system drain")
-    if args.gpu and args.what not in ("drain", "undrain"):
+    if args.gpu and args.action not in ("drain", "undrain"):
         raise InvalidInput("--gpu names a GPU for riseml system drain or undrain")
-    if args.what == "prune":
+    if args.action == "prune":
         return _prune(args)
-    if args.what != "info":
+    if args.action != "info":
         return _drain(args)
     with connect(args.host) as client:
         system = client.get("/v1/system", System)
@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _drain(args: argparse.Namespace) -> int:
-    request = Drain(drained=args.what == "drain", reason=args.reason or "", gpus=args.gpu or [])
+    request = Drain(drained=args.action == "drain", reason=args.reason or "", gpus=args.gpu or [])
     with connect(args.host) as client:
         answer = client.post("/v1/drain", request, Drained)
     if args.json:

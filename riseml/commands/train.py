@@ -64,8 +64,8 @@ def run(args: argparse.Namespace) -> int:
     config = parse_config(text, name)
     if args.strict and (unknown := check_placeholders(config)):
         raise unknown[0]
-    told = warnings(config)
-    for warning in told:
+    warned = warnings(config)
+    for warning in warned:
         _warn(warning)
     if args.dry_run:
         from riseml.commands import dry_run
@@ -77,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
     )
     submitted = _submit(config.project, submission, args.host, quiet=args.json)
     for warning in submitted.warnings:
-        if warning not in told:
+        if warning not in warned:
             _warn(warning)
     if args.detach:
         _report(submitted, as_json=args.json)
@@ -139,26 +139,26 @@ def _submit(
     from riseml.transport.daemon import connect
 
     root = os.fsencode(os.getcwd())
-    found = _scan(root, host)
-    if found.special:
-        _warn(special_text(found.special))
+    scanned = _scan(root, host)
+    if scanned.special:
+        _warn(special_text(scanned.special))
     with connect(host) as client:
         out = sys.stderr if quiet else sys.stdout
-        with SyncLine(found.size, len(found.files), out) as line:
-            line.start("reading", found.size)
-            files = list_files(root, found.files, line.advance)
+        with SyncLine(scanned.size, len(scanned.files), out) as line:
+            line.start("reading", scanned.size)
+            files = list_files(root, scanned.files, line.advance)
             manifest = Manifest(project=project, files=files)
             try:
                 sending = partial(line.start, "sending")
-                revision = upload(client, root, manifest, found.files, sending, line.advance)
+                revision = upload(client, root, manifest, scanned.files, sending, line.advance)
             except SyncError:
                 forget(root)  # what it remembers of the files may be why
                 raise
         # What a laptop's PATH says means nothing on another machine.
         env = {} if client.endpoint.remote else submitted_env(os.environ)
-        asked = submission(revision=revision, env=env)
+        request = submission(revision=revision, env=env)
         try:
-            return client.post("/v1/experiments", asked, Submitted)
+            return client.post("/v1/experiments", request, Submitted)
         except KeyboardInterrupt:
             _warn(
                 "interrupted while the experiment was being started; riseml status tells if it was"

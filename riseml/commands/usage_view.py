@@ -22,11 +22,11 @@ class Rates:
     def of(self, now: Usage) -> dict[str, float | None]:
         """ID → CPUs in use since the sample before; None for a job that this had not."""
         alive = [job for job in now.jobs if job.processes]
-        found = {job.id: self._rate(job, now.time - self._time) for job in alive}
+        rates = {job.id: self._rate(job, now.time - self._time) for job in alive}
         self._time = now.time
         self._last = {job.id: job.cpu_seconds for job in alive}
         self._most = {job.id: max(job.cpu_seconds, self._most.get(job.id, 0.0)) for job in alive}
-        return {job.id: found.get(job.id) for job in now.jobs}
+        return {job.id: rates.get(job.id) for job in now.jobs}
 
     def _rate(self, job: JobUse, seconds: float) -> float | None:
         """The sum falls when a process ends, and what it had used may come back with its parent.

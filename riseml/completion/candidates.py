@@ -33,12 +33,12 @@ def candidates(words: Sequence[str], ids: Ids) -> list[Candidate]:
         return []
     name, *typed = rest
     if not typed or name == "help":
-        found: Iterator[Candidate] = _global_options() if name.startswith("-") else _commands()
+        offers: Iterator[Candidate] = _global_options() if name.startswith("-") else _commands()
     elif any(name == command.name for command in COMMANDS):
-        found = _arguments(name, typed, host, ids)
+        offers = _arguments(name, typed, host, ids)
     else:
         return []
-    return [one for one in found if one.word == FILES or one.word.startswith(words[-1])]
+    return [one for one in offers if one.word == FILES or one.word.startswith(words[-1])]
 
 
 def _leading_options(words: Sequence[str]) -> tuple[str | None, Sequence[str]]:

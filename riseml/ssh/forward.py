@@ -41,14 +41,14 @@ def candidates(port: int) -> Iterator[int]:
         yield _FIRST_PRIVATE + (port + 619 * number) % _PRIVATE
 
 
-def _tell(call: Call, what: str, here: int, there: int) -> bool:
+def _tell(call: Call, action: str, here: int, there: int) -> bool:
     """Whether the kept connection could do it."""
     assert call.control
     # Without the user's configuration: forwardings of their own would be asked for, too.
     kept = ["-F", "/dev/null", "-S", call.control.replace("%", "%%")]
     ports = f"{_HOST}:{here}:{_HOST}:{there}"
     done = subprocess.run(
-        ["ssh", *kept, "-O", what, "-L", ports, "--", call.argv[-1]],
+        ["ssh", *kept, "-O", action, "-L", ports, "--", call.argv[-1]],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         check=False,

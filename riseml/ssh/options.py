@@ -61,8 +61,8 @@ def call(address: SshAddress, environ: Mapping[str, str], *, ask: bool = True) -
     target = _target(address)
     text = _configuration(target)
     pairs = (line.partition(" ") for line in text.splitlines())
-    found = {name.lower(): value for name, _, value in pairs}
-    theirs = found.get("controlpath", "none")
+    configured = {name.lower(): value for name, _, value in pairs}
+    theirs = configured.get("controlpath", "none")
     if theirs != "none" and is_open(theirs):
         control: str | None = theirs
         keep = {"ControlMaster": "no"}
@@ -71,9 +71,11 @@ def call(address: SshAddress, environ: Mapping[str, str], *, ask: bool = True) -
         control = f"{directory}/{_name(text)}" if directory else None
         keep = _keeping(control) if control else {"ControlPath": "none"}
     usual = {
-        name: value for name, value in _USUAL.items() if found.get(name.lower(), value) != value
+        name: value
+        for name, value in _USUAL.items()
+        if configured.get(name.lower(), value) != value
     }
-    options = {**_PIPE, **usual, **_watching(found), **keep, **({} if ask else _QUIET)}
+    options = {**_PIPE, **usual, **_watching(configured), **keep, **({} if ask else _QUIET)}
     flags = [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
     return Call(["ssh", "-T", *flags, *target], control)
 
@@ -126,12 +128,12 @@ def _keeping(path: str) -> dict[str, str]:
     return {"ControlMaster": "auto", "ControlPersist": PERSIST, "ControlPath": f'"{path}"'}
 
 
-def _watching(found: Mapping[str, str]) -> dict[str, str]:
+def _watching(configured: Mapping[str, str]) -> dict[str, str]:
     """How a dead network is noticed, where the user's configuration leaves that open."""
     options = {}
-    if found.get("serveraliveinterval") == "0":
+    if configured.get("serveraliveinterval") == "0":
         options["ServerAliveInterval"] = str(_ALIVE_INTERVAL)
-    if found.get("connecttimeout") == "none":
+    if configured.get("connecttimeout") == "none":
         options["ConnectTimeout"] = str(_CONNECT_TIMEOUT)
     return options
 

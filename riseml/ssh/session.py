@@ -68,7 +68,7 @@ class Session:
     def _first_line(self) -> str:
         """The next line that is marked as one, whatever comes before it."""
         seen = b""
-        while not (found := _marked(seen)):
+        while not (line := _marked(seen)):
             data = self.connection.recv(4096)  # after that line nothing comes unasked
             seen += data
             if not data:
@@ -78,7 +78,7 @@ class Session:
                     f"a shell {self._where} prints too much where nobody types at it; let its "
                     "start-up files be quiet there"
                 )
-        return found
+        return line
 
     def lost(self) -> bool:
         """Whether ssh has failed; waits a moment for an ssh whose connection has just ended."""

@@ -43,8 +43,8 @@ def list_files(
     `advance` is told each number of bytes that was dealt with. Raises `SyncError` where a file
     cannot be read or changes meanwhile.
     """
-    place = _place(root)
-    old = _load(place)
+    cache = _cache_file(root)
+    old = _load(cache)
     known: Known = {}
     files = []
     try:
@@ -62,14 +62,14 @@ def list_files(
             files.append(File(quote(source.path), source.mode, source.size, blob))
     finally:
         if known != old:
-            _save(place, {**old, **known} if len(files) < len(sources) else known)
+            _save(cache, {**old, **known} if len(files) < len(sources) else known)
     return files
 
 
 def forget(root: bytes) -> None:
     """Throw away what is known about the project in `root`: something of it proved wrong."""
     with suppress(OSError):
-        os.unlink(_place(root))
+        os.unlink(_cache_file(root))
 
 
 def _hash(root: bytes, source: ScannedFile, advance: Callable[[int], None]) -> str:
@@ -80,7 +80,7 @@ def _hash(root: bytes, source: ScannedFile, advance: Callable[[int], None]) -> s
     return digest.hexdigest()
 
 
-def _place(root: bytes) -> str:
+def _cache_file(root: bytes) -> str:
     """The file that holds what is known about the project in `root`."""
     base = os.environ.get("XDG_CACHE_HOME", "")
     if not os.path.isabs(base):  # the standard says to ignore such a value
@@ -89,9 +89,9 @@ def _place(root: bytes) -> str:
     return os.path.join(base, "riseml", name)
 
 
-def _load(place: str) -> Known:
+def _load(path: str) -> Known:
     try:
-        with open(place, "rb") as file:
+        with open(path, "rb") as file:
             head, body = file.readline(64), file.read()
         if head == _head(body):
             return msgspec.msgpack.decode(body, type=Known)
@@ -100,16 +100,16 @@ def _load(place: str) -> Known:
     return {}
 
 
-def _save(place: str, known: Known) -> None:
+def _save(path: str, known: Known) -> None:
     body = msgspec.msgpack.encode(known)
-    directory = os.path.dirname(place)
+    directory = os.path.dirname(path)
     with suppress(OSError):
         os.makedirs(directory, mode=0o700, exist_ok=True)
         fd, fresh = tempfile.mkstemp(dir=directory)
         try:
             with open(fd, "wb") as file:
                 file.write(_head(body) + body)
-            os.replace(fresh, place)
+            os.replace(fresh, path)
         except BaseException:
             os.unlink(fresh)
             raise

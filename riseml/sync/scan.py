@@ -57,7 +57,7 @@ def scan(root: bytes, limits: ProjectLimits) -> Scan:
     while waiting:
         directory, outer = waiting.popleft()
         rules = outer.inside(directory, _ignore_files(root, directory))
-        place = directory.rstrip(b"/")
+        folder = directory.rstrip(b"/")
         try:
             with os.scandir(root + b"/" + directory) as entries:
                 for entry in entries:
@@ -66,17 +66,17 @@ def scan(root: bytes, limits: ProjectLimits) -> Scan:
                     if entry.name.lower() == b".git" or rules.ignores(path, directory=inner):
                         continue
                     if inner:
-                        directories.add(place, 1)
+                        directories.add(folder, 1)
                         waiting.append((path + b"/", rules))
                     elif source := _source(entry, path):
                         files.append(source)
-                        count.add(place, 1)
+                        count.add(folder, 1)
                         # A file of some weight is named by itself.
-                        size.add(path if source.size > limits.bytes // 100 else place, source.size)
+                        size.add(path if source.size > limits.bytes // 100 else folder, source.size)
                     else:
                         special.append(path)
         except OSError as error:
-            raise trouble(place, error) from None
+            raise trouble(folder, error) from None
     files.sort()
     return Scan(files, special)
 
@@ -151,15 +151,15 @@ class _Tally:
         self._total = 0
         self._own: dict[bytes, int] = {}
 
-    def add(self, place: bytes, amount: int) -> None:
+    def add(self, directory: bytes, amount: int) -> None:
         """Count `amount` more at `place`. Raises `ProjectTooLarge` beyond the limit."""
-        self._own[place] = self._own.get(place, 0) + amount
+        self._own[directory] = self._own.get(directory, 0) + amount
         self._total += amount
         if self._total > self._limit:
-            found = ", ".join(f"{show(p)} ({self._text(n)})" for p, n in biggest(self._own))
+            parts = ", ".join(f"{show(p)} ({self._text(n)})" for p, n in biggest(self._own))
             raise ProjectTooLarge(
                 f"the project has more than {self._text(self._limit)}; the biggest parts are "
-                f"{found}; list what the experiment does not need in .risemlignore"
+                f"{parts}; list what the experiment does not need in .risemlignore"
             )
 
 
@@ -171,14 +171,14 @@ def biggest(own: Mapping[bytes, int]) -> list[tuple[bytes, int]]:
     """
     totals: dict[bytes, int] = {}
     children: dict[bytes, set[bytes]] = {}
-    for place, amount in own.items():
-        node = place
+    for directory, amount in own.items():
+        node = directory
         while node:
             totals[node] = totals.get(node, 0) + amount
             parent = node.rpartition(b"/")[0]
             children.setdefault(parent, set()).add(node)
             node = parent
-    found = [(b"", own.get(b"", 0))]
+    parts = [(b"", own.get(b"", 0))]
     for top in children.get(b"", ()):
         node = deepest = top
         while node in children:
@@ -186,6 +186,6 @@ def biggest(own: Mapping[bytes, int]) -> list[tuple[bytes, int]]:
             if totals[node] * 5 < totals[top] * 4:
                 break
             deepest = node
-        found.append((deepest, totals[deepest]))
-    found = [(place, amount) for place, amount in found if amount]
-    return sorted(found, key=lambda item: (-item[1], item[0]))[:_NAMED]
+        parts.append((deepest, totals[deepest]))
+    parts = [(directory, amount) for directory, amount in parts if amount]
+    return sorted(parts, key=lambda item: (-item[1], item[0]))[:_NAMED]

@@ -126,12 +126,12 @@ def _make_link(path: bytes, target: bytes) -> None:
 def _is_there(file: _File) -> bool:
     """Whether an earlier copy has brought it: by size and time, as everything that copies trees decides it."""
     with contextlib.suppress(OSError):
-        found = os.lstat(file.target)
+        status = os.lstat(file.target)
         return (
-            stat.S_ISREG(found.st_mode)
-            and found.st_size == file.info.size
+            stat.S_ISREG(status.st_mode)
+            and status.st_size == file.info.size
             and file.info.mtime is not None
-            and found.st_mtime_ns // 1000 == local.microseconds(file.info.mtime)
+            and status.st_mtime_ns // 1000 == local.microseconds(file.info.mtime)
         )
     return False
 
@@ -165,12 +165,12 @@ def _fetch(client: Client, source: Remote, files: list[_File], warn: Warn, bar: 
             warn(info.error)
             continue
         bar.skip(info.offset)
-        uri = str(source.below(file.path))
-        place = part if info.version == one.version else _renewed(part, file, uri, info)
+        if info.version != one.version:
+            part = _renewed(part, file, str(source.below(file.path)), info)
         local.check_target(file.target)
         content = bar.watch(frames.content(info.size - info.offset))
         try:
-            local.write(file.target, place, info, content)
+            local.write(file.target, part, info, content)
         except OSError as error:
             if error.errno == errno.ENOSPC:
                 raise

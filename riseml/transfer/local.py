@@ -42,9 +42,9 @@ def _boot() -> bytes:
 def size_of(part: bytes) -> int:
     """How much of it is there."""
     with contextlib.suppress(FileNotFoundError):
-        found = os.lstat(part)
-        if stat.S_ISREG(found.st_mode) and found.st_uid == os.getuid():
-            return found.st_size
+        status = os.lstat(part)
+        if stat.S_ISREG(status.st_mode) and status.st_uid == os.getuid():
+            return status.st_size
     return 0
 
 
@@ -53,8 +53,8 @@ def check_target(target: bytes) -> None:
     with contextlib.suppress(FileNotFoundError):
         mode = os.lstat(target).st_mode
         if not (stat.S_ISREG(mode) or stat.S_ISLNK(mode)):
-            what = "a directory" if stat.S_ISDIR(mode) else "no regular file"
-            raise InvalidInput(f"{os.fsdecode(target)} is {what}; say another name")
+            kind = "a directory" if stat.S_ISDIR(mode) else "no regular file"
+            raise InvalidInput(f"{os.fsdecode(target)} is {kind}; say another name")
 
 
 def write(target: bytes, part: bytes, info: FileInfo, content: Iterable[memoryview]) -> None:
@@ -74,13 +74,13 @@ def write(target: bytes, part: bytes, info: FileInfo, content: Iterable[memoryvi
             view = piece
             while view:
                 view = view[os.write(fd, view) :]
-        found = os.fstat(fd)
-        if found.st_size != info.size:
+        status = os.fstat(fd)
+        if status.st_size != info.size:
             raise DaemonError(
-                f"{os.fsdecode(target)}: {found.st_size:,} bytes came of {info.size:,}; copy it again"
+                f"{os.fsdecode(target)}: {status.st_size:,} bytes came of {info.size:,}; copy it again"
             )
         if info.executable:
-            os.fchmod(fd, found.st_mode & 0o777 | found.st_mode >> 2 & 0o111)
+            os.fchmod(fd, status.st_mode & 0o777 | status.st_mode >> 2 & 0o111)
         if info.mtime is not None:
             ns = microseconds(info.mtime) * 1000
             os.utime(fd, ns=(ns, ns))

@@ -40,11 +40,11 @@ def upload(
     client: Client, source: bytes, target: Remote, *, recursive: bool, warn: Warn, bar: CopyBar
 ) -> None:
     """Copy `source` to `target`, or into it if it is a directory. Raises `RisemlError`, `OSError`."""
-    found = os.stat(source)
-    is_tree = stat.S_ISDIR(found.st_mode)
+    status = os.stat(source)
+    is_tree = stat.S_ISDIR(status.st_mode)
     if is_tree and not recursive:
         raise InvalidInput(f"{os.fsdecode(source)} is a directory; copy it with -r")
-    if not (is_tree or stat.S_ISREG(found.st_mode)):
+    if not (is_tree or stat.S_ISREG(status.st_mode)):
         raise InvalidInput(f"{os.fsdecode(source)} is no regular file, so it cannot be copied")
     target, there = _settle(client, source, target, is_tree=is_tree)
     above, _, name = target.path.rpartition(b"/")
@@ -53,7 +53,7 @@ def upload(
         known = _known(client, target) if there else {}
         items = list(_tree(source, name, known, warn))
     else:
-        items = [_Item(_head(found, name), source)]
+        items = [_Item(_head(status, name), source)]
     bar.expect(sum(item.head.size for item in items))
     for batch in _batches(items):
         _store(client, base, batch, bar)
@@ -99,8 +99,8 @@ def _tree(
     while todo:
         folder = todo.pop()
         with os.scandir(os.path.join(source, folder)) as entries:
-            found = sorted(entries, key=lambda entry: entry.name)
-        for entry in found:
+            children = sorted(entries, key=lambda entry: entry.name)
+        for entry in children:
             path = os.path.join(folder, entry.name)
             sent = paths.quote(name + b"/" + path)
             status = entry.stat(follow_symlinks=False)
@@ -119,13 +119,13 @@ def _tree(
                     yield _Item(head, entry.path)
 
 
-def _head(found: os.stat_result, path: bytes) -> Stored:
+def _head(status: os.stat_result, path: bytes) -> Stored:
     return Stored(
         path=paths.quote(path),
-        size=found.st_size,
-        version=f"{found.st_mtime_ns:x}.{found.st_ino:x}.{found.st_size:x}",
-        mtime=_EPOCH + timedelta(microseconds=found.st_mtime_ns // 1000),
-        executable=bool(found.st_mode & 0o111),
+        size=status.st_size,
+        version=f"{status.st_mtime_ns:x}.{status.st_ino:x}.{status.st_size:x}",
+        mtime=_EPOCH + timedelta(microseconds=status.st_mtime_ns // 1000),
+        executable=bool(status.st_mode & 0o111),
     )
 
 

@@ -50,8 +50,8 @@ def parse(text: str) -> str | SshAddress:
 
 def _ssh(text: str, rest: str) -> SshAddress:
     authority, slash, path = rest.partition("/")
-    user, at, place = authority.rpartition("@")
-    host, port = _split_port(text, place)
+    user, at, location = authority.rpartition("@")
+    host, port = _split_port(text, location)
     if not host or _NO_HOST.search(host):
         raise _wrong(text, f"{host!r} is no name of a host")
     user = unquote(user)
@@ -65,14 +65,14 @@ def _ssh(text: str, rest: str) -> SshAddress:
     return SshAddress(host, user or None, port, path if path.strip("/") else None)
 
 
-def _split_port(text: str, place: str) -> tuple[str, int | None]:
-    if place.startswith("["):  # an IPv6 address has colons of its own
-        host, closed, rest = place[1:].partition("]")
+def _split_port(text: str, location: str) -> tuple[str, int | None]:
+    if location.startswith("["):  # an IPv6 address has colons of its own
+        host, closed, rest = location[1:].partition("]")
         if not closed or (rest and not rest.startswith(":")):
             raise _wrong(text, "an IPv6 address is written ssh://[::1]:22")
         port = rest[1:]
     else:
-        host, colon, port = place.partition(":")
+        host, colon, port = location.partition(":")
         if ":" in port:
             raise _wrong(text, "an IPv6 address is written ssh://[::1]:22")
         if colon and not port:

@@ -46,9 +46,9 @@ def connect(host: str | None = None) -> "Iterator[Client]":
     """
     from riseml.transport.http import Client  # costs 30 ms, which the far end of ssh saves
 
-    place = named(host, os.environ)
-    path, own = found_here(os.environ) if place is None else ("", False)
-    with Client(endpoint(path if place is None else place)) as client:
+    location = named(host, os.environ)
+    path, own = found_here(os.environ) if location is None else ("", False)
+    with Client(endpoint(path if location is None else location)) as client:
         _reach(client.connect, path, own=own)
         yield client
 
@@ -59,8 +59,8 @@ def open_here(host: str | None = None) -> "socket.socket":
     Homes may be shared by a laptop and its server, and `host: ssh://server` in one with them: the
     server would call itself for ever. Raises as `connect`.
     """
-    place = named(host, os.environ)
-    path, own = (place, False) if isinstance(place, str) else found_here(os.environ)
+    location = named(host, os.environ)
+    path, own = (location, False) if isinstance(location, str) else found_here(os.environ)
     return _reach(lambda: UnixSocket(path).open(_OPEN_TIMEOUT), path, own=own)
 
 
@@ -93,16 +93,16 @@ def found_here(environ: Mapping[str, str]) -> tuple[str, bool]:
     return (path if os.path.exists(path) else noted_socket(environ) or path), True
 
 
-def endpoint(place: str | SshAddress) -> Endpoint:
+def endpoint(location: str | SshAddress) -> Endpoint:
     """A socket of this machine, or a host behind ssh, which keeps its connection for the next."""
-    return UnixSocket(place) if isinstance(place, str) else _ssh_host(place)
+    return UnixSocket(location) if isinstance(location, str) else _ssh_host(location)
 
 
 @functools.cache
-def _ssh_host(place: SshAddress) -> Endpoint:
+def _ssh_host(location: SshAddress) -> Endpoint:
     from riseml.ssh.host import SshHost  # costs 15 ms, which those without ssh save
 
-    return SshHost(place, os.environ)
+    return SshHost(location, os.environ)
 
 
 def own_socket(environ: Mapping[str, str], uid: int) -> str:

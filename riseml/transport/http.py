@@ -175,11 +175,11 @@ class Client:
             "or install the riseml that fits it"
         )
 
-    def _nonsense(self, what: str) -> NoReturn:
+    def _nonsense(self, detail: str) -> NoReturn:
         how = self._how_to_restart()
         self.close()
         raise DaemonError(
-            f"what listens {self.endpoint.where} does not answer like rised ({what}); "
+            f"what listens {self.endpoint.where} does not answer like rised ({detail}); "
             f"restart the daemon{how}, or name its socket with --host"
         )
 

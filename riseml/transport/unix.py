@@ -103,10 +103,10 @@ def _membership(path: str) -> str:
     import grp
 
     try:
-        found = os.stat(path)
-        group = grp.getgrgid(found.st_gid).gr_name
+        status = os.stat(path)
+        group = grp.getgrgid(status.st_gid).gr_name
     except (OSError, KeyError):
         return "ask who runs it for permission"
-    if not found.st_mode & stat.S_IWGRP:
+    if not status.st_mode & stat.S_IWGRP:
         return "it serves its own user alone"
     return f"ask who runs it to add you to the group {group}, then log in again"

@@ -128,8 +128,8 @@ def test_the_client_is_written_in_the_words_of_the_oldest_python_that_images_hav
 
 def runs(python: str) -> bool:
     """Whether it is more than the name of a version that is not installed."""
-    found = shutil.which(python)
-    return bool(found) and not subprocess.run([python, "-c", ""], capture_output=True).returncode
+    path = shutil.which(python)
+    return bool(path) and not subprocess.run([python, "-c", ""], capture_output=True).returncode
 
 
 @pytest.mark.parametrize("python", [name for name in NAMES if runs(name)])

@@ -75,5 +75,5 @@ def test_one_that_cannot_be_read_is_told(config: Path) -> None:
 
 
 def test_it_lies_in_the_home_where_no_other_place_is_named() -> None:
-    place = os.path.expanduser("~/.config/riseml/config.yml")
-    assert config_file({}) == config_file({"XDG_CONFIG_HOME": "relative"}) == place
+    path = os.path.expanduser("~/.config/riseml/config.yml")
+    assert config_file({}) == config_file({"XDG_CONFIG_HOME": "relative"}) == path

@@ -23,7 +23,7 @@ def run(daemon: Any, *argv: str) -> int:
     return code
 
 
-def asked(daemon: Any) -> Kill:
+def received(daemon: Any) -> Kill:
     request: Kill = msgspec.json.decode(daemon.requests[-1].body, type=Kill)
     return request
 
@@ -37,7 +37,7 @@ def test_it_says_what_it_killed_and_what_had_already_ended(
     assert capsys.readouterr().out == (
         "killed experiment 138\nkilled experiment 144.2\nexperiment 9 has already ended\n"
     )
-    assert asked(daemon) == Kill(ids=["138", "144.2", "9"], force=True)
+    assert received(daemon) == Kill(ids=["138", "144.2", "9"], force=True)
 
 
 def test_programs_get_the_same_as_json(daemon: Any, capsys: pytest.CaptureFixture[str]) -> None:
@@ -53,10 +53,10 @@ def test_without_an_id_it_is_the_projects_last_experiment(
     (tmp_path / "project").mkdir()
     monkeypatch.chdir(tmp_path / "project")
     run(daemon)
-    assert asked(daemon) == Kill(ids=[])
+    assert received(daemon) == Kill(ids=[])
     Path("riseml.yml").write_text("project: toaster\ntrain:\n  run: python train.py\n")
     run(daemon)
-    assert asked(daemon) == Kill(ids=[], project="toaster")
+    assert received(daemon) == Kill(ids=[], project="toaster")
 
 
 def test_one_wrong_id_among_several_kills_nothing(

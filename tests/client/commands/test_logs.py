@@ -41,7 +41,7 @@ def run(daemon: Any, *argv: str) -> int:
     return code
 
 
-def asked(daemon: Any) -> LogRequest:
+def received(daemon: Any) -> LogRequest:
     request: LogRequest = msgspec.json.decode(daemon.requests[-1].body, type=LogRequest)
     return request
 
@@ -52,22 +52,22 @@ def test_read_to_the_end_is_success_whatever_the_job_did(
     daemon.scripts = [daemon.streams(*SENT)]
     assert run(daemon, "144") == 0
     assert capsys.readouterr().out == "144.train       | [2017-08-30T09:59:06Z] é\ud7ff\n"
-    assert asked(daemon) == LogRequest(id="144")
+    assert received(daemon) == LogRequest(id="144")
 
 
 def test_what_was_typed_is_what_the_daemon_is_asked(daemon: Any) -> None:
     daemon.scripts = [daemon.streams(*SENT)]
     run(daemon, "-f", "-n", "10", "--since", "2017-08-30T11:59:06+02:00", "144.2.train")
-    assert asked(daemon) == LogRequest(id="144.2.train", follow=True, tail=10, since=NOW)
+    assert received(daemon) == LogRequest(id="144.2.train", follow=True, tail=10, since=NOW)
 
 
 def test_without_an_id_it_is_the_projects_last_experiment(daemon: Any, elsewhere: Path) -> None:
     daemon.scripts = [daemon.streams(*SENT)]
     run(daemon)
-    assert asked(daemon) == LogRequest()
+    assert received(daemon) == LogRequest()
     (elsewhere / "riseml.yml").write_text(CONFIG)
     run(daemon)
-    assert asked(daemon) == LogRequest(project="toaster")
+    assert received(daemon) == LogRequest(project="toaster")
 
 
 def test_json_is_what_the_daemon_sent(daemon: Any, capfdbinary: Any) -> None:
@@ -81,7 +81,7 @@ def test_raw_is_the_bytes_of_the_log(daemon: Any, capfdbinary: Any) -> None:
     daemon.scripts = [daemon.says(head + b"\x00a\r\xff\n\n")]
     assert run(daemon, "--raw", "144.train") == 0
     assert capfdbinary.readouterr().out == b"\x00a\r\xff\n\n"
-    assert asked(daemon).raw
+    assert received(daemon).raw
 
 
 def test_an_output_that_cannot_show_a_character_shows_its_code(

@@ -72,11 +72,11 @@ def test_gpus_need_one_sample_and_with_an_id_are_its_own(
 def test_programs_get_one_object(daemon: Any, capsys: pytest.CaptureFixture[str]) -> None:
     daemon.scripts = [daemon.answers(*bodies(FIRST, SECOND))]
     assert run(daemon, "--json") == 0
-    found = json.loads(capsys.readouterr().out)
-    (job,) = found["jobs"]
+    usage = json.loads(capsys.readouterr().out)
+    (job,) = usage["jobs"]
     assert (job["id"], job["cpus_used"], job["memory"], job["gpus"]) == ("144.2", 1.5, 512.0, [0])
-    assert (found["cpus"], found["gpus"][0]["util"]) == (4, 90)
-    assert found["time"].endswith("Z")
+    assert (usage["cpus"], usage["gpus"][0]["util"]) == (4, 90)
+    assert usage["time"].endswith("Z")
 
 
 def test_what_has_ended_is_said_to_run_no_more(

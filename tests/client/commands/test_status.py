@@ -175,16 +175,16 @@ def test_parameters_cannot_break_the_table() -> None:
 
 
 def test_the_list_has_a_line_per_experiment() -> None:
-    found = [
+    summaries = [
         summary("9", type="Experiment", state=State.RUNNING, created_at=NOW - timedelta(days=4)),
         summary("144"),
     ]
-    assert show_list(found, View(NOW)) == [
+    assert show_list(summaries, View(NOW)) == [
         "ID  PROJECT    STATE     AGE           TYPE",
         "9   ai-toaster RUNNING   4 day(s)      Experiment",
         "144 ai-toaster STARTING  8 second(s)   Set",
     ]
-    assert show_list(found, View(NOW, long=True))[2] == (
+    assert show_list(summaries, View(NOW, long=True))[2] == (
         "144 ai-toaster STARTING  8 second(s)   Set        paul 4efd8d995e 2 STARTING, 6 CREATED"
     )
 
@@ -230,8 +230,8 @@ def test_the_daemon_is_asked_for_what_was_typed(
 def test_a_user_alone_stands_for_their_experiments_newest_last(
     daemon: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    found = [summary("10"), summary("9"), summary("11", user="anna")]
-    daemon.scripts = [daemon.answers(msgspec.json.encode(found))]
+    summaries = [summary("10"), summary("9"), summary("11", user="anna")]
+    daemon.scripts = [daemon.answers(msgspec.json.encode(summaries))]
     run(daemon, "paul")
     lines = capsys.readouterr().out.splitlines()[1:]
     assert [line.split()[0] for line in lines] == ["9", "10"]

@@ -264,7 +264,7 @@ def test_a_cache_that_proves_wrong_costs_one_failed_sync_not_every_one(
     monkeypatch.setenv("XDG_CACHE_HOME", project.env["XDG_CACHE_HOME"])
     root = os.fsencode(project.path)
     [source] = scan(root, ProjectLimits()).files
-    hashes._save(hashes._place(root), {source.path: (source.stamp, "a" * 40)})
+    hashes._save(hashes._cache_file(root), {source.path: (source.stamp, "a" * 40)})
     done = project.train("-d")
     assert done.stderr.startswith("riseml: riseml.yml changed while it was being synced")
     assert (done.returncode, project.server.submissions) == (2, [])

@@ -31,8 +31,8 @@ def sample(time: float, seconds: float, *, processes: int = 3) -> Usage:
 
 
 def rates(*samples: Usage) -> list[float | None]:
-    found = Rates()
-    return [found.of(one).get("144.2") for one in samples]
+    rates = Rates()
+    return [rates.of(one).get("144.2") for one in samples]
 
 
 def test_what_counts_is_the_difference_of_two_samples() -> None:

@@ -45,11 +45,11 @@ def test_hidden_commands_stay_hidden() -> None:
 
 @pytest.mark.parametrize("command", NAMES)
 def test_every_option_is_offered_with_its_help(command: str) -> None:
-    found = candidates([command, "--"], ids)
-    assert "--host" in [one.word for one in found]
-    assert all(one.word.startswith("--") and one.help for one in found)
+    offers = candidates([command, "--"], ids)
+    assert "--host" in [one.word for one in offers]
+    assert all(one.word.startswith("--") and one.help for one in offers)
     everything = words(command, "-")
-    assert {one.word for one in found} < {*everything}
+    assert {one.word for one in offers} < {*everything}
     assert "-h" in everything
 
 
@@ -64,10 +64,10 @@ def test_ids_are_offered_where_they_may_stand() -> None:
     assert words("kill", "143", "") == ["144"]
     assert words("logs", "-n", "") == words("status", "--sort", "") == []
     assert words("logs", "9") == []
-    (found,) = candidates(["--host", "ssh://a", "logs", "1"], ids)
-    assert found.help == "logs ssh://a 1"
-    (found,) = candidates(["logs", "--host", "ssh://b", "1"], ids)
-    assert found.help == "logs ssh://b 1"
+    (offer,) = candidates(["--host", "ssh://a", "logs", "1"], ids)
+    assert offer.help == "logs ssh://a 1"
+    (offer,) = candidates(["logs", "--host", "ssh://b", "1"], ids)
+    assert offer.help == "logs ssh://b 1"
 
 
 def test_choices_and_files_are_offered_where_they_may_stand() -> None:

@@ -38,12 +38,12 @@ def later() -> int:
 
 def ids(
     project: Path,
-    found: list[ScannedFile] | None = None,
+    scanned: list[ScannedFile] | None = None,
     now: Callable[[], int] = later,
     advance: Callable[[int], None] = lambda _: None,
 ) -> list[str]:
-    found = sources(project) if found is None else found
-    return [file.blob for file in list_files(os.fsencode(project), found, advance, now)]
+    scanned = sources(project) if scanned is None else scanned
+    return [file.blob for file in list_files(os.fsencode(project), scanned, advance, now)]
 
 
 def test_ids_are_those_of_git(project: Path) -> None:
@@ -82,19 +82,19 @@ def test_every_byte_is_reported_also_of_what_is_known(project: Path) -> None:
 
 def test_a_file_that_is_known_is_not_read_again(project: Path) -> None:
     (project / "data").write_text("1")
-    found = sources(project)
-    known = ids(project, found)
+    scanned = sources(project)
+    known = ids(project, scanned)
     (project / "data").unlink()
-    assert ids(project, found) == known
+    assert ids(project, scanned) == known
 
 
 def test_a_file_that_was_written_just_now_is_not_trusted(project: Path) -> None:
     (project / "data").write_text("1")
-    found = sources(project)
-    ids(project, found, now=time.time_ns)
+    scanned = sources(project)
+    ids(project, scanned, now=time.time_ns)
     (project / "data").unlink()
     with pytest.raises(SyncError):
-        ids(project, found)
+        ids(project, scanned)
 
 
 def test_a_file_that_changed_is_read_again_though_its_size_is_the_same(project: Path) -> None:
@@ -119,14 +119,14 @@ def test_a_file_that_was_replaced_is_read_again_though_its_time_is_the_same(proj
 def test_a_damaged_cache_is_as_good_as_none(project: Path, cache: Path) -> None:
     (project / "data").write_text("1")
     right = ids(project)
-    [place] = cache.iterdir()
-    whole = place.read_bytes()
+    [cache_file] = cache.iterdir()
+    whole = cache_file.read_bytes()
     flipped = [whole[:i] + bytes([whole[i] ^ 1]) + whole[i + 1 :] for i in range(len(whole))]
     for damaged in [*(whole[:end] for end in range(len(whole))), *flipped, b"\n", whole + b"x"]:
-        place.write_bytes(damaged)
+        cache_file.write_bytes(damaged)
         assert ids(project) == right
-    assert place.read_bytes() == whole
-    assert list(cache.iterdir()) == [place]
+    assert cache_file.read_bytes() == whole
+    assert list(cache.iterdir()) == [cache_file]
 
 
 @pytest.mark.parametrize("value", ["/dev/null/cache", "/proc/none"])
@@ -153,17 +153,17 @@ def test_files_that_are_gone_are_forgotten(project: Path, cache: Path) -> None:
     for name in ("a", "b"):
         (project / name).write_text(name)
     ids(project)
-    [place] = cache.iterdir()
-    assert b"\x01b" in place.read_bytes()
+    [cache_file] = cache.iterdir()
+    assert b"\x01b" in cache_file.read_bytes()
     (project / "b").unlink()
     ids(project)
-    assert b"\x01b" not in place.read_bytes()
+    assert b"\x01b" not in cache_file.read_bytes()
 
 
 def test_what_was_learned_before_an_interruption_is_kept(project: Path) -> None:
     for name in ("a", "b"):
         (project / name).write_text(name)
-    found = sources(project)
+    scanned = sources(project)
 
     def interrupt(_: int) -> None:
         if seen:
@@ -172,9 +172,9 @@ def test_what_was_learned_before_an_interruption_is_kept(project: Path) -> None:
 
     seen: list[int] = []
     with pytest.raises(KeyboardInterrupt):
-        ids(project, found, advance=interrupt)
+        ids(project, scanned, advance=interrupt)
     (project / "a").unlink()
-    assert len(ids(project, found)) == 2
+    assert len(ids(project, scanned)) == 2
 
 
 def test_projects_do_not_share_what_they_know(project: Path, tmp_path: Path, cache: Path) -> None:
@@ -187,13 +187,13 @@ def test_projects_do_not_share_what_they_know(project: Path, tmp_path: Path, cac
 
 def test_forgetting_makes_every_file_be_read_again(project: Path) -> None:
     (project / "data").write_text("1")
-    found = sources(project)
-    ids(project, found)
+    scanned = sources(project)
+    ids(project, scanned)
     forget(os.fsencode(project))
     forget(os.fsencode(project))
     (project / "data").unlink()
     with pytest.raises(SyncError):
-        ids(project, found)
+        ids(project, scanned)
 
 
 def vanish(file: Path) -> None:
@@ -230,10 +230,10 @@ def test_a_file_that_changes_during_the_sync_is_named(
     project: Path, change: Callable[[Path], None]
 ) -> None:
     (project / "data.csv").write_text("1234")
-    found = sources(project)
+    scanned = sources(project)
     change(project / "data.csv")
     with pytest.raises(SyncError, match=r"^data\.csv changed while it was being synced; "):
-        ids(project, found)
+        ids(project, scanned)
 
 
 def test_a_file_that_is_written_while_it_is_read_is_named(project: Path) -> None:

@@ -50,8 +50,8 @@ def test_modes_sizes_and_empty_files_survive(tmp_path: Path) -> None:
     put(tmp_path, "empty")
     put(tmp_path, "run.sh", "echo").chmod(0o755)
     (tmp_path / "link").symlink_to("no/where")
-    found = {source.path: (source.mode, source.size) for source in look(tmp_path).files}
-    assert found == {b"empty": (REGULAR, 0), b"run.sh": (EXECUTABLE, 4), b"link": (LINK, 8)}
+    modes = {source.path: (source.mode, source.size) for source in look(tmp_path).files}
+    assert modes == {b"empty": (REGULAR, 0), b"run.sh": (EXECUTABLE, 4), b"link": (LINK, 8)}
 
 
 def test_names_of_any_bytes_survive(tmp_path: Path) -> None:
@@ -107,8 +107,8 @@ def test_a_link_is_kept_as_a_link_also_to_a_directory(tmp_path: Path) -> None:
     put(tmp_path, "real/file")
     (tmp_path / "alias").symlink_to("real")
     (tmp_path / "absolute").symlink_to("/etc")
-    found = {source.path: source.target for source in look(tmp_path).files}
-    assert found == {b"absolute": b"/etc", b"alias": b"real", b"real/file": None}
+    targets = {source.path: source.target for source in look(tmp_path).files}
+    assert targets == {b"absolute": b"/etc", b"alias": b"real", b"real/file": None}
 
 
 def test_a_link_to_the_outside_names_itself_its_target_and_both_ways_out(tmp_path: Path) -> None:
@@ -145,9 +145,9 @@ def test_special_files_are_skipped_and_named(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as listener, tempfile.TemporaryDirectory() as short:
         listener.bind(f"{short}/socket")
         os.rename(f"{short}/socket", tmp_path / "socket")
-    found = look(tmp_path)
-    assert [source.path for source in found.files] == [b"code.py"]
-    assert sorted(found.special) == [b"pipe", b"socket"]
+    scanned = look(tmp_path)
+    assert [source.path for source in scanned.files] == [b"code.py"]
+    assert sorted(scanned.special) == [b"pipe", b"socket"]
     assert special_text([b"a", b"b", b"c", b"d"]).endswith(": a, b, c and 1 more")
 
 

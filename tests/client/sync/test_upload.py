@@ -109,9 +109,9 @@ def test_many_small_files_go_out_in_few_pieces(project: Path) -> None:
     for number in range(100):
         (project / str(number)).write_text(str(number))
     root = os.fsencode(project)
-    found = scan(root, ProjectLimits()).files
-    blobs = [file.blob for file in list_files(root, found, lambda _: None)]
-    pieces = list(frames(root, zip(blobs, found, strict=True), lambda _: None))
+    scanned = scan(root, ProjectLimits()).files
+    blobs = [file.blob for file in list_files(root, scanned, lambda _: None)]
+    pieces = list(frames(root, zip(blobs, scanned, strict=True), lambda _: None))
     assert len(pieces) == 1
     assert pieces[0].startswith(blobs[0].encode() + b" 1\n0" + blobs[1].encode())
 
@@ -164,6 +164,6 @@ def test_a_daemon_that_asks_for_something_else_is_an_error(
 ) -> None:
     (project / "a").write_text("a")
     root = os.fsencode(project)
-    found: list[ScannedFile] = scan(root, ProjectLimits()).files
+    scanned: list[ScannedFile] = scan(root, ProjectLimits()).files
     with pytest.raises(DaemonError, match="contents that the project does not have"):
-        pick(list_files(root, found, lambda _: None), found, missing)
+        pick(list_files(root, scanned, lambda _: None), scanned, missing)

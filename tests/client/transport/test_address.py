@@ -76,14 +76,14 @@ def test_nothing_in_an_address_is_an_option_or_a_shells_business(
 ) -> None:
     for text in (f"ssh://{host}", f"ssh://{user}@{host}", f"ssh://{quote(user)}@{host}:{port}"):
         try:
-            found = parse(text)
+            address = parse(text)
         except InvalidInput:
             continue
-        assert isinstance(found, SshAddress)
-        for part in filter(None, (found.host, found.user)):
+        assert isinstance(address, SshAddress)
+        for part in filter(None, (address.host, address.user)):
             assert not part.startswith("-")
             assert not (FORBIDDEN - set("$\\")) & {*part}
-        assert not FORBIDDEN & {*found.host}
+        assert not FORBIDDEN & {*address.host}
 
 
 @given(st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1))
@@ -95,12 +95,12 @@ def test_the_command_for_any_path_is_safe_within_quotes_of_any_shell(path: str) 
 
 
 def test_the_command_hands_the_path_over_as_it_is(tmp_path: object) -> None:
-    place = f"{tmp_path}/bin"
-    os.mkdir(place)
-    with open(f"{place}/riseml", "w") as file:
+    directory = f"{tmp_path}/bin"
+    os.mkdir(directory)
+    with open(f"{directory}/riseml", "w") as file:
         file.write('#!/bin/sh\nprintf "%s\\n" "$@"\n')
-    os.chmod(f"{place}/riseml", 0o755)
-    env = {"PATH": f"{place}:{os.environ['PATH']}", "HOME": "/"}
+    os.chmod(f"{directory}/riseml", 0o755)
+    env = {"PATH": f"{directory}:{os.environ['PATH']}", "HOME": "/"}
     path = "/a b/$HOME/`x`/ü/%41'\""
     done = subprocess.run(
         ["/bin/sh", "-c", command(path)], env=env, capture_output=True, text=True, check=True
