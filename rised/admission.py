@@ -11,9 +11,9 @@ from collections.abc import Iterable
 import trio
 
 from rised.experiments.experiment import Experiment
-from rised.owners import Owner, of_user
 from rised.policy.quotas import Quota, Quotas
-from rised.rights import acting_as
+from rised.users.impersonation import acting_as
+from rised.users.owner import Owner, of_user
 from riseml_proto.config import Config
 from riseml_proto.errors import QuotaExceeded
 

@@ -23,11 +23,11 @@ from rised.experiments.experiment import Experiment
 from rised.experiments.job_spec import bare_environment
 from rised.linux.files import make_directory
 from rised.log import log
-from rised.owners import Owner
 from rised.runners.base import Handle, Job
 from rised.storage.database import BOARD
 from rised.storage.owners import owner_of
 from rised.storage.rows import ExperimentRow, JobRow
+from rised.users.owner import Owner
 from rised.workshop import Workshop
 from riseml_proto import ids
 from riseml_proto.errors import RisemlError, StorageFull

@@ -20,7 +20,7 @@ from functools import partial
 
 import trio
 
-from rised import gpus, rights
+from rised import gpus
 from rised.admission import Admission
 from rised.api.context import Context
 from rised.api.routes import handler
@@ -53,6 +53,7 @@ from rised.settings import Settings, group_id, quotas
 from rised.storage.database import Store
 from rised.storage.layout import Layout
 from rised.turns import Turns
+from rised.users import impersonation
 from rised.views import Views
 from rised.web import socket
 from rised.workshop import Workshop
@@ -171,7 +172,7 @@ def _places(settings: Settings) -> Iterator[None]:
     """Make the directories and hold the locks."""
     try:
         if settings.system:
-            rights.check()
+            impersonation.check()
             user.check()
             os.umask(0o022)  # users pass through what lies above
         for directory in (settings.state_dir, settings.output_dir, settings.data_dir):

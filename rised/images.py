@@ -11,10 +11,10 @@ import weakref
 import trio
 
 from rised.log import log
-from rised.owners import Owner
 from rised.revisions import Revisions
 from rised.runners.containers import ContainerRunner
 from rised.runners.engine import Engine, ImageInfo
+from rised.users.owner import Owner
 from riseml_proto.config import Config
 
 BUILT = "riseml.built"

@@ -18,11 +18,11 @@ from rised.experiments.job_spec import TRAIN, build_environment, commands, envir
 from rised.linux.files import disk_may_be_full, make_directory, write_file
 from rised.log import log
 from rised.policy.resources import Grant
-from rised.rights import acting_as
 from rised.runners.base import Amounts, Container, Handle, Job
 from rised.storage.database import BUILD
 from rised.storage.owners import owner_of
 from rised.storage.rows import file_beside
+from rised.users.impersonation import acting_as
 from rised.workshop import Workshop
 from riseml_proto import ids
 from riseml_proto.config import Config

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import msgspec
 import trio
 
-from rised import boards, owners
+from rised import boards
 from rised.api.changes import check_priority
 from rised.api.context import Context
 from rised.api.pages import in_pages
@@ -15,12 +15,12 @@ from rised.clock import now_ms
 from rised.crashpoints import crash_point
 from rised.experiments.experiment import Experiment, check_member
 from rised.log import log
-from rised.owners import Owner
 from rised.policy.resources import Request as Resources
 from rised.policy.resources import shortage
 from rised.runners.engine import NoEngine
 from rised.storage.owners import encode
 from rised.storage.rows import ExperimentRow
+from rised.users.owner import Owner, of_peer
 from rised.users.peer import Peer
 from rised.web.request import Answer, Request, Streamed
 from riseml_proto import config as riseml_yml
@@ -39,7 +39,7 @@ async def submit(context: Context, request: Request) -> Answer:
     if asked.strict and unknown:
         raise unknown[0]
     _check(context, config, asked)
-    user, owner, admission = request.peer.user, owners.of_peer(request.peer), context.admission
+    user, owner, admission = request.peer.user, of_peer(request.peer), context.admission
     admission.check_gpus(user, owner, config)
     await admission.check_disk(user, owner)
     if not await context.revisions.exists(user, config.project, asked.revision):

@@ -8,7 +8,6 @@ from typing import NamedTuple
 import msgspec
 import trio
 
-from rised import owners
 from rised.api.context import Context
 from rised.experiments.experiment import check_member
 from rised.files import parts, walk
@@ -17,8 +16,8 @@ from rised.files.problems import told
 from rised.files.receive import Receiver
 from rised.files.send import PIECE, frames, open_file, pieces
 from rised.files.worker import Worker, upload_slot
-from rised.owners import Owner
 from rised.storage.owners import owner_of
+from rised.users.owner import Owner, of_peer, own
 from rised.users.peer import Peer
 from rised.web.request import Answer, Request, Send, Streamed
 from riseml_proto import uris
@@ -59,9 +58,9 @@ class _Place(NamedTuple):
 def _place(context: Context, peer: Peer, text: str) -> _Place:
     """Raises `InvalidInput`, `NotFound`, `Forbidden`."""
     uri = uris.parse(text)
-    caller = owners.of_peer(peer)
+    caller = of_peer(peer)
     if not context.settings.system:  # root looks at a person's own with that person's rights
-        caller = msgspec.structs.replace(owners.own(), umask=caller.umask)
+        caller = msgspec.structs.replace(own(), umask=caller.umask)
     if uri.experiment is None:
         return _Place(uri, context.settings.data_dir, b"", caller)
     found, row = context.target(peer, str(uri.experiment))

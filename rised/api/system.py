@@ -7,9 +7,9 @@ from dataclasses import asdict
 
 from rised.api.context import Context
 from rised.log import log
-from rised.rights import acting_as
 from rised.storage.owners import owner_of
 from rised.storage.rows import ExperimentRow
+from rised.users.impersonation import acting_as
 from rised.web.request import Answer, Request
 from rised.web.socket import user_name
 from riseml_proto import API_VERSION, VERSION

@@ -2,10 +2,10 @@
 
 import msgspec
 
-from rised import owners
 from rised.api.context import Context
 from rised.boards import MISSING, is_there
 from rised.experiments.experiment import check_member
+from rised.users.owner import of_peer
 from rised.web.request import Request, Send, Streamed
 from riseml_proto import ids
 from riseml_proto.errors import Unsatisfiable
@@ -29,6 +29,6 @@ async def serve(context: Context, request: Request) -> Streamed:
         async def tell(url: str) -> None:
             await send(msgspec.json.encode(Board(url=url)) + b"\n")
 
-        await context.boards.over(owners.of_peer(request.peer), outputs, tell)
+        await context.boards.over(of_peer(request.peer), outputs, tell)
 
     return Streamed(write)

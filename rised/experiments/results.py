@@ -13,8 +13,8 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
-from rised.owners import Owner
-from rised.rights import acting_as
+from rised.users.impersonation import acting_as
+from rised.users.owner import Owner
 
 FILE = "riseml-results.jsonl"
 """Name of the file; the client's `riseml.results` has it, too."""

@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from rised.crashpoints import crash_point
 from rised.files.beneath import Handle, open_regular
 from rised.linux.files import write_all
-from rised.owners import Owner
+from rised.users.owner import Owner
 from riseml_proto.errors import InvalidInput
 
 PREFIX = b".riseml-part-"

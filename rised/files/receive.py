@@ -14,7 +14,7 @@ import msgspec
 from rised.files.beneath import Handle, Top, reopen
 from rised.files.parts import Part, remove_stale
 from rised.files.problems import told
-from rised.owners import Owner
+from rised.users.owner import Owner
 from riseml_proto import paths
 from riseml_proto.errors import InvalidInput, RisemlError
 from riseml_proto.file_messages import Stored

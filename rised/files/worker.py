@@ -11,8 +11,8 @@ from typing import TypeVar
 
 import trio
 
-from rised.owners import Owner
-from rised.rights import acting_as
+from rised.users.impersonation import acting_as
+from rised.users.owner import Owner
 
 T = TypeVar("T")
 

@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from rised.linux.processes import Look
-from rised.owners import Owner
+from rised.users.owner import Owner
 from riseml_proto.errors import RisemlError
 
 

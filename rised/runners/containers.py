@@ -28,8 +28,6 @@ from rised.linux.copy_tree import copy_tree, remove_tree
 from rised.linux.files import PASSABLE, disk_may_be_full, overwrite
 from rised.linux.processes import boot_id, stat
 from rised.log import log
-from rised.owners import Owner
-from rised.rights import acting_as
 from rised.runners.base import Container, Job, StartFailed
 from rised.runners.container import UNSEEN, ContainerHandle, Identity
 from rised.runners.container_config import ASKS_FOR_GPUS, configure, environment
@@ -37,6 +35,8 @@ from rised.runners.engine import Engine, EngineError, NoEngine
 from rised.runners.shell import SHELL, WORKING_DIRECTORY
 from rised.runners.user import exports
 from rised.users.files import make_owners, open_log
+from rised.users.impersonation import acting_as
+from rised.users.owner import Owner
 
 _RETRY_SECONDS = 30.0
 

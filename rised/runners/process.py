@@ -34,13 +34,13 @@ from rised.linux.files import PASSABLE, disk_may_be_full, overwrite
 from rised.linux.process_tree import MARK, CgroupTree, SessionTree, Tree, end
 from rised.linux.processes import Look, boot_id, ended, pidfd, stat
 from rised.log import log
-from rised.owners import Owner
-from rised.rights import acting_as
 from rised.runners import user
 from rised.runners.base import Exit, Job, StartFailed
 from rised.runners.groups import Groups
 from rised.runners.shell import SCRIPT, SHELL, read_exit
 from rised.users.files import make_owners, open_log
+from rised.users.impersonation import acting_as
+from rised.users.owner import Owner
 
 # A control group may count a process for a moment after the kernel has said that it ended.
 _CGROUP_DELAY = 0.002

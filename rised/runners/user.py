@@ -16,8 +16,8 @@ import shlex
 from collections.abc import Mapping, Sequence
 
 from rised.linux.files import write_all
-from rised.owners import LIMITS, Owner
 from rised.users.files import give
+from rised.users.owner import LIMITS, Owner
 from riseml_proto.errors import DaemonError
 
 _SHELL, _SETPRIV, _PRLIMIT = "/bin/sh", "/usr/bin/setpriv", "/usr/bin/prlimit"

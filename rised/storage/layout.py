@@ -5,11 +5,11 @@ import os
 import shutil
 
 from rised.linux.files import PASSABLE, make_directory
-from rised.owners import Owner
-from rised.rights import acting_as
 from rised.storage.owners import owner_of
 from rised.storage.rows import ExperimentRow
 from rised.users.files import open_log
+from rised.users.impersonation import acting_as
+from rised.users.owner import Owner
 
 _AS_IT_IS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _LONGEST_URL = 200

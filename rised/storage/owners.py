@@ -4,8 +4,8 @@ import functools
 
 import msgspec
 
-from rised.owners import Owner, of_user
 from rised.storage.rows import ExperimentRow
+from rised.users.owner import Owner, of_user
 
 
 def encode(owner: Owner) -> str:

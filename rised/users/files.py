@@ -2,7 +2,7 @@
 
 import os
 
-from rised.owners import Owner
+from rised.users.owner import Owner
 
 
 def open_log(path: str, owner: Owner) -> int:

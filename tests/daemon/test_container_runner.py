@@ -15,11 +15,11 @@ import trio
 from engine import BUSYBOX, docker, image_id, need_engine, own_engine
 
 from rised.linux.processes import Look
-from rised.owners import own
 from rised.runners.base import Container, Exit, Job
 from rised.runners.container import ContainerHandle, Identity
 from rised.runners.containers import ContainerRunner
 from rised.runners.engine import Engine, ImageFailed, NoEngine
+from rised.users.owner import own
 
 
 class Place(NamedTuple):

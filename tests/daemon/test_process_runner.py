@@ -15,10 +15,10 @@ from rised.linux.children import Children
 from rised.linux.process_tree import MARK, CgroupTree, SessionTree, delegated_cgroup, end
 from rised.linux.processes import Look, Stat, boot_id, pidfd, stat
 from rised.linux.usage import measure
-from rised.owners import own
 from rised.runners import groups
 from rised.runners.base import Exit, Job, StartFailed
 from rised.runners.process import Identity, ProcessHandle, ProcessRunner
+from rised.users.owner import own
 
 
 @pytest.fixture(params=["cgroup", "session"])

@@ -22,10 +22,10 @@ from hostile import Stage
 
 from rised.linux.children import Children
 from rised.linux.processes import ended, pidfd, stat
-from rised.owners import own
 from rised.runners import groups
 from rised.runners.base import Exit, Job
 from rised.runners.process import Identity, ProcessHandle, ProcessRunner
+from rised.users.owner import own
 from riseml_proto.states import Reason, State
 
 UNSHARE = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import riseml.results
 from rised.experiments.results import FILE, last, read
-from rised.owners import own
+from rised.users.owner import own
 
 NAMES = st.text(st.characters(codec="utf-8"), min_size=1, max_size=20).filter(
     lambda name: name not in ("time", "step")

@@ -12,7 +12,7 @@ import os
 import platform
 from collections.abc import Iterator
 
-from rised.owners import Owner
+from rised.users.owner import Owner
 from riseml_proto.errors import DaemonError
 
 _SETGROUPS = {"x86_64": 116, "aarch64": 159, "riscv64": 159, "ppc64le": 81, "s390x": 206}
