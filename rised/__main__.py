@@ -8,8 +8,8 @@ import sys
 from typing import NoReturn
 
 from rised import daemon, settings
+from rised.http.listener import AlreadyRunning, locked
 from rised.linux import processes
-from rised.web.socket import AlreadyRunning, locked
 from riseml_proto import VERSION
 from riseml_proto.errors import DaemonError, InvalidInput, RisemlError
 

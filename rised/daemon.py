@@ -20,7 +20,6 @@ from functools import partial
 
 import trio
 
-from rised import gpus
 from rised.admission import Admission
 from rised.api.context import Context
 from rised.api.routes import handler
@@ -28,7 +27,10 @@ from rised.bells import Bells
 from rised.boards import Boards
 from rised.experiments.job_spec import TRAIN
 from rised.experiments.transitions import Ledger
-from rised.gpuwatch import GpuWatch
+from rised.gpus.devices import devices
+from rised.gpus.monitor import GpuWatch
+from rised.gpus.nvml import Meters
+from rised.http import listener
 from rised.images import Images
 from rised.journal import StoreJournal
 from rised.linux.children import Children
@@ -37,7 +39,6 @@ from rised.linux.processes import stop
 from rised.linux.systemd import Manager
 from rised.log import log
 from rised.logs.watch import LogWatcher
-from rised.meters import Meters
 from rised.policy.fairshare import FairShare
 from rised.policy.resources import Inventory
 from rised.revisions import Revisions
@@ -55,7 +56,6 @@ from rised.storage.layout import Layout
 from rised.turns import Turns
 from rised.users import impersonation
 from rised.views import Views
-from rised.web import socket
 from rised.workshop import Workshop
 from riseml_proto import VERSION
 from riseml_proto.errors import DaemonError, RisemlError
@@ -67,7 +67,7 @@ async def run(settings: Settings, manager: Manager, ready: Callable[[], None]) -
     with _places(settings), contextlib.closing(Store(settings.state_dir)) as store:
         open_files = _raise_open_files()
         children, bells, watcher = Children(), Bells(), LogWatcher()
-        found = gpus.find(settings.gpus)
+        found = devices.find(settings.gpus)
         layout = Layout(settings.state_dir, settings.output_dir)
         revisions = Revisions(
             settings.state_dir, max_files=settings.max_files, max_bytes=settings.max_bytes
@@ -146,11 +146,11 @@ async def run(settings: Settings, manager: Manager, ready: Callable[[], None]) -
                 with (
                     # Before anyone is told that it is ready: who starts a daemon may stop it at once.
                     trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals,
-                    socket.listening(
+                    listener.listening(
                         settings.socket, *_openness(settings), manager.listening_socket()
-                    ) as listener,
+                    ) as sock,
                 ):
-                    nursery.start_soon(socket.serve, listener, handler(context), _connections())
+                    nursery.start_soon(listener.serve, sock, handler(context), _connections())
                     # What is there now stays; the collector need not look at it again and again.
                     gc.freeze()
                     gc.set_threshold(20_000, 20, 50)
@@ -177,17 +177,17 @@ def _places(settings: Settings) -> Iterator[None]:
             os.umask(0o022)  # users pass through what lies above
         for directory in (settings.state_dir, settings.output_dir, settings.data_dir):
             _make_place(directory, shared=settings.system)
-        socket.check_place(settings.socket, 0o755 if settings.system else 0o700)
+        listener.check_place(settings.socket, 0o755 if settings.system else 0o700)
         if settings.system:
             os.umask(0o077)
     except OSError as error:
         raise DaemonError(f"{error.filename}: {error.strerror}; name another directory") from None
     state_lock = os.path.join(settings.state_dir, "lock")
-    with socket.locked(settings.socket + ".lock", settings.socket):
-        if (lost := socket.unreachable_holder(state_lock, settings.socket)) is not None:
+    with listener.locked(settings.socket + ".lock", settings.socket):
+        if (lost := listener.unreachable_holder(state_lock, settings.socket)) is not None:
             log.info("ending the daemon that lost its socket; jobs run on", pid=lost)
             stop(lost)
-        with socket.locked(state_lock, settings.state_dir, settings.socket):
+        with listener.locked(state_lock, settings.state_dir, settings.socket):
             yield
 
 

@@ -18,7 +18,7 @@ from rised.clock import now_ms
 from rised.crashpoints import crash_point
 from rised.experiments.experiment import Experiment, check_member
 from rised.experiments.transitions import Ledger
-from rised.gpuwatch import GpuWatch
+from rised.gpus.monitor import GpuWatch
 from rised.images import Images
 from rised.lifecycle import Lifecycle, Place
 from rised.log import log

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import msgspec
 import yaml
 
-from rised import gpus
+from rised.gpus.devices import devices
 from rised.policy.quotas import Quotas
 from rised.policy.quotas import read as read_quotas
 from riseml_proto.errors import InvalidInput
@@ -143,7 +143,7 @@ def _check(key: object, value: object, place: str) -> None:
         raise InvalidInput(f"{place}: must be {_WORDS[kind]}, not {shown}")
     try:
         if key == "gpus" and value != "auto":
-            gpus.declared(found)
+            devices.declared(found)
         elif key in ("group", "admin-group") and found is not None:
             group_id(found)
     except InvalidInput as error:

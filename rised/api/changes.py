@@ -2,8 +2,8 @@
 
 from rised.api.context import Context
 from rised.experiments.experiment import Experiment
+from rised.http.request import Answer, Request
 from rised.log import log
-from rised.web.request import Answer, Request
 from riseml_proto.errors import InvalidInput
 from riseml_proto.messages import Change, Changed, Standing
 

@@ -9,11 +9,11 @@ from rised.bells import Bells
 from rised.boards import Boards
 from rised.experiments.job_spec import TRAIN
 from rised.experiments.transitions import Ledger
-from rised.gpus import Gpu
-from rised.gpuwatch import GpuWatch
+from rised.gpus.devices import Gpu
+from rised.gpus.monitor import GpuWatch
+from rised.gpus.nvml import Meters
 from rised.images import Images
 from rised.journal import StoreJournal
-from rised.meters import Meters
 from rised.revisions import Revisions
 from rised.runners.base import Runner
 from rised.scheduler import Scheduler

@@ -14,6 +14,7 @@ from rised.api.results import order
 from rised.clock import now_ms
 from rised.crashpoints import crash_point
 from rised.experiments.experiment import Experiment, check_member
+from rised.http.request import Answer, Request, Streamed
 from rised.log import log
 from rised.policy.resources import Request as Resources
 from rised.policy.resources import shortage
@@ -22,7 +23,6 @@ from rised.storage.owners import encode
 from rised.storage.rows import ExperimentRow
 from rised.users.owner import Owner, of_peer
 from rised.users.peer import Peer
-from rised.web.request import Answer, Request, Streamed
 from riseml_proto import config as riseml_yml
 from riseml_proto.config import Config
 from riseml_proto.errors import InvalidInput, NotFound, RisemlError, StorageFull, Unsatisfiable

@@ -16,10 +16,10 @@ from rised.files.problems import told
 from rised.files.receive import Receiver
 from rised.files.send import PIECE, frames, open_file, pieces
 from rised.files.worker import Worker, upload_slot
+from rised.http.request import Answer, Request, Send, Streamed
 from rised.storage.owners import owner_of
 from rised.users.owner import Owner, of_peer, own
 from rised.users.peer import Peer
-from rised.web.request import Answer, Request, Send, Streamed
 from riseml_proto import uris
 from riseml_proto.errors import InvalidInput
 from riseml_proto.file_messages import (

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 import trio
 
-from rised.web.request import Send, Streamed
+from rised.http.request import Send, Streamed
 
 
 def in_pages(whole: object, pages: Iterable[Sequence[msgspec.Struct]]) -> Streamed:

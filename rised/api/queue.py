@@ -7,8 +7,8 @@ import trio
 from rised.api.context import Context
 from rised.clock import now_ms, to_datetime
 from rised.experiments.experiment import Experiment
+from rised.http.request import Answer, Request
 from rised.policy.queue import paused
-from rised.web.request import Answer, Request
 from riseml_proto import messages
 
 

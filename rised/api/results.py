@@ -7,6 +7,7 @@ import trio
 
 from rised.api.context import Context
 from rised.api.pages import in_pages
+from rised.http.request import Request, Streamed
 from rised.ranking import (
     Ranking,
     by_parameter,
@@ -17,7 +18,6 @@ from rised.ranking import (
     survey,
 )
 from rised.storage.rows import ExperimentRow
-from rised.web.request import Request, Streamed
 from riseml_proto.errors import InvalidInput
 from riseml_proto.messages import Best
 

@@ -16,7 +16,7 @@ from rised.api import (
     usage,
 )
 from rised.api.context import Context
-from rised.web.request import Answer, Handler, Request, Streamed
+from rised.http.request import Answer, Handler, Request, Streamed
 from riseml_proto.errors import InvalidInput, NotFound
 
 _Handler = Callable[..., Awaitable[Answer | Streamed]]

@@ -1,7 +1,7 @@
 """Taking in a project's files."""
 
 from rised.api.context import Context
-from rised.web.request import Answer, Request
+from rised.http.request import Answer, Request
 from riseml_proto.errors import InvalidInput
 from riseml_proto.messages import Manifest, Received
 

@@ -6,12 +6,12 @@ import socket
 from dataclasses import asdict
 
 from rised.api.context import Context
+from rised.http.listener import user_name
+from rised.http.request import Answer, Request
 from rised.log import log
 from rised.storage.owners import owner_of
 from rised.storage.rows import ExperimentRow
 from rised.users.impersonation import acting_as
-from rised.web.request import Answer, Request
-from rised.web.socket import user_name
 from riseml_proto import API_VERSION, VERSION
 from riseml_proto.errors import InvalidInput
 from riseml_proto.ids import experiment_id

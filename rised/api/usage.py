@@ -7,10 +7,10 @@ import trio
 
 from rised.api.context import Context
 from rised.experiments.experiment import check_member
+from rised.gpus.nvml import Meter
+from rised.http.request import Answer, Request
 from rised.linux.processes import Look
 from rised.linux.usage import Use
-from rised.meters import Meter
-from rised.web.request import Answer, Request
 from riseml_proto.ids import experiment_id
 from riseml_proto.messages import GpuUse, JobUse, Usage
 

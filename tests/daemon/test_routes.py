@@ -11,9 +11,9 @@ import trio
 
 from rised.api.context import Context
 from rised.api.routes import ROUTES, handler
+from rised.http.request import Request
 from rised.settings import Settings
 from rised.users.peer import Peer
-from rised.web.request import Request
 from riseml_proto.errors import Forbidden, NotFound, RisemlError
 
 OWNER = Peer(1, os.getuid(), os.getgid(), "owner")

@@ -25,11 +25,11 @@ from rised.boards import Boards
 from rised.clock import now_ms
 from rised.experiments.experiment import Experiment
 from rised.experiments.transitions import Ledger
-from rised.gpus import Gpu
-from rised.gpuwatch import GpuWatch
+from rised.gpus.devices import Gpu
+from rised.gpus.monitor import GpuWatch
+from rised.gpus.nvml import Meters
 from rised.images import Images
 from rised.linux.processes import Look
-from rised.meters import Meters
 from rised.policy.fairshare import FairShare
 from rised.policy.quotas import Quotas
 from rised.policy.resources import Inventory

@@ -7,7 +7,7 @@ import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rised.web.room import Room
+from rised.http.connection_limit import Room
 
 
 def test_who_keeps_all_places_busy_loses_the_newest_to_somebody_else() -> None:

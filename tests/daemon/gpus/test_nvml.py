@@ -1,8 +1,8 @@
 """GPUs as a driver tells of them: all, some, or nothing."""
 
-from rised.gpus import Gpu, ask_driver
-from rised.meters import Meter, Meters
-from tests.daemon.nvml import FakeNvml, full
+from rised.gpus.devices import Gpu, ask_driver
+from rised.gpus.nvml import Meter, Meters
+from tests.daemon.gpus.fake_nvml import FakeNvml, full
 
 ONE = Gpu(0, uuid="GPU-1")
 TWO = Gpu(1, uuid="GPU-2")

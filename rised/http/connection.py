@@ -16,10 +16,10 @@ import h11
 import msgspec
 import trio
 
+from rised.http.connection_limit import Room
+from rised.http.request import Answer, Handler, Request, Send, Streamed
 from rised.log import log
 from rised.users.peer import Peer
-from rised.web.request import Answer, Handler, Request, Send, Streamed
-from rised.web.room import Room
 from riseml_proto import API_VERSION
 from riseml_proto.errors import DaemonError, InvalidInput, RisemlError
 from riseml_proto.messages import Problem

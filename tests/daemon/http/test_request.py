@@ -9,8 +9,8 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rised.http.request import Request
 from rised.users.peer import Peer
-from rised.web.request import Request
 from riseml_proto.errors import InvalidInput
 from riseml_proto.messages import Kill
 

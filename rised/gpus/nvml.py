@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from rised.gpuhealth import Process, Reading
-from rised.gpus import Gpu
+from rised.gpus.devices import Gpu
+from rised.gpus.health import Process, Reading
 from rised.log import log
 
 _DRIVER = "/dev/nvidiactl"

@@ -14,11 +14,11 @@ import trio.testing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rised.http import connection
+from rised.http.connection import Connection
+from rised.http.connection_limit import Room
+from rised.http.request import Answer, Request, Send, Streamed
 from rised.users.peer import Peer
-from rised.web import connection
-from rised.web.connection import Connection
-from rised.web.request import Answer, Request, Send, Streamed
-from rised.web.room import Room
 from riseml_proto import API_VERSION
 from riseml_proto.errors import InvalidInput, NotFound
 from riseml_proto.messages import Kill, Killed, Problem, Whoami

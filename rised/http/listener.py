@@ -16,10 +16,10 @@ from collections.abc import Iterator
 
 import trio
 
+from rised.http.connection import Connection
+from rised.http.connection_limit import Room
+from rised.http.request import Handler
 from rised.users.peer import Peer
-from rised.web.connection import Connection
-from rised.web.request import Handler
-from rised.web.room import Room
 from riseml_proto.errors import DaemonError
 
 _BACKLOG = 4096

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rised.gpus import MAX_GPUS, Gpu, declared, find
+from rised.gpus.devices import MAX_GPUS, Gpu, declared, find
 from riseml_proto.errors import InvalidInput
 
 

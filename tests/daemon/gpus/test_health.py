@@ -8,13 +8,13 @@ import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rised.gpuhealth import Process, Reading, is_fault_of_gpu, out_of_use
-from rised.gpus import Gpu
-from rised.gpuwatch import GpuWatch
-from rised.meters import Meters
+from rised.gpus.devices import Gpu
+from rised.gpus.health import Process, Reading, is_fault_of_gpu, out_of_use
+from rised.gpus.monitor import GpuWatch
+from rised.gpus.nvml import Meters
 from rised.policy.resources import Inventory, Request
 from rised.storage.database import Store
-from tests.daemon.nvml import FakeNvml, full
+from tests.daemon.gpus.fake_nvml import FakeNvml, full
 
 A, B = b"GPU-a", b"GPU-b"
 

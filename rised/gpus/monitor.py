@@ -9,10 +9,10 @@ import math
 
 import trio
 
-from rised.gpuhealth import Reading, is_fault_of_gpu, out_of_use
-from rised.gpus import Gpu
+from rised.gpus.devices import Gpu
+from rised.gpus.health import Reading, is_fault_of_gpu, out_of_use
+from rised.gpus.nvml import Meters
 from rised.log import log
-from rised.meters import Meters
 from rised.policy.resources import Inventory
 from rised.storage.database import Store
 from riseml_proto.errors import NotFound

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from rised.web.request import Answer, Request
-from rised.web.socket import (
+from rised.http.listener import (
     AlreadyRunning,
     check_place,
     listening,
@@ -19,6 +18,7 @@ from rised.web.socket import (
     serve,
     user_name,
 )
+from rised.http.request import Answer, Request
 from riseml_proto.errors import DaemonError
 from riseml_proto.messages import Whoami
 
