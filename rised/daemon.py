@@ -27,12 +27,11 @@ from rised.bells import Bells
 from rised.boards import Boards
 from rised.experiments.job_spec import TRAIN
 from rised.experiments.transitions import Ledger
-from rised.gpus.devices import devices
+from rised.gpus import devices
 from rised.gpus.monitor import GpuWatch
 from rised.gpus.nvml import Meters
 from rised.http import listener
 from rised.images import Images
-from rised.journal import StoreJournal
 from rised.linux.children import Children
 from rised.linux.files import PASSABLE
 from rised.linux.processes import stop
@@ -41,6 +40,8 @@ from rised.log import log
 from rised.logs.watch import LogWatcher
 from rised.policy.fairshare import FairShare
 from rised.policy.resources import Inventory
+from rised.queries.history import StoreJournal
+from rised.queries.views import Views
 from rised.revisions import Revisions
 from rised.runners import scope, user
 from rised.runners.choice import Runners
@@ -55,7 +56,6 @@ from rised.storage.database import Store
 from rised.storage.layout import Layout
 from rised.turns import Turns
 from rised.users import impersonation
-from rised.views import Views
 from rised.workshop import Workshop
 from riseml_proto import VERSION
 from riseml_proto.errors import DaemonError, RisemlError

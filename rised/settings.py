@@ -9,7 +9,7 @@ from typing import Any, Literal
 import msgspec
 import yaml
 
-from rised.gpus.devices import devices
+from rised.gpus import devices
 from rised.policy.quotas import Quotas
 from rised.policy.quotas import read as read_quotas
 from riseml_proto.errors import InvalidInput

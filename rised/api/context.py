@@ -13,7 +13,8 @@ from rised.gpus.devices import Gpu
 from rised.gpus.monitor import GpuWatch
 from rised.gpus.nvml import Meters
 from rised.images import Images
-from rised.journal import StoreJournal
+from rised.queries.history import StoreJournal
+from rised.queries.views import Views
 from rised.revisions import Revisions
 from rised.runners.base import Runner
 from rised.scheduler import Scheduler
@@ -21,7 +22,6 @@ from rised.settings import Settings
 from rised.storage.database import Store
 from rised.storage.rows import ExperimentRow
 from rised.users.peer import Peer
-from rised.views import Views
 from riseml_proto.errors import Forbidden, InvalidInput, NotFound
 from riseml_proto.ids import CanonicalId, job_id, parse
 

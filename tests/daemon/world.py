@@ -33,6 +33,7 @@ from rised.linux.processes import Look
 from rised.policy.fairshare import FairShare
 from rised.policy.quotas import Quotas
 from rised.policy.resources import Inventory
+from rised.queries.views import Views
 from rised.runners.base import Exit, Job, StartFailed
 from rised.runners.containers import ContainerRunner
 from rised.runners.engine import Engine
@@ -40,7 +41,6 @@ from rised.scheduler import Scheduler
 from rised.storage.database import Store
 from rised.storage.layout import Layout
 from rised.turns import Turns
-from rised.views import Views
 from rised.workshop import Workshop
 from riseml_proto.config import parse_config
 from riseml_proto.errors import RisemlError, StorageFull

@@ -3,10 +3,10 @@
 from rised.clock import to_datetime
 from rised.experiments.job_spec import TRAIN
 from rised.logs.journal import Attempt, Event
+from rised.queries.views import Views, rowless
 from rised.storage.database import BOARD, BUILD, Store
 from rised.storage.layout import Layout
 from rised.storage.rows import EventRow, ExperimentRow
-from rised.views import Views, rowless
 from riseml_proto import ids
 from riseml_proto.ids import CanonicalId
 from riseml_proto.messages import ElidedEntry, EndEntry, HeadEntry, StateEntry

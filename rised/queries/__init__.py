@@ -1,0 +1,1 @@
+"""What clients ask about: experiments as they are shown, and what happened to them."""
