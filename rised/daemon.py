@@ -24,7 +24,6 @@ from rised.admission import Admission
 from rised.api.context import Context
 from rised.api.routes import handler
 from rised.bells import Bells
-from rised.boards import Boards
 from rised.experiments.job_spec import TRAIN
 from rised.experiments.transitions import Ledger
 from rised.gpus import devices
@@ -54,6 +53,7 @@ from rised.scheduler import Scheduler
 from rised.settings import Settings, group_id, quotas
 from rised.storage.database import Store
 from rised.storage.layout import Layout
+from rised.tensorboard.manager import Boards
 from rised.turns import Turns
 from rised.users import impersonation
 from rised.workshop import Workshop

@@ -12,7 +12,6 @@ from functools import partial
 import trio
 
 from rised import starting
-from rised.boards import Boards, is_there
 from rised.building import Building
 from rised.clock import now_ms
 from rised.crashpoints import crash_point
@@ -27,6 +26,7 @@ from rised.policy.resources import Grant, Inventory
 from rised.starting import Ahead
 from rised.storage.database import BOARD, BUILD, Store
 from rised.storage.rows import Change, ExperimentRow, MemberRow
+from rised.tensorboard.manager import Boards, is_there
 from rised.turns import Turns
 from rised.workshop import Workshop
 from riseml_proto import ids

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from rised.admission import Admission
 from rised.bells import Bells
-from rised.boards import Boards
 from rised.experiments.job_spec import TRAIN
 from rised.experiments.transitions import Ledger
 from rised.gpus.devices import Gpu
@@ -21,6 +20,7 @@ from rised.scheduler import Scheduler
 from rised.settings import Settings
 from rised.storage.database import Store
 from rised.storage.rows import ExperimentRow
+from rised.tensorboard.manager import Boards
 from rised.users.peer import Peer
 from riseml_proto.errors import Forbidden, InvalidInput, NotFound
 from riseml_proto.ids import CanonicalId, job_id, parse

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 import msgspec
 import trio
 
-from rised import boards
 from rised.api.changes import check_priority
 from rised.api.context import Context
 from rised.api.pages import in_pages
@@ -21,6 +20,7 @@ from rised.policy.resources import shortage
 from rised.runners.engine import NoEngine
 from rised.storage.owners import encode
 from rised.storage.rows import ExperimentRow
+from rised.tensorboard import manager
 from rised.users.owner import Owner, of_peer
 from rised.users.peer import Peer
 from riseml_proto import config as riseml_yml
@@ -140,9 +140,9 @@ def _ignored_image(context: Context, config: Config) -> list[str]:
 
 
 def _no_board(config: Config) -> list[str]:
-    if not config.tensorboard or boards.is_there():
+    if not config.tensorboard or manager.is_there():
         return []
-    return [f"{config.file}: train.tensorboard: {boards.MISSING}"]
+    return [f"{config.file}: train.tensorboard: {manager.MISSING}"]
 
 
 async def index(context: Context, request: Request) -> Streamed:

@@ -3,9 +3,9 @@
 import msgspec
 
 from rised.api.context import Context
-from rised.boards import MISSING, is_there
 from rised.experiments.experiment import check_member
 from rised.http.request import Request, Send, Streamed
+from rised.tensorboard.manager import MISSING, is_there
 from rised.users.owner import of_peer
 from riseml_proto import ids
 from riseml_proto.errors import Unsatisfiable

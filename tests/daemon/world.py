@@ -21,7 +21,6 @@ import trio.testing
 
 import rised.clock
 from rised.bells import Bells
-from rised.boards import Boards
 from rised.clock import now_ms
 from rised.experiments.experiment import Experiment
 from rised.experiments.transitions import Ledger
@@ -40,6 +39,7 @@ from rised.runners.engine import Engine
 from rised.scheduler import Scheduler
 from rised.storage.database import Store
 from rised.storage.layout import Layout
+from rised.tensorboard.manager import Boards
 from rised.turns import Turns
 from rised.workshop import Workshop
 from riseml_proto.config import parse_config

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from box import PATIENCE, Box, need
 
-from rised.board.peers import peer_uid
+from rised.tensorboard.peers import peer_uid
 from riseml_proto.states import State
 
 pytestmark = pytest.mark.slow  # each of them waits for a real engine, or a real TensorBoard
@@ -114,7 +114,7 @@ def test_it_ends_with_its_experiment(board: Box) -> None:
         while True:
             ask(f"{place}data/runs")
     assert "Tensorboard" not in board.run("status", number).stdout
-    assert not [line for line in board.processes().values() if "rised.board" in line]
+    assert not [line for line in board.processes().values() if "rised.tensorboard" in line]
 
 
 def test_it_outlives_the_daemon_and_is_taken_back(board: Box) -> None:
@@ -124,7 +124,7 @@ def test_it_outlives_the_daemon_and_is_taken_back(board: Box) -> None:
     assert ask(f"{place}data/runs") is not None
     board.start()
     assert f"Tensorboard: {place}\n" in board.run("status", number).stdout
-    boards = [line for line in board.processes().values() if "-m rised.board" in line]
+    boards = [line for line in board.processes().values() if "-m rised.tensorboard" in line]
     assert len([line for line in boards if line.startswith(sys.executable)]) == 1
     go(board)
     board.wait_for_end(number)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
-from rised.board.records import Recorder
+from rised.tensorboard.event_file import Recorder
 
 
 def test_reports_that_no_record_can_hold_cost_the_others_nothing(tmp_path: Path) -> None:

@@ -1,12 +1,12 @@
-"""`python -m rised.board`: serve the real TensorBoard over output directories until told to end."""
+"""`python -m rised.tensorboard`: serve the real TensorBoard over output directories until told to end."""
 
 import argparse
 import os
 import select
 import sys
 
-from rised.board.mirror import Mirror
-from rised.board.server import serve
+from rised.tensorboard.logdir import Mirror
+from rised.tensorboard.server import serve
 
 _SECONDS = 1.0
 """Between two looks at the outputs. TensorBoard itself looks at what it shows every five."""
@@ -14,7 +14,7 @@ _SECONDS = 1.0
 
 def main() -> None:
     """Serve. The directory is made, and the URL written into its file `url` once it can be reached."""
-    parser = argparse.ArgumentParser("python -m rised.board")
+    parser = argparse.ArgumentParser("python -m rised.tensorboard")
     parser.add_argument("--directory", required=True, help="for what is made here")
     parser.add_argument("--alive-with", type=int, metavar="PID", help="end when this process does")
     parser.add_argument("runs", nargs="+", metavar="144=DIR", help="an experiment and its output")

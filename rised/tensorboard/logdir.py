@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from rised.board.records import Recorder
 from rised.experiments.results import FILE
+from rised.tensorboard.event_file import Recorder
 
 _CONFIGURATION = "riseml-configuration.yml"
 

@@ -159,7 +159,7 @@ class Boards:
         alive_with: int | None = None,
     ) -> Job:
         layout = self._shop.layout
-        argv = [sys.executable, "-m", "rised.board", "--directory", layout.board(name)]
+        argv = [sys.executable, "-m", "rised.tensorboard", "--directory", layout.board(name)]
         argv += ["--alive-with", str(alive_with)] if alive_with else []
         argv += [f"{number}={place}" for number, place in outputs.items()]
         return Job(

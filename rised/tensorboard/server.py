@@ -13,7 +13,7 @@ from typing import Any
 from tensorboard import default, program
 from werkzeug.serving import WSGIRequestHandler
 
-from rised.board.peers import peer_uid
+from rised.tensorboard.peers import peer_uid
 
 _HOST = "127.0.0.1"
 
