@@ -24,13 +24,14 @@ from rised.admission import Admission
 from rised.api.context import Context
 from rised.api.routes import handler
 from rised.bells import Bells
+from rised.execution.images import Images
+from rised.execution.services import Workshop
 from rised.experiments.job_spec import TRAIN
 from rised.experiments.transitions import Ledger
 from rised.gpus import devices
 from rised.gpus.monitor import GpuWatch
 from rised.gpus.nvml import Meters
 from rised.http import listener
-from rised.images import Images
 from rised.linux.children import Children
 from rised.linux.files import PASSABLE
 from rised.linux.processes import stop
@@ -56,7 +57,6 @@ from rised.storage.layout import Layout
 from rised.tensorboard.manager import Boards
 from rised.turns import Turns
 from rised.users import impersonation
-from rised.workshop import Workshop
 from riseml_proto import VERSION
 from riseml_proto.errors import DaemonError, RisemlError
 from riseml_proto.ids import job_id

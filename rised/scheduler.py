@@ -11,24 +11,24 @@ from functools import partial
 
 import trio
 
-from rised import starting
-from rised.building import Building
 from rised.clock import now_ms
 from rised.crashpoints import crash_point
+from rised.execution import launch
+from rised.execution.image_build import Building
+from rised.execution.images import Images
+from rised.execution.launch import Ahead
+from rised.execution.lifecycle import Lifecycle, Place
+from rised.execution.services import Workshop
 from rised.experiments.experiment import Experiment, check_member
 from rised.experiments.transitions import Ledger
 from rised.gpus.monitor import GpuWatch
-from rised.images import Images
-from rised.lifecycle import Lifecycle, Place
 from rised.log import log
 from rised.policy.queue import Waiting
 from rised.policy.resources import Grant, Inventory
-from rised.starting import Ahead
 from rised.storage.database import BOARD, BUILD, Store
 from rised.storage.rows import Change, ExperimentRow, MemberRow
 from rised.tensorboard.manager import Boards, is_there
 from rised.turns import Turns
-from rised.workshop import Workshop
 from riseml_proto import ids
 from riseml_proto.errors import NotFound, RisemlError, StorageFull
 from riseml_proto.states import State
@@ -185,7 +185,7 @@ class Scheduler:
                 continue
             key = experiment.number, member
             if key not in self._ahead:
-                made = starting.job(self._shop, experiment, member, 0)
+                made = launch.job(self._shop, experiment, member, 0)
                 if not self._shop.runner.starts_ahead(made, experiment.request.gpus):
                     continue
                 if len(self._ahead) >= _MOST_AHEAD:

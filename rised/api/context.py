@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 from rised.admission import Admission
 from rised.bells import Bells
+from rised.execution.images import Images
 from rised.experiments.job_spec import TRAIN
 from rised.experiments.transitions import Ledger
 from rised.gpus.devices import Gpu
 from rised.gpus.monitor import GpuWatch
 from rised.gpus.nvml import Meters
-from rised.images import Images
 from rised.queries.history import StoreJournal
 from rised.queries.views import Views
 from rised.revisions import Revisions

@@ -19,6 +19,7 @@ import trio
 
 from rised.bells import Bell
 from rised.clock import now_ms
+from rised.execution.services import Workshop
 from rised.experiments.experiment import Experiment
 from rised.experiments.job_spec import bare_environment
 from rised.linux.files import make_directory
@@ -28,7 +29,6 @@ from rised.storage.database import BOARD
 from rised.storage.owners import owner_of
 from rised.storage.rows import ExperimentRow, JobRow
 from rised.users.owner import Owner
-from rised.workshop import Workshop
 from riseml_proto import ids
 from riseml_proto.errors import RisemlError, StorageFull
 

@@ -22,12 +22,13 @@ import trio.testing
 import rised.clock
 from rised.bells import Bells
 from rised.clock import now_ms
+from rised.execution.images import Images
+from rised.execution.services import Workshop
 from rised.experiments.experiment import Experiment
 from rised.experiments.transitions import Ledger
 from rised.gpus.devices import Gpu
 from rised.gpus.monitor import GpuWatch
 from rised.gpus.nvml import Meters
-from rised.images import Images
 from rised.linux.processes import Look
 from rised.policy.fairshare import FairShare
 from rised.policy.quotas import Quotas
@@ -41,7 +42,6 @@ from rised.storage.database import Store
 from rised.storage.layout import Layout
 from rised.tensorboard.manager import Boards
 from rised.turns import Turns
-from rised.workshop import Workshop
 from riseml_proto.config import parse_config
 from riseml_proto.errors import RisemlError, StorageFull
 from riseml_proto.states import State

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import trio
 
 from rised.crashpoints import crash_point
+from rised.execution.services import Workshop
 from rised.experiments.experiment import Experiment
 from rised.experiments.job_spec import TRAIN, build_environment, commands, environment
 from rised.linux.files import disk_may_be_full, make_directory, write_file
@@ -23,7 +24,6 @@ from rised.storage.database import BUILD
 from rised.storage.owners import owner_of
 from rised.storage.rows import file_beside
 from rised.users.impersonation import acting_as
-from rised.workshop import Workshop
 from riseml_proto import ids
 from riseml_proto.config import Config
 from riseml_proto.errors import RisemlError, StorageFull

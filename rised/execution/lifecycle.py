@@ -17,9 +17,11 @@ from typing import NamedTuple
 
 import trio
 
-from rised import starting
 from rised.clock import now_ms
 from rised.crashpoints import crash_point
+from rised.execution import launch
+from rised.execution.launch import Ahead, Held
+from rised.execution.services import Workshop
 from rised.experiments import results
 from rised.experiments.experiment import Experiment
 from rised.experiments.job_spec import visible_gpus
@@ -29,10 +31,8 @@ from rised.log import log
 from rised.policy.resources import Grant
 from rised.runners.base import Exit, Handle, Job
 from rised.runners.engine import NoEngine
-from rised.starting import Ahead, Held
 from rised.storage.owners import owner_of
 from rised.storage.rows import Change, MemberRow
-from rised.workshop import Workshop
 from riseml_proto.errors import RisemlError, StorageFull
 from riseml_proto.states import Reason, State, advance
 
@@ -107,7 +107,7 @@ class Lifecycle:
         while again:
             if self._kill:
                 if held := await self._take_ahead():
-                    await starting.let_go(self._shop, held)
+                    await launch.let_go(self._shop, held)
                 await self._end(State.KILLED, Reason.KILLED, None, None)
                 self._place.release()
                 return
@@ -134,7 +134,7 @@ class Lifecycle:
             handle=None,
         )
         try:
-            held = held or await starting.start(
+            held = held or await launch.start(
                 self._shop,
                 self._experiment,
                 self._row.member,
@@ -142,7 +142,7 @@ class Lifecycle:
                 self._grant,
                 self._write,
             )
-            starting.make_output(self._shop, self._experiment, self._row.member)
+            launch.make_output(self._shop, self._experiment, self._row.member)
         except (StorageFull, NoEngine) as error:
             await self._let_go(held)
             return await self._try_later(str(error))
@@ -161,7 +161,7 @@ class Lifecycle:
             await self._shop.store.sync_start()
             crash_point("before-go")
             if not self._kill:
-                starting.tell_of_image(self._shop, self._experiment, job)
+                launch.tell_of_image(self._shop, self._experiment, job)
                 handle.go(visible_gpus(self._grant))
             crash_point("after-go")
         except BaseException:
@@ -175,13 +175,13 @@ class Lifecycle:
         return await ahead.take() if ahead else None
 
     def _next_attempt(self) -> int:
-        return starting.next_attempt(
+        return launch.next_attempt(
             self._shop, self._experiment, self._row.member, self._row.attempt
         )
 
     async def _let_go(self, held: Held | None) -> None:
         if held:
-            await starting.let_go(self._shop, held)
+            await launch.let_go(self._shop, held)
         else:
             await self._shop.runner.clean(self._job())
 
@@ -200,7 +200,7 @@ class Lifecycle:
         self._unwritten.clear()
 
     def _job(self) -> Job:
-        return starting.job(self._shop, self._experiment, self._row.member, self._row.attempt)
+        return launch.job(self._shop, self._experiment, self._row.member, self._row.attempt)
 
     async def _see_through(self, job: Job, handle: Handle) -> bool:
         """Watch a started job until nothing of it is left. Return whether there is to be another attempt."""

@@ -17,10 +17,11 @@ from functools import partial
 
 import trio
 
-from rised import starting
 from rised.crashpoints import crash_point
+from rised.execution import launch
+from rised.execution.images import BUILT, Images, Recipe
+from rised.execution.services import Workshop
 from rised.experiments.experiment import Experiment
-from rised.images import BUILT, Images, Recipe
 from rised.linux.files import disk_may_be_full, make_directory
 from rised.log import log
 from rised.runners.base import Exit, Handle, Job
@@ -29,7 +30,6 @@ from rised.storage.database import BUILD
 from rised.storage.owners import owner_of
 from rised.storage.rows import file_beside
 from rised.users.files import open_log
-from rised.workshop import Workshop
 from riseml_proto.errors import RisemlError, StorageFull
 
 _RETRY_SECONDS = 5.0
@@ -214,7 +214,7 @@ class Building:
 
     def _job(self, attempt: int, image: str = "", files: str = "") -> Job:
         steps = _announced(self._experiment.config.install)
-        return starting.build_job(self._shop, self._experiment, attempt, steps, image, files)
+        return launch.build_job(self._shop, self._experiment, attempt, steps, image, files)
 
     def _log(self, attempt: int) -> str:
         return self._shop.layout.log(self._experiment.number, 0, BUILD, attempt)
