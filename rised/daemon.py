@@ -20,7 +20,6 @@ from functools import partial
 
 import trio
 
-from rised.admission import Admission
 from rised.api.context import Context
 from rised.api.routes import handler
 from rised.bells import Bells
@@ -50,12 +49,13 @@ from rised.runners.containers import ContainerRunner
 from rised.runners.engine import Engine
 from rised.runners.groups import Groups
 from rised.runners.process import ProcessRunner
-from rised.scheduler import Scheduler
+from rised.scheduling.accounting import Turns
+from rised.scheduling.admission import Admission
+from rised.scheduling.scheduler import Scheduler
 from rised.settings import Settings, group_id, quotas
 from rised.storage.database import Store
 from rised.storage.layout import Layout
 from rised.tensorboard.manager import Boards
-from rised.turns import Turns
 from rised.users import impersonation
 from riseml_proto import VERSION
 from riseml_proto.errors import DaemonError, RisemlError

@@ -4,7 +4,6 @@ import grp
 import os
 from dataclasses import dataclass
 
-from rised.admission import Admission
 from rised.bells import Bells
 from rised.execution.images import Images
 from rised.experiments.job_spec import TRAIN
@@ -16,7 +15,8 @@ from rised.queries.history import StoreJournal
 from rised.queries.views import Views
 from rised.revisions import Revisions
 from rised.runners.base import Runner
-from rised.scheduler import Scheduler
+from rised.scheduling.admission import Admission
+from rised.scheduling.scheduler import Scheduler
 from rised.settings import Settings
 from rised.storage.database import Store
 from rised.storage.rows import ExperimentRow

@@ -37,11 +37,11 @@ from rised.queries.views import Views
 from rised.runners.base import Exit, Job, StartFailed
 from rised.runners.containers import ContainerRunner
 from rised.runners.engine import Engine
-from rised.scheduler import Scheduler
+from rised.scheduling.accounting import Turns
+from rised.scheduling.scheduler import Scheduler
 from rised.storage.database import Store
 from rised.storage.layout import Layout
 from rised.tensorboard.manager import Boards
-from rised.turns import Turns
 from riseml_proto.config import parse_config
 from riseml_proto.errors import RisemlError, StorageFull
 from riseml_proto.states import State

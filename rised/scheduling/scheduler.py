@@ -25,10 +25,10 @@ from rised.gpus.monitor import GpuWatch
 from rised.log import log
 from rised.policy.queue import Waiting
 from rised.policy.resources import Grant, Inventory
+from rised.scheduling.accounting import Turns
 from rised.storage.database import BOARD, BUILD, Store
 from rised.storage.rows import Change, ExperimentRow, MemberRow
 from rised.tensorboard.manager import Boards, is_there
-from rised.turns import Turns
 from riseml_proto import ids
 from riseml_proto.errors import NotFound, RisemlError, StorageFull
 from riseml_proto.states import State

@@ -1,0 +1,1 @@
+"""Who starts when, and who may: the main loop, its books, admission."""
