@@ -22,7 +22,6 @@ import trio
 
 from rised.api.context import Context
 from rised.api.routes import handler
-from rised.bells import Bells
 from rised.execution.images import Images
 from rised.execution.services import Workshop
 from rised.experiments.job_spec import TRAIN
@@ -42,19 +41,20 @@ from rised.policy.resources import Inventory
 from rised.queries.history import StoreJournal
 from rised.queries.views import Views
 from rised.revisions import Revisions
-from rised.runners import scope, user
-from rised.runners.choice import Runners
 from rised.runners.client_package import link_client
-from rised.runners.containers import ContainerRunner
-from rised.runners.engine import Engine
-from rised.runners.groups import Groups
-from rised.runners.process import ProcessRunner
+from rised.runners.docker.engine import Engine
+from rised.runners.docker.runner import ContainerRunner
+from rised.runners.process import scope, setpriv
+from rised.runners.process.cgroups import Groups
+from rised.runners.process.runner import ProcessRunner
+from rised.runners.router import Runners
 from rised.scheduling.accounting import Turns
 from rised.scheduling.admission import Admission
 from rised.scheduling.scheduler import Scheduler
 from rised.settings import Settings, group_id, quotas
 from rised.storage.database import Store
 from rised.storage.layout import Layout
+from rised.subscriptions import Bells
 from rised.tensorboard.manager import Boards
 from rised.users import impersonation
 from riseml_proto import VERSION
@@ -173,7 +173,7 @@ def _places(settings: Settings) -> Iterator[None]:
     try:
         if settings.system:
             impersonation.check()
-            user.check()
+            setpriv.check()
             os.umask(0o022)  # users pass through what lies above
         for directory in (settings.state_dir, settings.output_dir, settings.data_dir):
             _make_place(directory, shared=settings.system)

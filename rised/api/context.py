@@ -4,7 +4,6 @@ import grp
 import os
 from dataclasses import dataclass
 
-from rised.bells import Bells
 from rised.execution.images import Images
 from rised.experiments.job_spec import TRAIN
 from rised.experiments.transitions import Ledger
@@ -20,6 +19,7 @@ from rised.scheduling.scheduler import Scheduler
 from rised.settings import Settings
 from rised.storage.database import Store
 from rised.storage.rows import ExperimentRow
+from rised.subscriptions import Bells
 from rised.tensorboard.manager import Boards
 from rised.users.peer import Peer
 from riseml_proto.errors import Forbidden, InvalidInput, NotFound

@@ -17,7 +17,7 @@ from rised.http.request import Answer, Request, Streamed
 from rised.log import log
 from rised.policy.resources import Request as Resources
 from rised.policy.resources import shortage
-from rised.runners.engine import NoEngine
+from rised.runners.docker.engine import NoEngine
 from rised.storage.owners import encode
 from rised.storage.rows import ExperimentRow
 from rised.tensorboard import manager

@@ -8,7 +8,7 @@ import trio
 from rised.api.context import Context
 from rised.api.pages import in_pages
 from rised.http.request import Request, Streamed
-from rised.ranking import (
+from rised.search.ranking import (
     Ranking,
     by_parameter,
     check,

@@ -25,7 +25,7 @@ from rised.experiments.experiment import Experiment
 from rised.linux.files import disk_may_be_full, make_directory
 from rised.log import log
 from rised.runners.base import Exit, Handle, Job
-from rised.runners.engine import ImageInfo, NoEngine
+from rised.runners.docker.engine import ImageInfo, NoEngine
 from rised.storage.database import BUILD
 from rised.storage.owners import owner_of
 from rised.storage.rows import file_beside

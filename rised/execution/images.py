@@ -12,8 +12,8 @@ import trio
 
 from rised.log import log
 from rised.revisions import Revisions
-from rised.runners.containers import ContainerRunner
-from rised.runners.engine import Engine, ImageInfo
+from rised.runners.docker.engine import Engine, ImageInfo
+from rised.runners.docker.runner import ContainerRunner
 from rised.users.owner import Owner
 from riseml_proto.config import Config
 

@@ -30,7 +30,7 @@ from rised.linux.usage import Use, measure
 from rised.log import log
 from rised.policy.resources import Grant
 from rised.runners.base import Exit, Handle, Job
-from rised.runners.engine import NoEngine
+from rised.runners.docker.engine import NoEngine
 from rised.storage.owners import owner_of
 from rised.storage.rows import Change, MemberRow
 from riseml_proto.errors import RisemlError, StorageFull

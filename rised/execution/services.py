@@ -4,13 +4,13 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from rised.bells import Bells
 from rised.experiments.transitions import Ledger
 from rised.logs.watch import LogWatcher
 from rised.revisions import Revisions
 from rised.runners.base import Runner
 from rised.storage.database import Store
 from rised.storage.layout import Layout
+from rised.subscriptions import Bells
 
 
 @dataclass(frozen=True)

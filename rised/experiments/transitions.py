@@ -8,7 +8,6 @@ from collections.abc import Iterable
 
 import trio
 
-from rised.bells import Bells
 from rised.clock import now_ms
 from rised.experiments.experiment import Experiment
 from rised.log import log
@@ -16,6 +15,7 @@ from rised.policy.fairshare import FairShare, Used
 from rised.policy.queue import rate
 from rised.storage.database import BUILD, Store
 from rised.storage.rows import Change, ExperimentRow, JobRow, MemberRow
+from rised.subscriptions import Bells
 from riseml_proto.errors import StorageFull
 from riseml_proto.states import Reason, State, advance, set_outcome, set_state
 

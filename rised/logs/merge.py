@@ -12,8 +12,8 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from itertools import count
 
-from rised.logs.journal import Attempt
 from rised.logs.read import CHUNK, Line, LogLines
+from rised.logs.source import Attempt
 from riseml_proto.messages import LineEntry, PartialEntry
 
 BATCH_ENTRIES = 500

@@ -16,8 +16,8 @@ from typing import NamedTuple
 
 import trio
 
-from rised.bells import Bell
 from rised.logs.stamps import Times, offset_since
+from rised.subscriptions import Bell
 
 LIMIT = 65536
 """Bytes of text in a line; longer ones are told in pieces."""

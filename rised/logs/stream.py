@@ -22,10 +22,10 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import trio
 
-from rised.bells import Bell
-from rised.logs.journal import Attempt, Event, Journal
 from rised.logs.merge import BATCH_BYTES, BATCH_ENTRIES, Merge, Source, count_lines, moment
 from rised.logs.read import LogLines, size_of, tail_offset
+from rised.logs.source import Attempt, Event, Journal
+from rised.subscriptions import Bell
 from riseml_proto.ids import CanonicalId
 from riseml_proto.messages import Entry, LineEntry, LogRequest, StateEntry
 

@@ -1,8 +1,8 @@
-"""The records as the log streams read them (`rised.logs.journal.Journal`), from events and members."""
+"""The records as the log streams read them (`rised.logs.source.Journal`), from events and members."""
 
 from rised.clock import to_datetime
 from rised.experiments.job_spec import TRAIN
-from rised.logs.journal import Attempt, Event
+from rised.logs.source import Attempt, Event
 from rised.queries.views import Views, rowless
 from rised.storage.database import BOARD, BUILD, Store
 from rised.storage.layout import Layout

@@ -14,10 +14,10 @@ from collections.abc import AsyncIterator, Callable
 import trio
 
 from rised.linux.copy_tree import remove_tree
-from rised.revisions import checkout, places
+from rised.revisions import checkout, repo_paths
+from rised.revisions.manifest import Limits, is_object_id, plan
 from rised.revisions.receive import receive
 from rised.revisions.repository import Repository
-from rised.revisions.trees import Limits, is_object_id, plan
 from riseml_proto.errors import NotFound
 from riseml_proto.messages import Manifest, Revision
 
@@ -25,7 +25,7 @@ from riseml_proto.messages import Manifest, Revision
 class _Open(Repository):
     """A repository in use: who writes to it, and who makes or removes which of its trees."""
 
-    def __init__(self, project: places.Project) -> None:
+    def __init__(self, project: repo_paths.Project) -> None:
         super().__init__(project)
         self.writing = trio.Lock()
         self._trees: weakref.WeakValueDictionary[str, trio.Lock] = weakref.WeakValueDictionary()
@@ -122,7 +122,7 @@ class Revisions:
         if key not in self._open:
             async with self._opening:
                 if key not in self._open:
-                    project = places.project(self._state_dir, user, name)
+                    project = repo_paths.project(self._state_dir, user, name)
                     repository = _Open(project)
                     if not await trio.to_thread.run_sync(_prepare, repository, create):
                         raise NotFound(f"there is no project {name} of {user}; sync it first")

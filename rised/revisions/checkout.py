@@ -12,8 +12,8 @@ from collections.abc import Callable
 from rised.crashpoints import crash_point
 from rised.linux.copy_tree import remove_tree
 from rised.linux.files import disk_may_be_full, make_private, write_all
+from rised.revisions.manifest import DIRECTORY, LINK
 from rised.revisions.objects import Reader
-from rised.revisions.trees import DIRECTORY, LINK
 from riseml_proto import paths
 from riseml_proto.errors import SyncError
 

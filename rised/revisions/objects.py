@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Self
 
 from rised.crashpoints import crash_point
 from rised.linux.files import disk_may_be_full, write_all
-from rised.revisions.places import TEMPORARY
+from rised.revisions.repo_paths import TEMPORARY
 from riseml_proto.errors import NotFound, RisemlError, SyncError
 
 if TYPE_CHECKING:

@@ -18,10 +18,10 @@ import time
 from rised.crashpoints import crash_point
 from rised.linux.copy_tree import remove_tree
 from rised.linux.files import disk_may_be_full, make_private, sync_directory, write_all
-from rised.revisions import places
+from rised.revisions import repo_paths
+from rised.revisions.manifest import Plan, is_object_id
 from rised.revisions.objects import Reader, Writer
-from rised.revisions.places import Project
-from rised.revisions.trees import Plan, is_object_id
+from rised.revisions.repo_paths import Project
 from riseml_proto.errors import NotFound, SyncError
 from riseml_proto.messages import Revision
 
@@ -200,7 +200,7 @@ class Repository:
 
     def _sweep(self) -> None:
         for name in os.listdir(self.objects):
-            if name.startswith(places.TEMPORARY):
+            if name.startswith(repo_paths.TEMPORARY):
                 os.unlink(os.path.join(self.objects, name))
         for directory in (os.path.dirname(_MAIN), os.path.dirname(_tree_ref(""))):
             path = os.path.join(self.path, directory)

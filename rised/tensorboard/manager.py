@@ -17,7 +17,6 @@ from functools import partial
 
 import trio
 
-from rised.bells import Bell
 from rised.clock import now_ms
 from rised.execution.services import Workshop
 from rised.experiments.experiment import Experiment
@@ -28,6 +27,7 @@ from rised.runners.base import Handle, Job
 from rised.storage.database import BOARD
 from rised.storage.owners import owner_of
 from rised.storage.rows import ExperimentRow, JobRow
+from rised.subscriptions import Bell
 from rised.users.owner import Owner
 from riseml_proto import ids
 from riseml_proto.errors import RisemlError, StorageFull

@@ -4,7 +4,6 @@ import contextlib
 import tempfile
 from collections.abc import Iterator
 
-from rised.bells import Bells
 from rised.experiments.experiment import Experiment
 from rised.experiments.transitions import Ledger
 from rised.policy.fairshare import FairShare
@@ -13,6 +12,7 @@ from rised.queries.views import Views
 from rised.storage.database import Store
 from rised.storage.layout import Layout
 from rised.storage.rows import Change, MemberRow
+from rised.subscriptions import Bells
 from riseml_proto.config import parse_config
 from riseml_proto.messages import Member
 from riseml_proto.states import TRANSITIONS, State

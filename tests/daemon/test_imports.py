@@ -112,7 +112,7 @@ def test_asyncio_stays_out_of_the_daemon() -> None:
         for p in PACKAGES["rised"].rglob("*.py")
         if roots(p) & {"asyncio", "aiodocker", "trio_asyncio"}
     ]
-    assert set(users) <= {"rised.runners.engine"}
+    assert set(users) <= {"rised.runners.docker.engine"}
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,6 @@ import trio
 import trio.testing
 
 import rised.clock
-from rised.bells import Bells
 from rised.clock import now_ms
 from rised.execution.images import Images
 from rised.execution.services import Workshop
@@ -35,12 +34,13 @@ from rised.policy.quotas import Quotas
 from rised.policy.resources import Inventory
 from rised.queries.views import Views
 from rised.runners.base import Exit, Job, StartFailed
-from rised.runners.containers import ContainerRunner
-from rised.runners.engine import Engine
+from rised.runners.docker.engine import Engine
+from rised.runners.docker.runner import ContainerRunner
 from rised.scheduling.accounting import Turns
 from rised.scheduling.scheduler import Scheduler
 from rised.storage.database import Store
 from rised.storage.layout import Layout
+from rised.subscriptions import Bells
 from rised.tensorboard.manager import Boards
 from riseml_proto.config import parse_config
 from riseml_proto.errors import RisemlError, StorageFull

@@ -22,9 +22,9 @@ from hostile import Stage
 
 from rised.linux.children import Children
 from rised.linux.processes import ended, pidfd, stat
-from rised.runners import groups
 from rised.runners.base import Exit, Job
-from rised.runners.process import Identity, ProcessHandle, ProcessRunner
+from rised.runners.process import cgroups
+from rised.runners.process.runner import Identity, ProcessHandle, ProcessRunner
 from rised.users.owner import own
 from riseml_proto.states import Reason, State
 
@@ -80,14 +80,14 @@ def reap() -> None:
 def with_runner(isolation: str, test: Callable[[ProcessRunner, Job], object]) -> None:
     """Run the async `test` with a runner in a directory of its own."""
     if isolation == "session":
-        vars(groups)["delegated_cgroup"] = lambda _: None
+        vars(cgroups)["delegated_cgroup"] = lambda _: None
 
     async def main(root: str) -> None:
         async with trio.open_nursery() as nursery:
             children = Children()
             await nursery.start(children.run)
             instance = f"reuse{time.time_ns()}"
-            runner = ProcessRunner(root, instance, children, groups.Groups(instance), 1024)
+            runner = ProcessRunner(root, instance, children, cgroups.Groups(instance), 1024)
             assert runner.isolation == isolation
             os.mkdir(f"{root}/files")
             token = "exec 2> /dev/null; "

@@ -15,12 +15,12 @@ import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rised.bells import Bells
 from rised.logs import merge, stamps
-from rised.logs.journal import Attempt, Event
 from rised.logs.merge import moment
+from rised.logs.source import Attempt, Event
 from rised.logs.stamps import Stamp
 from rised.logs.stream import stream
+from rised.subscriptions import Bells
 from riseml_proto.ids import CanonicalId
 from riseml_proto.messages import (
     ElidedEntry,

@@ -6,7 +6,7 @@ from typing import Any
 
 from rised.runners.base import Amounts, Container, Job, StartFailed
 from rised.runners.client_package import client_package
-from rised.runners.engine import EngineInfo
+from rised.runners.docker.engine import EngineInfo
 from rised.runners.shell import SCRIPT, SHELL, WORKING_DIRECTORY
 
 INSIDE = "/.riseml"
@@ -30,7 +30,7 @@ def configure(
 ) -> tuple[dict[str, Any], str | None]:
     """The container as the engine's API has it, and what CUDA_VISIBLE_DEVICES has to be in it.
 
-    `directory` is the job's own (`rised.runners.containers`). Raises `StartFailed` where the engine cannot give GPUs.
+    `directory` is the job's own. Raises `StartFailed` where the engine cannot give GPUs.
     """
     commands = list(job.commands)
     uid, gid = job.owner.uid, job.owner.gid

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import trio
 
 from rised.runners.base import StartFailed
-from rised.runners.registry import credentials
+from rised.runners.docker.credentials import credentials
 
 if TYPE_CHECKING:
     from aiodocker import Docker

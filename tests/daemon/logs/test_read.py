@@ -9,10 +9,10 @@ import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rised.bells import Bell
 from rised.logs import stamps
 from rised.logs.read import LIMIT, Line, LogLines, Splitter, raw, tail_offset
 from rised.logs.stamps import Stamp
+from rised.subscriptions import Bell
 
 TEXTS = st.lists(
     st.sampled_from([b"a", b"\n", b"\r", b"\r\n", "é€😀".encode(), b"\xff", b"x" * (LIMIT - 1)]),

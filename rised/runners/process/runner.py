@@ -34,9 +34,9 @@ from rised.linux.files import PASSABLE, disk_may_be_full, overwrite
 from rised.linux.process_tree import MARK, CgroupTree, SessionTree, Tree, end
 from rised.linux.processes import Look, boot_id, ended, pidfd, stat
 from rised.log import log
-from rised.runners import user
 from rised.runners.base import Exit, Job, StartFailed
-from rised.runners.groups import Groups
+from rised.runners.process import setpriv
+from rised.runners.process.cgroups import Groups
 from rised.runners.shell import SCRIPT, SHELL, read_exit
 from rised.users.files import make_owners, open_log
 from rised.users.impersonation import acting_as
@@ -146,8 +146,8 @@ class ProcessRunner:
         if job.owner.is_other:
             words[2] = words[4] = ""  # root has put it there before, and its owner's limits hold
             env_file = exit_file + _ENV
-            user.write_environment(env_file, env, job.owner)
-            argv = user.command(job.owner, cgroup, env_file, SCRIPT, [*words, *job.commands])
+            setpriv.write_environment(env_file, env, job.owner)
+            argv = setpriv.command(job.owner, cgroup, env_file, SCRIPT, [*words, *job.commands])
             env = {MARK: mark}
         else:
             argv = [SHELL, "-c", SCRIPT, *words, *job.commands]

@@ -10,9 +10,9 @@ import trio
 from rised.linux.process_tree import end
 from rised.linux.processes import Look, ended, pidfd
 from rised.runners.base import Exit, Job
-from rised.runners.engine import Engine, EngineError, NoEngine
+from rised.runners.docker.engine import Engine, EngineError, NoEngine
+from rised.runners.docker.processes import Vessel
 from rised.runners.shell import read_exit
-from rised.runners.vessel import Vessel
 
 UNSEEN = -1
 """The start of a first process that an engine runs out of this machine's sight."""

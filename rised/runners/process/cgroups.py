@@ -19,7 +19,7 @@ from rised.linux.files import write_file
 from rised.linux.process_tree import CgroupTree, delegated_cgroup
 from rised.log import log
 from rised.runners.base import Amounts
-from rised.runners.scope import Scope
+from rised.runners.process.scope import Scope
 
 _CONTROLLERS = ("cpu", "memory", "pids")
 _PERIOD = 100_000  # microseconds

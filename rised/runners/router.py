@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 
 from rised.runners.base import Handle, Job, Runner
-from rised.runners.containers import ContainerRunner
-from rised.runners.process import ProcessRunner
+from rised.runners.docker.runner import ContainerRunner
+from rised.runners.process.runner import ProcessRunner
 
 
 class Runners:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rised.ranking import (
+from rised.search.ranking import (
     Ranking,
     by_parameter,
     check,

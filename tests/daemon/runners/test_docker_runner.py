@@ -16,9 +16,9 @@ from engine import BUSYBOX, docker, image_id, need_engine, own_engine
 
 from rised.linux.processes import Look
 from rised.runners.base import Container, Exit, Job
-from rised.runners.container import ContainerHandle, Identity
-from rised.runners.containers import ContainerRunner
-from rised.runners.engine import Engine, ImageFailed, NoEngine
+from rised.runners.docker.engine import Engine, ImageFailed, NoEngine
+from rised.runners.docker.handle import ContainerHandle, Identity
+from rised.runners.docker.runner import ContainerRunner
 from rised.users.owner import own
 
 
@@ -416,7 +416,7 @@ def test_where_an_engine_was_looked_for_is_told(host: str, text: str) -> None:
 def test_a_daemon_that_saw_no_image_does_without_asyncio() -> None:
     program = """
 import sys, trio
-from rised.runners.engine import Engine
+from rised.runners.docker.engine import Engine
 async def main():
     async with trio.open_nursery() as nursery:
         await nursery.start(Engine().run)

@@ -29,11 +29,11 @@ from rised.linux.files import PASSABLE, disk_may_be_full, overwrite
 from rised.linux.processes import boot_id, stat
 from rised.log import log
 from rised.runners.base import Container, Job, StartFailed
-from rised.runners.container import UNSEEN, ContainerHandle, Identity
-from rised.runners.container_config import ASKS_FOR_GPUS, configure, environment
-from rised.runners.engine import Engine, EngineError, NoEngine
+from rised.runners.docker.config import ASKS_FOR_GPUS, configure, environment
+from rised.runners.docker.engine import Engine, EngineError, NoEngine
+from rised.runners.docker.handle import UNSEEN, ContainerHandle, Identity
+from rised.runners.process.setpriv import exports
 from rised.runners.shell import SHELL, WORKING_DIRECTORY
-from rised.runners.user import exports
 from rised.users.files import make_owners, open_log
 from rised.users.impersonation import acting_as
 from rised.users.owner import Owner

@@ -15,9 +15,9 @@ from rised.linux.children import Children
 from rised.linux.process_tree import MARK, CgroupTree, SessionTree, delegated_cgroup, end
 from rised.linux.processes import Look, Stat, boot_id, pidfd, stat
 from rised.linux.usage import measure
-from rised.runners import groups
 from rised.runners.base import Exit, Job, StartFailed
-from rised.runners.process import Identity, ProcessHandle, ProcessRunner
+from rised.runners.process import cgroups
+from rised.runners.process.runner import Identity, ProcessHandle, ProcessRunner
 from rised.users.owner import own
 
 
@@ -27,7 +27,7 @@ def place(
 ) -> Iterator[Path]:
     """A state directory for runners that have a control group, or none."""
     if request.param == "session":
-        monkeypatch.setattr(groups, "delegated_cgroup", lambda _: None)
+        monkeypatch.setattr(cgroups, "delegated_cgroup", lambda _: None)
     elif delegated_cgroup("rised-probe-of-tests") is None:
         pytest.skip("needs the right to make control groups")
     (tmp_path / "files").mkdir()
@@ -62,7 +62,7 @@ def run(place: Path, test: Callable[[ProcessRunner], Awaitable[None]]) -> None:
                 await nursery.start(children.run)
                 instance = f"tests{os.getpid()}"
                 runner = ProcessRunner(
-                    str(place), instance, children, groups.Groups(instance), 1024
+                    str(place), instance, children, cgroups.Groups(instance), 1024
                 )
                 try:
                     await test(runner)

@@ -1,0 +1,1 @@
+"""Jobs in containers: Docker, or Podman behind the same API."""
