@@ -23,9 +23,9 @@ import trio
 from rised.api.context import Context
 from rised.api.routes import handler
 from rised.execution.images import Images
-from rised.execution.services import Workshop
+from rised.execution.services import Services
 from rised.experiments.job_spec import TRAIN
-from rised.experiments.transitions import Ledger
+from rised.experiments.transitions import Transitions
 from rised.gpus import devices
 from rised.gpus.monitor import GpuWatch
 from rised.gpus.nvml import Meters
@@ -38,7 +38,7 @@ from rised.log import log
 from rised.logs.watch import LogWatcher
 from rised.policy.fairshare import FairShare
 from rised.policy.resources import Inventory
-from rised.queries.history import StoreJournal
+from rised.queries.history import StoredHistory
 from rised.queries.views import Views
 from rised.revisions import Revisions
 from rised.runners.client_package import link_client
@@ -48,13 +48,13 @@ from rised.runners.process import scope, setpriv
 from rised.runners.process.cgroups import Groups
 from rised.runners.process.runner import ProcessRunner
 from rised.runners.router import Runners
-from rised.scheduling.accounting import Turns
+from rised.scheduling.accounting import UsageAccounting
 from rised.scheduling.admission import Admission
 from rised.scheduling.scheduler import Scheduler
 from rised.settings import Settings, group_id, quotas
 from rised.storage.database import Store
 from rised.storage.layout import Layout
-from rised.subscriptions import Bells
+from rised.subscriptions import Subscriptions
 from rised.tensorboard.manager import Boards
 from rised.users import impersonation
 from riseml_proto import VERSION
@@ -66,7 +66,7 @@ async def run(settings: Settings, manager: Manager, ready: Callable[[], None]) -
     """Run until SIGTERM or SIGINT; `ready` is called when requests are served. Raises `DaemonError`."""
     with _places(settings), contextlib.closing(Store(settings.state_dir)) as store:
         open_files = _raise_open_files()
-        children, bells, watcher = Children(), Bells(), LogWatcher()
+        children, subscriptions, watcher = Children(), Subscriptions(), LogWatcher()
         found = devices.find(settings.gpus)
         layout = Layout(settings.state_dir, settings.output_dir)
         revisions = Revisions(
@@ -86,15 +86,15 @@ async def run(settings: Settings, manager: Manager, ready: Callable[[], None]) -
         runner = Runners(processes, containers)
         images = Images(engine, containers, revisions)
         share = FairShare(settings.half_life * 3600, store.usage())
-        ledger = Ledger(store, bells, share)
-        shop = Workshop(
+        transitions = Transitions(store, subscriptions, share)
+        services = Services(
             store,
-            ledger,
+            transitions,
             runner,
             revisions,
             watcher,
             layout,
-            bells,
+            subscriptions,
             data_dir=settings.data_dir,
             kill_grace=settings.kill_grace,
             gpu_uuids={gpu.index: gpu.uuid for gpu in found},
@@ -107,18 +107,18 @@ async def run(settings: Settings, manager: Manager, ready: Callable[[], None]) -
             gpus=tuple(gpu.index for gpu in found),
         )
         meters = Meters(found)
-        boards = Boards(shop)
+        boards = Boards(services)
         boards.sweep()
         allowed = quotas(settings)
-        turns = Turns(inventory, share, allowed, kill_grace=settings.kill_grace)
+        turns = UsageAccounting(inventory, share, allowed, kill_grace=settings.kill_grace)
         watch = GpuWatch(store, inventory, found, meters, settings.gpu_foreign_mem)
-        scheduler = Scheduler(store, ledger, shop, images, boards, inventory, watch, turns)
+        scheduler = Scheduler(store, transitions, services, images, boards, inventory, watch, turns)
         views = Views(store, scheduler.experiments, layout)
-        journal = StoreJournal(store, views, layout)
+        journal = StoredHistory(store, views, layout)
         context = Context(
             settings,
             store,
-            ledger,
+            transitions,
             scheduler,
             revisions,
             images,
@@ -126,7 +126,7 @@ async def run(settings: Settings, manager: Manager, ready: Callable[[], None]) -
             runner,
             views,
             journal,
-            bells,
+            subscriptions,
             found,
             watch,
             meters,

@@ -17,7 +17,7 @@ _CROWD = 8
 _REST = 0.001
 
 
-class _Door:
+class _WakeUpThrottle:
     """Lets one through in each round of the main loop."""
 
     def __init__(self) -> None:
@@ -30,15 +30,15 @@ class _Door:
                 await trio.sleep(_REST)
 
 
-class Bell:
+class Subscription:
     """One listener's side."""
 
-    def __init__(self, door: _Door | None = None) -> None:
+    def __init__(self, door: _WakeUpThrottle | None = None) -> None:
         """`door` is what all listeners share; None for one alone."""
         self._rung = trio.Event()
         self._door = door
 
-    def ring(self) -> None:
+    def notify(self) -> None:
         """Wake the listener, now or when it next waits."""
         self._rung.set()
 
@@ -50,27 +50,27 @@ class Bell:
         self._rung = trio.Event()
 
 
-class Bells:
+class Subscriptions:
     """The bells of all experiments. Only for use within one trio run."""
 
     def __init__(self) -> None:
-        self._door = _Door()
-        self._listeners: defaultdict[int, dict[Bell, int | None]] = defaultdict(dict)
+        self._door = _WakeUpThrottle()
+        self._listeners: defaultdict[int, dict[Subscription, int | None]] = defaultdict(dict)
 
-    def ring(self, experiment: int, member: int | None = None) -> None:
+    def notify(self, experiment: int, member: int | None = None) -> None:
         """Wake everyone who listens to `experiment`, or to `member` of it if the news are its alone."""
-        for bell, wanted in self._listeners.get(experiment, {}).items():
+        for subscription, wanted in self._listeners.get(experiment, {}).items():
             if member is None or wanted is None or wanted == member:
-                bell.ring()
+                subscription.notify()
 
     @contextmanager
-    def listen(self, experiment: int, member: int | None = None) -> Iterator[Bell]:
+    def listen(self, experiment: int, member: int | None = None) -> Iterator[Subscription]:
         """A bell that rings for `experiment`, or for `member` of it alone, until the block is left."""
-        bell = Bell(self._door)
-        self._listeners[experiment][bell] = member
+        subscription = Subscription(self._door)
+        self._listeners[experiment][subscription] = member
         try:
-            yield bell
+            yield subscription
         finally:
-            del self._listeners[experiment][bell]
+            del self._listeners[experiment][subscription]
             if not self._listeners[experiment]:
                 del self._listeners[experiment]

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 from rised.execution.images import Images
 from rised.experiments.job_spec import TRAIN
-from rised.experiments.transitions import Ledger
+from rised.experiments.transitions import Transitions
 from rised.gpus.devices import Gpu
 from rised.gpus.monitor import GpuWatch
 from rised.gpus.nvml import Meters
-from rised.queries.history import StoreJournal
+from rised.queries.history import StoredHistory
 from rised.queries.views import Views
 from rised.revisions import Revisions
 from rised.runners.base import Runner
@@ -19,7 +19,7 @@ from rised.scheduling.scheduler import Scheduler
 from rised.settings import Settings
 from rised.storage.database import Store
 from rised.storage.rows import ExperimentRow
-from rised.subscriptions import Bells
+from rised.subscriptions import Subscriptions
 from rised.tensorboard.manager import Boards
 from rised.users.peer import Peer
 from riseml_proto.errors import Forbidden, InvalidInput, NotFound
@@ -34,15 +34,15 @@ class Context:
 
     settings: Settings
     store: Store
-    ledger: Ledger
+    transitions: Transitions
     scheduler: Scheduler
     revisions: Revisions
     images: Images
     boards: Boards
     runner: Runner
     views: Views
-    journal: StoreJournal
-    bells: Bells
+    journal: StoredHistory
+    subscriptions: Subscriptions
     gpus: list[Gpu]
     watch: GpuWatch
     meters: Meters

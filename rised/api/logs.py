@@ -51,8 +51,8 @@ def _answer(context: Context, request: Request, asked: LogRequest) -> Streamed:
             await send(encoder.encode_lines(entries))
 
         member = target.member if row.members else None
-        with context.bells.listen(row.id, member) as bell:
-            await stream(asked, target, context.journal, bell, send_entries)
+        with context.subscriptions.listen(row.id, member) as subscription:
+            await stream(asked, target, context.journal, subscription, send_entries)
 
     return Streamed(write)
 
@@ -76,14 +76,14 @@ def _raw(context: Context, asked: LogRequest, target: CanonicalId, count: int) -
         )
 
     async def write(send: Send) -> None:
-        with context.bells.listen(number) as bell:
+        with context.subscriptions.listen(number) as subscription:
             attempt = max(1, context.views.attempt(number, member, job))
             path = context.views.log(number, member, job, attempt)
             await raw(
                 path,
                 follow=asked.follow,
                 ended=lambda: context.views.attempt_ended(number, member, job, attempt),
-                bell=bell,
+                subscription=subscription,
                 send_bytes=send,
             )
 

@@ -11,7 +11,7 @@ from rised.http.request import Answer, Request
 from rised.log import log
 from rised.storage.owners import owner_of
 from rised.storage.rows import ExperimentRow
-from rised.users.impersonation import acting_as
+from rised.users.impersonation import impersonating
 from riseml_proto import API_VERSION, VERSION
 from riseml_proto.errors import InvalidInput
 from riseml_proto.ids import experiment_id
@@ -117,7 +117,7 @@ def _kept_images(context: Context) -> set[str]:
 
 
 def _has_output(context: Context, row: ExperimentRow) -> bool:
-    with acting_as(owner_of(row)):
+    with impersonating(owner_of(row)):
         return os.path.isdir(context.views.output_dir(row))
 
 

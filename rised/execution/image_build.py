@@ -20,7 +20,7 @@ import trio
 from rised.crashpoints import crash_point
 from rised.execution import launch
 from rised.execution.images import BUILT, Images, Recipe
-from rised.execution.services import Workshop
+from rised.execution.services import Services
 from rised.experiments.experiment import Experiment
 from rised.linux.files import disk_may_be_full, make_directory
 from rised.log import log
@@ -49,10 +49,10 @@ class Building:
     """The making of one experiment's image."""
 
     def __init__(
-        self, shop: Workshop, images: Images, experiment: Experiment, done: Callable[[], None]
+        self, services: Services, images: Images, experiment: Experiment, done: Callable[[], None]
     ) -> None:
         """`done` is called when the experiment has its image, or has ended without."""
-        self._shop = shop
+        self._services = services
         self._images = images
         self._experiment = experiment
         self._done = done
@@ -67,8 +67,8 @@ class Building:
 
     async def run(self) -> None:
         """Make the image, and write down how that went."""
-        shop, experiment = self._shop, self._experiment
-        row = shop.store.job(experiment.number, BUILD)
+        services, experiment = self._services, self._experiment
+        row = services.store.job(experiment.number, BUILD)
         assert row is not None
         experiment.build_attempt = row.attempt
         experiment.why = "waits for its image"
@@ -77,17 +77,19 @@ class Building:
                 if self._kill:
                     self._scope.cancel()
                 image = await self._make()
-                await self._write(partial(shop.ledger.built, experiment, image))
+                await self._write(partial(services.transitions.built, experiment, image))
         except _Failed as failed:
             log.warning("no image", experiment=experiment.number, why=str(failed))
-            await self._write(partial(shop.ledger.fail_rest, experiment, str(failed), failed.code))
+            await self._write(
+                partial(services.transitions.fail_rest, experiment, str(failed), failed.code)
+            )
         if self._kill and not experiment.done.is_set():
-            await self._write(partial(shop.ledger.kill_rest, experiment, self._kill))
+            await self._write(partial(services.transitions.kill_rest, experiment, self._kill))
         experiment.building = None
         self._done()
-        row = shop.store.job(experiment.number, BUILD)
+        row = services.store.job(experiment.number, BUILD)
         assert row is not None
-        await shop.runner.clean(self._job(row.attempt))
+        await services.runner.clean(self._job(row.attempt))
 
     async def _write(self, change: Callable[[], None]) -> None:
         while True:
@@ -131,7 +133,7 @@ class Building:
         with disk_may_be_full(path):
             make_directory(os.path.dirname(path))
             file = open_log(path, owner_of(self._experiment.row))
-            watch = self._shop.watcher.add(path, self._ring)
+            watch = self._services.watcher.add(path, self._ring)
             try:
                 return await self._images.engine.pull(recipe.name, partial(_append, file))
             finally:
@@ -140,29 +142,31 @@ class Building:
 
     async def _build(self, recipe: Recipe, base: ImageInfo) -> str | None:
         """Run the steps in a container and make an image of it; None where its end is unknown. Raises `_Failed`."""
-        shop = self._shop
-        row = shop.store.job(self._experiment.number, BUILD)
+        services = self._services
+        row = services.store.job(self._experiment.number, BUILD)
         assert row is not None
         handle: Handle
         if row.handle:
             job = self._job(row.attempt, base.id)
-            handle = await shop.runner.adopt(job, row.handle)
+            handle = await services.runner.adopt(job, row.handle)
             log.info("build adopted", job=job.id, attempt=job.attempt)
         else:
             attempt = self._fresh_attempt()
             experiment = self._experiment.row
-            files = await shop.revisions.checkout(
+            files = await services.revisions.checkout(
                 experiment.user, experiment.project, experiment.revision
             )
             job = self._job(attempt, base.id, files)
             with disk_may_be_full(job.log):
                 make_directory(os.path.dirname(job.log))
-            handle = await shop.runner.start(job)
-        watch = shop.watcher.add(job.log, self._ring)
+            handle = await services.runner.start(job)
+        watch = services.watcher.add(job.log, self._ring)
         try:
             if handle.waits:
-                shop.ledger.note_job(row._replace(attempt=job.attempt, handle=handle.identity))
-                await shop.store.sync()
+                services.transitions.note_job(
+                    row._replace(attempt=job.attempt, handle=handle.identity)
+                )
+                await services.store.sync()
                 crash_point("before-build")
                 handle.go("")
             how = await handle.wait()
@@ -195,10 +199,10 @@ class Building:
         if how.begun and how.code is not None:
             told = "; ".join(recipe.steps)
             raise _Failed(f"Command '{told}' return code: {how.code}", how.code)
-        row = self._shop.store.job(self._experiment.number, BUILD)
+        row = self._services.store.job(self._experiment.number, BUILD)
         assert row is not None
-        await self._shop.runner.clean(job)
-        self._shop.ledger.note_job(row._replace(handle=None))
+        await self._services.runner.clean(job)
+        self._services.transitions.note_job(row._replace(handle=None))
         self._begun = 0
         return None
 
@@ -208,19 +212,19 @@ class Building:
         path = self._log(attempt)
         if attempt != self._begun and os.path.exists(path) and os.path.getsize(path):
             attempt += 1
-            self._shop.ledger.build_again(self._experiment, attempt)
+            self._services.transitions.build_again(self._experiment, attempt)
         self._begun = attempt
         return attempt
 
     def _job(self, attempt: int, image: str = "", files: str = "") -> Job:
         steps = _announced(self._experiment.config.install)
-        return launch.build_job(self._shop, self._experiment, attempt, steps, image, files)
+        return launch.build_job(self._services, self._experiment, attempt, steps, image, files)
 
     def _log(self, attempt: int) -> str:
-        return self._shop.layout.log(self._experiment.number, 0, BUILD, attempt)
+        return self._services.layout.log(self._experiment.number, 0, BUILD, attempt)
 
     def _ring(self) -> None:
-        self._shop.bells.ring(self._experiment.number)
+        self._services.subscriptions.notify(self._experiment.number)
 
 
 def _announced(steps: Sequence[str]) -> list[str]:

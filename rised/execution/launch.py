@@ -13,7 +13,7 @@ from typing import NamedTuple
 import trio
 
 from rised.crashpoints import crash_point
-from rised.execution.services import Workshop
+from rised.execution.services import Services
 from rised.experiments.experiment import Experiment
 from rised.experiments.job_spec import TRAIN, build_environment, commands, environment
 from rised.linux.files import disk_may_be_full, make_directory, write_file
@@ -23,7 +23,7 @@ from rised.runners.base import Amounts, Container, Handle, Job
 from rised.storage.database import BUILD
 from rised.storage.owners import owner_of
 from rised.storage.rows import file_beside
-from rised.users.impersonation import acting_as
+from rised.users.impersonation import impersonating
 from riseml_proto import ids
 from riseml_proto.config import Config
 from riseml_proto.errors import RisemlError, StorageFull
@@ -39,7 +39,7 @@ class Held(NamedTuple):
 
 
 def job(
-    shop: Workshop,
+    services: Services,
     experiment: Experiment,
     member: int,
     attempt: int,
@@ -47,7 +47,7 @@ def job(
     grant: Grant | None = None,
 ) -> Job:
     """One attempt of a member's job. `grant` is None where nobody knows it yet, or needs to."""
-    output = shop.layout.output(experiment.row, member)
+    output = services.layout.output(experiment.row, member)
     return Job(
         id=ids.job_id(experiment.number, member, TRAIN),
         attempt=attempt,
@@ -56,13 +56,13 @@ def job(
             experiment,
             member,
             output_dir=output,
-            data_dir=shop.data_dir,
-            client_dir=shop.layout.client,
+            data_dir=services.data_dir,
+            client_dir=services.layout.client,
         ),
         files=files,
-        log=shop.layout.log(experiment.number, member, TRAIN, attempt),
+        log=services.layout.log(experiment.number, member, TRAIN, attempt),
         owner=owner_of(experiment.row),
-        container=_container(shop, experiment, output, grant),
+        container=_container(services, experiment, output, grant),
         amounts=_amounts(experiment.config),
     )
 
@@ -72,7 +72,7 @@ def _amounts(config: Config) -> Amounts:
 
 
 def _container(
-    shop: Workshop, experiment: Experiment, output: str, grant: Grant | None
+    services: Services, experiment: Experiment, output: str, grant: Grant | None
 ) -> Container | None:
     if experiment.row.image is None:
         return None
@@ -80,8 +80,8 @@ def _container(
     return Container(
         image=experiment.row.image,
         output=output,
-        data=shop.data_dir,
-        gpus=tuple((index, shop.gpu_uuids.get(index)) for index in grant.gpus) if grant else (),
+        data=services.data_dir,
+        gpus=tuple((index, services.gpu_uuids.get(index)) for index in grant.gpus) if grant else (),
         shm=config.shm,
         has_code=bool(config.install),
         config_file=file_beside(experiment.row) if config.install else "",
@@ -89,7 +89,7 @@ def _container(
 
 
 def build_job(
-    shop: Workshop,
+    services: Services,
     experiment: Experiment,
     attempt: int,
     steps: Sequence[str],
@@ -103,13 +103,13 @@ def build_job(
         commands=steps,
         env=build_environment(experiment),
         files=files,
-        log=shop.layout.log(experiment.number, 0, BUILD, attempt),
+        log=services.layout.log(experiment.number, 0, BUILD, attempt),
         owner=owner_of(experiment.row),
-        container=Container(image=image, output="", data=shop.data_dir, build=True),
+        container=Container(image=image, output="", data=services.data_dir, build=True),
     )
 
 
-def next_attempt(shop: Workshop, experiment: Experiment, member: int, last: int) -> int:
+def next_attempt(services: Services, experiment: Experiment, member: int, last: int) -> int:
     """The number of the attempt after `last`.
 
     One whose log holds something was made before: the database forgot it when the machine lost power.
@@ -117,7 +117,7 @@ def next_attempt(shop: Workshop, experiment: Experiment, member: int, last: int)
     while True:
         last += 1
         try:
-            found = os.stat(shop.layout.log(experiment.number, member, TRAIN, last))
+            found = os.stat(services.layout.log(experiment.number, member, TRAIN, last))
         except FileNotFoundError:
             return last
         if not found.st_size:
@@ -125,7 +125,7 @@ def next_attempt(shop: Workshop, experiment: Experiment, member: int, last: int)
 
 
 async def start(
-    shop: Workshop,
+    services: Services,
     experiment: Experiment,
     member: int,
     attempt: int,
@@ -137,49 +137,49 @@ async def start(
     Raises `RisemlError`, among them `StorageFull`, or `OSError`; then the caller lets the runner clean up.
     """
     row = experiment.row
-    files = await shop.revisions.checkout(row.user, row.project, row.revision)
-    made = job(shop, experiment, member, attempt, files, grant)
-    if before_long and not shop.runner.starts_at_once(made):
+    files = await services.revisions.checkout(row.user, row.project, row.revision)
+    made = job(services, experiment, member, attempt, files, grant)
+    if before_long and not services.runner.starts_at_once(made):
         await before_long()
     with disk_may_be_full(made.log):
         make_directory(os.path.dirname(made.log))
     if made.container:  # it is mounted when the container is made
         with disk_may_be_full(made.container.output):
-            shop.layout.make_output(row, member)
-    return Held(made, await shop.runner.start(made))
+            services.layout.make_output(row, member)
+    return Held(made, await services.runner.start(made))
 
 
-def make_output(shop: Workshop, experiment: Experiment, member: int) -> None:
+def make_output(services: Services, experiment: Experiment, member: int) -> None:
     """Make the output directory of a job that is about to begin. Raises `OSError`, `StorageFull`."""
     text = experiment.configuration.text(experiment.params(member) or None).encode()
-    with disk_may_be_full(shop.layout.output(experiment.row, member)):
-        output = shop.layout.make_output(experiment.row, member)
-        with acting_as(owner_of(experiment.row)):
+    with disk_may_be_full(services.layout.output(experiment.row, member)):
+        output = services.layout.make_output(experiment.row, member)
+        with impersonating(owner_of(experiment.row)):
             write_file(os.path.join(output, "riseml-configuration.yml"), text)
     crash_point("output-made")
 
 
-def tell_of_image(shop: Workshop, experiment: Experiment, made: Job) -> None:
+def tell_of_image(services: Services, experiment: Experiment, made: Job) -> None:
     """Say in the log of a job that is about to begin that its image is ignored."""
     if experiment.config.image and not made.container:
         with contextlib.suppress(OSError), open(made.log, "a", encoding="utf-8") as file:
             file.write(_IMAGE_IGNORED.format(experiment.config.image))
 
 
-async def let_go(shop: Workshop, held: Held) -> None:
+async def let_go(services: Services, held: Held) -> None:
     """End a job that never got leave, and remove what was made for it."""
     held.handle.close()
     await held.handle.wait()
     await held.handle.settle(0)
-    await shop.runner.clean(held.job)
+    await services.runner.clean(held.job)
 
 
-class Ahead:
+class Prelaunch:
     """A member's job that is started ahead of its turn."""
 
-    def __init__(self, shop: Workshop, experiment: Experiment, member: int) -> None:
+    def __init__(self, services: Services, experiment: Experiment, member: int) -> None:
         """Nothing happens before `run`."""
-        self._shop = shop
+        self._services = services
         self._experiment = experiment
         self._member = member
         self._held: Held | None = None
@@ -188,15 +188,15 @@ class Ahead:
 
     async def run(self) -> None:
         """Start it. What goes wrong will go wrong again when its turn comes, and is told then."""
-        shop, experiment, member = self._shop, self._experiment, self._member
-        attempt = next_attempt(shop, experiment, member, 0)
+        services, experiment, member = self._services, self._experiment, self._member
+        attempt = next_attempt(services, experiment, member, 0)
         try:
-            if not shop.has_room():
+            if not services.has_room():
                 raise StorageFull("the disk is nearly full")
-            self._held = await start(shop, experiment, member, attempt)
+            self._held = await start(services, experiment, member, attempt)
         except (RisemlError, OSError) as error:
             log.info("not started ahead", experiment=experiment.number, why=str(error))
-            await shop.runner.clean(job(shop, experiment, member, attempt))
+            await services.runner.clean(job(services, experiment, member, attempt))
         finally:
             self._done.set()
         if self._unwanted:
@@ -207,7 +207,7 @@ class Ahead:
         await self._done.wait()
         held, self._held = self._held, None
         if held and not held.handle.waits:
-            await let_go(self._shop, held)
+            await let_go(self._services, held)
             return None
         return held
 
@@ -216,4 +216,4 @@ class Ahead:
         self._unwanted = True
         if self._held:
             held, self._held = self._held, None
-            await let_go(self._shop, held)
+            await let_go(self._services, held)

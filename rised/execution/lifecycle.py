@@ -20,8 +20,8 @@ import trio
 from rised.clock import now_ms
 from rised.crashpoints import crash_point
 from rised.execution import launch
-from rised.execution.launch import Ahead, Held
-from rised.execution.services import Workshop
+from rised.execution.launch import Held, Prelaunch
+from rised.execution.services import Services
 from rised.experiments import results
 from rised.experiments.experiment import Experiment
 from rised.experiments.job_spec import visible_gpus
@@ -60,15 +60,15 @@ class Lifecycle:
 
     def __init__(
         self,
-        shop: Workshop,
+        services: Services,
         experiment: Experiment,
         row: MemberRow,
         grant: Grant,
-        ahead: Ahead | None,
+        ahead: Prelaunch | None,
         place: Place,
     ) -> None:
         """`row` is the database's, or a new one in state CREATED; `ahead` its job, if that was started already."""
-        self._shop = shop
+        self._services = services
         self._experiment = experiment
         self._row = row
         self._grant = grant
@@ -107,7 +107,7 @@ class Lifecycle:
         while again:
             if self._kill:
                 if held := await self._take_ahead():
-                    await launch.let_go(self._shop, held)
+                    await launch.let_go(self._services, held)
                 await self._end(State.KILLED, Reason.KILLED, None, None)
                 self._place.release()
                 return
@@ -117,7 +117,7 @@ class Lifecycle:
         """Take back what an earlier daemon started."""
         job = self._job()
         assert self._row.handle is not None
-        handle = await self._shop.runner.adopt(job, self._row.handle)
+        handle = await self._services.runner.adopt(job, self._row.handle)
         log.info("job adopted", job=job.id, attempt=job.attempt)
         self._place.begun(self._row)
         return await self._see_through(job, handle)
@@ -130,19 +130,19 @@ class Lifecycle:
         self._come_to(
             State.STARTING,
             attempt=held.job.attempt if held else self._next_attempt(),
-            gpus=_gpus(self._grant, self._shop.gpu_uuids),
+            gpus=_gpus(self._grant, self._services.gpu_uuids),
             handle=None,
         )
         try:
             held = held or await launch.start(
-                self._shop,
+                self._services,
                 self._experiment,
                 self._row.member,
                 self._row.attempt,
                 self._grant,
                 self._write,
             )
-            launch.make_output(self._shop, self._experiment, self._row.member)
+            launch.make_output(self._services, self._experiment, self._row.member)
         except (StorageFull, NoEngine) as error:
             await self._let_go(held)
             return await self._try_later(str(error))
@@ -158,10 +158,10 @@ class Lifecycle:
         try:
             self._come_to(State.RUNNING, handle=handle.identity, started_ms=now_ms())
             await self._write()
-            await self._shop.store.sync_start()
+            await self._services.store.sync_start()
             crash_point("before-go")
             if not self._kill:
-                launch.tell_of_image(self._shop, self._experiment, job)
+                launch.tell_of_image(self._services, self._experiment, job)
                 handle.go(visible_gpus(self._grant))
             crash_point("after-go")
         except BaseException:
@@ -176,14 +176,14 @@ class Lifecycle:
 
     def _next_attempt(self) -> int:
         return launch.next_attempt(
-            self._shop, self._experiment, self._row.member, self._row.attempt
+            self._services, self._experiment, self._row.member, self._row.attempt
         )
 
     async def _let_go(self, held: Held | None) -> None:
         if held:
-            await launch.let_go(self._shop, held)
+            await launch.let_go(self._services, held)
         else:
-            await self._shop.runner.clean(self._job())
+            await self._services.runner.clean(self._job())
 
     def _come_to(
         self, state: State, message: str | None = None, *, ran: int | None = None, **facts: object
@@ -196,17 +196,17 @@ class Lifecycle:
         self._unwritten.append(Change(self._row, now_ms(), message, ran))
 
     async def _write(self) -> None:
-        await self._shop.ledger.write_surely(self._experiment, self._unwritten)
+        await self._services.transitions.write_surely(self._experiment, self._unwritten)
         self._unwritten.clear()
 
     def _job(self) -> Job:
-        return launch.job(self._shop, self._experiment, self._row.member, self._row.attempt)
+        return launch.job(self._services, self._experiment, self._row.member, self._row.attempt)
 
     async def _see_through(self, job: Job, handle: Handle) -> bool:
         """Watch a started job until nothing of it is left. Return whether there is to be another attempt."""
-        shop = self._shop
-        ring = partial(shop.bells.ring, self._experiment.number, self._row.member)
-        watch = shop.watcher.add(job.log, ring)
+        services = self._services
+        notify = partial(services.subscriptions.notify, self._experiment.number, self._row.member)
+        watch = services.watcher.add(job.log, notify)
         self._handle = handle
         try:
             how, over = await self._wait(handle)
@@ -224,7 +224,7 @@ class Lifecycle:
         crash_point("before-clean")
         with trio.move_on_after(_TIDY_SECONDS):
             await self._place.calm()
-        await shop.runner.clean(job)
+        await services.runner.clean(job)
         return again
 
     async def _wait(self, handle: Handle) -> tuple[Exit, bool]:
@@ -249,7 +249,7 @@ class Lifecycle:
         """Call `end` with the seconds of grace that there are; a kill by force meanwhile cuts them off."""
         if self._kill < 2:
             with trio.CancelScope() as self._grace:
-                return await end(self._shop.kill_grace)
+                return await end(self._services.kill_grace)
         return await end(0)
 
     async def _conclude(self, job: Job, how: Exit, over: bool) -> bool:
@@ -299,7 +299,7 @@ class Lifecycle:
 
     def _results(self) -> str | None:
         row = self._experiment.row
-        found = results.read(self._shop.layout.output(row, self._row.member), owner_of(row))
+        found = results.read(self._services.layout.output(row, self._row.member), owner_of(row))
         return json.dumps(found) if found else None
 
     async def _end(

@@ -4,26 +4,26 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from rised.experiments.transitions import Ledger
+from rised.experiments.transitions import Transitions
 from rised.logs.watch import LogWatcher
 from rised.revisions import Revisions
 from rised.runners.base import Runner
 from rised.storage.database import Store
 from rised.storage.layout import Layout
-from rised.subscriptions import Bells
+from rised.subscriptions import Subscriptions
 
 
 @dataclass(frozen=True)
-class Workshop:
+class Services:
     """One daemon's."""
 
     store: Store
-    ledger: Ledger
+    transitions: Transitions
     runner: Runner
     revisions: Revisions
     watcher: LogWatcher
     layout: Layout
-    bells: Bells
+    subscriptions: Subscriptions
     data_dir: str
     kill_grace: float
     """Seconds from SIGTERM to SIGKILL."""

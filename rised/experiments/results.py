@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
-from rised.users.impersonation import acting_as
+from rised.users.impersonation import impersonating
 from rised.users.owner import Owner
 
 FILE = "riseml-results.jsonl"
@@ -37,7 +37,7 @@ def read(directory: str, owner: Owner) -> Results:
     """The results in its owner's output directory, by name, in the order of their first reports, if any."""
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
-        with acting_as(owner):
+        with impersonating(owner):
             fd = os.open(os.path.join(directory, FILE), flags)
     except OSError:
         return {}

@@ -15,7 +15,7 @@ from rised.policy.fairshare import FairShare, Used
 from rised.policy.queue import rate
 from rised.storage.database import BUILD, Store
 from rised.storage.rows import Change, ExperimentRow, JobRow, MemberRow
-from rised.subscriptions import Bells
+from rised.subscriptions import Subscriptions
 from riseml_proto.errors import StorageFull
 from riseml_proto.states import Reason, State, advance, set_outcome, set_state
 
@@ -31,13 +31,13 @@ _OUTCOMES = {
 _KILLED = MemberRow(0, 0, State.KILLED, kill=1, reason=Reason.KILLED)
 
 
-class Ledger:
+class Transitions:
     """Writes changes of state."""
 
-    def __init__(self, store: Store, bells: Bells, share: FairShare) -> None:
+    def __init__(self, store: Store, subscriptions: Subscriptions, share: FairShare) -> None:
         """`bells` ring for an experiment after each of its changes; `share` is told what users have used."""
         self._store = store
-        self._bells = bells
+        self._subscriptions = subscriptions
         self._share = share
 
     def write(self, experiment: Experiment, *changes: Change) -> None:
@@ -122,10 +122,10 @@ class Ledger:
                     event.set()
             else:
                 experiment.active[row.member] = row.state
-            self._bells.ring(experiment.number, row.member)
+            self._subscriptions.notify(experiment.number, row.member)
         if outcome:
             experiment.done.set()
-            self._bells.ring(experiment.number)
+            self._subscriptions.notify(experiment.number)
 
     async def write_surely(self, experiment: Experiment, changes: list[Change]) -> None:
         """The same for what has already happened and must be written; waits for room on the disk.
@@ -145,7 +145,7 @@ class Ledger:
         with self._store.transaction():
             self._store.change_experiment(row)
         experiment.change(row)
-        self._bells.ring(experiment.number)
+        self._subscriptions.notify(experiment.number)
 
     def mark_killed(self, experiment: Experiment, force: int) -> None:
         """Note that the whole experiment is to end; what runs for it ends it. Raises `StorageFull`."""
@@ -195,7 +195,7 @@ class Ledger:
         experiment.state = outcome or experiment.state
         experiment.skip_all()
         self._tell(experiment, waiting, outcome)
-        self._bells.ring(number)
+        self._subscriptions.notify(number)
 
     def build_again(self, experiment: Experiment, attempt: int) -> None:
         """A build starts from the beginning, for nothing is left of the last one. Raises `StorageFull`."""
@@ -204,7 +204,7 @@ class Ledger:
             self._store.put_job(JobRow(experiment.number, BUILD, attempt, time_ms))
             self._store.tell_experiment(experiment.number, State.BUILDING, time_ms, attempt=attempt)
         experiment.build_attempt = attempt
-        self._bells.ring(experiment.number)
+        self._subscriptions.notify(experiment.number)
 
     def note_job(self, row: JobRow) -> None:
         """Write what is known of a job of the experiment itself. Raises `StorageFull`."""
@@ -232,7 +232,7 @@ class Ledger:
         experiment.why = None
         experiment.noted = first
         self._tell(experiment, [row], None)
-        self._bells.ring(number)
+        self._subscriptions.notify(number)
 
     def _end_build(self, experiment: Experiment, time_ms: int, code: int | None) -> None:
         if experiment.build_attempt and (job := self._store.job(experiment.number, BUILD)):

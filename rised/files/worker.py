@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import trio
 
-from rised.users.impersonation import acting_as
+from rised.users.impersonation import impersonating
 from rised.users.owner import Owner
 
 T = TypeVar("T")
@@ -34,7 +34,7 @@ class Worker:
         """Call `function` in a thread; if this is cancelled, it goes on alone."""
 
         def act() -> T:
-            with self._turn, acting_as(self._owner):
+            with self._turn, impersonating(self._owner):
                 return function(*args)
 
         limiter = _limiter(_threads, self._owner.uid, _THREADS)

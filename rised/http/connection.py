@@ -16,7 +16,7 @@ import h11
 import msgspec
 import trio
 
-from rised.http.connection_limit import Room
+from rised.http.connection_limit import ConnectionLimiter
 from rised.http.request import Answer, Handler, Request, Send, Streamed
 from rised.log import log
 from rised.users.peer import Peer
@@ -39,7 +39,9 @@ class PeerGone(Exception):
 class Connection:
     """One connection and its protocol state."""
 
-    def __init__(self, stream: trio.SocketStream, peer: Peer, handle: Handler, room: Room) -> None:
+    def __init__(
+        self, stream: trio.SocketStream, peer: Peer, handle: Handler, room: ConnectionLimiter
+    ) -> None:
         """`handle` answers each request, or raises a `RisemlError`."""
         self._stream = stream
         self._peer = peer

@@ -20,7 +20,7 @@ class _Holder:
         self.idle: dict[trio.CancelScope, None] = {}
 
 
-class Room:
+class ConnectionLimiter:
     """The places for connections, and who of those that have one waits for a request."""
 
     def __init__(self, limit: int) -> None:

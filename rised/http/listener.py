@@ -17,7 +17,7 @@ from collections.abc import Iterator
 import trio
 
 from rised.http.connection import Connection
-from rised.http.connection_limit import Room
+from rised.http.connection_limit import ConnectionLimiter
 from rised.http.request import Handler
 from rised.users.peer import Peer
 from riseml_proto.errors import DaemonError
@@ -158,7 +158,7 @@ def listening(
 
 async def serve(listener: trio.SocketListener, handle: Handler, limit: int) -> None:
     """Serve every connection, `limit` at once, until cancelled."""
-    room = Room(limit)
+    room = ConnectionLimiter(limit)
 
     async def connected(stream: trio.SocketStream) -> None:
         await Connection(stream, peer_of(stream.socket), handle, room).serve()

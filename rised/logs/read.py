@@ -17,7 +17,7 @@ from typing import NamedTuple
 import trio
 
 from rised.logs.stamps import Times, offset_since
-from rised.subscriptions import Bell
+from rised.subscriptions import Subscription
 
 LIMIT = 65536
 """Bytes of text in a line; longer ones are told in pieces."""
@@ -246,7 +246,7 @@ async def raw(
     *,
     follow: bool,
     ended: Callable[[], bool],
-    bell: Bell,
+    subscription: Subscription,
     send_bytes: Callable[[bytes], Awaitable[None]],
 ) -> None:
     """Send the bytes of `log` as they are; with `follow`, until the job has `ended`."""
@@ -265,7 +265,7 @@ async def raw(
             offset += len(data)
         if last:
             return
-        await bell.wait()
+        await subscription.wait()
 
 
 def _bytes(log: str, offset: int, stop: int) -> bytes:

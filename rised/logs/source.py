@@ -54,7 +54,7 @@ class Event(NamedTuple):
     """The attempt that begins or ends with this event: its `began` or `ended` is this `seq`."""
 
 
-class Journal(Protocol):
+class LogSource(Protocol):
     """One daemon's records. What belongs to `target` is its own, and for a set its members'."""
 
     def head(self, target: CanonicalId) -> HeadEntry:

@@ -24,8 +24,8 @@ import trio
 
 from rised.logs.merge import BATCH_BYTES, BATCH_ENTRIES, Merge, Source, count_lines, moment
 from rised.logs.read import LogLines, size_of, tail_offset
-from rised.logs.source import Attempt, Event, Journal
-from rised.subscriptions import Bell
+from rised.logs.source import Attempt, Event, LogSource
+from rised.subscriptions import Subscription
 from riseml_proto.ids import CanonicalId
 from riseml_proto.messages import Entry, LineEntry, LogRequest, StateEntry
 
@@ -40,8 +40,8 @@ Send = Callable[[list[Entry]], Awaitable[None]]
 async def stream(
     request: LogRequest,
     target: CanonicalId,
-    journal: Journal,
-    bell: Bell,
+    journal: LogSource,
+    subscription: Subscription,
     send: Send,
     *,
     page: int = _PAGE,
@@ -88,7 +88,7 @@ async def stream(
             partials_due = trio.current_time() + _PARTIAL_PAUSE
         await outbox.flush()
         with trio.move_on_at(partials_due if output.merge.partials_changed else math.inf):
-            await bell.wait()
+            await subscription.wait()
 
 
 async def _tell(event: Event, output: "_Output", outbox: "_Outbox") -> None:
@@ -118,7 +118,7 @@ class _Output:
     """The output part of a stream that has told the states up to `seq`."""
 
     def __init__(
-        self, request: LogRequest, target: CanonicalId, journal: Journal, seq: int, page: int
+        self, request: LogRequest, target: CanonicalId, journal: LogSource, seq: int, page: int
     ) -> None:
         self.merge = Merge()
         self._request = request

@@ -25,7 +25,7 @@ from math import inf
 from operator import add
 from typing import NamedTuple
 
-from rised.policy.resources import Request, Room, shortage
+from rised.policy.resources import Capacity, Request, shortage
 
 QUANTUM = 60.0
 """Seconds of use that count at once for what starts."""
@@ -75,7 +75,7 @@ class Running(NamedTuple):
 class Machine(NamedTuple):
     """All that decides beside the queue. Times are seconds, on any clock that `now` is of, too."""
 
-    free: Room
+    free: Capacity
     now: float = 0.0
     running: Collection[Running] = ()
     use: Mapping[int, float] = {}
@@ -121,7 +121,7 @@ def decide(waiting: Iterable[Waiting], machine: Machine) -> Decision:
     first: Waiting | None = None
     served: set[int] = set()
     halted: set[int] = set()
-    turns = _Turns(able, machine)
+    turns = _FairShareOrder(able, machine)
     for entry in turns:
         number = entry.experiment
         if lacks := allowances.lack(entry):
@@ -144,13 +144,13 @@ def decide(waiting: Iterable[Waiting], machine: Machine) -> Decision:
 
 def order(waiting: Iterable[Waiting], machine: Machine) -> Iterator[Waiting]:
     """Yield each of `waiting` once, as their turns would come if there were room for one of each."""
-    turns = _Turns(waiting, machine, once=True)
+    turns = _FairShareOrder(waiting, machine, once=True)
     for entry in turns:
         yield entry
         turns.start()
 
 
-class _Turns:
+class _FairShareOrder:
     """Whose turn it is, again and again. One that was not said to `start` on its turn has no other."""
 
     def __init__(self, waiting: Iterable[Waiting], machine: Machine, *, once: bool = False) -> None:
@@ -251,7 +251,7 @@ class _Aside:
         self.until = until
         self.all = Request()
 
-    def put(self, request: Request, room: Room) -> Room | None:
+    def put(self, request: Request, room: Capacity) -> Capacity | None:
         """Add what `request` can take of `room`; return what is left of that, None where it could take nothing."""
         taken = Request(
             min(request.cpus, room.cpus), min(request.mem, room.mem), min(request.gpus, room.gpus)
@@ -271,12 +271,12 @@ class _Places:
         self._first: Request | None = None
         self._until = -inf
         """Seconds from now within which the first that does not fit has its place; -inf where nobody knows."""
-        self._later: Room | None = None
+        self._later: Capacity | None = None
         """What is left then, and so what may be taken for longer."""
         self._started: list[tuple[float, Request]] = []
-        self._releases: list[tuple[float, Room]] = []
+        self._releases: list[tuple[float, Capacity]] = []
         self._asides: list[_Aside] = []
-        self._refused: dict[tuple[Request, float | None], tuple[Room | None, _Aside]] = {}
+        self._refused: dict[tuple[Request, float | None], tuple[Capacity | None, _Aside]] = {}
         self._lacks: dict[Request, str | None] = {}
 
     def take(self, entry: Waiting) -> bool:
@@ -317,7 +317,7 @@ class _Places:
             assert self._later is not None
             self._later = self._later.less(request)
 
-    def _room(self, longest: float) -> Room:
+    def _room(self, longest: float) -> Capacity:
         """What one may take that lasts so many seconds at most."""
         if self._first is None:
             return self._unused
@@ -326,7 +326,7 @@ class _Places:
         room, later = self._unused, self._later
         assert later is not None
         if longest > self._until:
-            room = Room(
+            room = Capacity(
                 min(room.cpus, later.cpus), min(room.mem, later.mem), min(room.gpus, later.gpus)
             )
         for aside in self._asides:
@@ -352,7 +352,7 @@ class _Places:
         self._until, room = found or (-inf, self._unused)
         self._later = room.less(first)
 
-    def _earliest(self, request: Request) -> tuple[float, Room] | None:
+    def _earliest(self, request: Request) -> tuple[float, Capacity] | None:
         """When there is surely room for it if nothing else takes it, and how much there is then."""
         index = bisect_left(self._releases, True, key=lambda release: release[1].fits(request))
         return self._releases[index] if index < len(self._releases) else None

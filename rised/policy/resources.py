@@ -27,7 +27,7 @@ class Grant(NamedTuple):
     gpus: tuple[int, ...] = ()
 
 
-class Room(NamedTuple):
+class Capacity(NamedTuple):
     """How much there is, as numbers alone; what a decision about the queue needs."""
 
     cpus: float
@@ -42,20 +42,20 @@ class Room(NamedTuple):
             and request.gpus <= self.gpus
         )
 
-    def less(self, request: Request) -> "Room":
+    def less(self, request: Request) -> "Capacity":
         """What is left when `request` has taken what it can; never below nothing."""
-        return Room(
+        return Capacity(
             max(0.0, self.cpus - request.cpus),
             max(0, self.mem - request.mem),
             max(0, self.gpus - request.gpus),
         )
 
-    def plus(self, request: Request) -> "Room":
+    def plus(self, request: Request) -> "Capacity":
         """What is there when what `request` says has been given back."""
-        return Room(self.cpus + request.cpus, self.mem + request.mem, self.gpus + request.gpus)
+        return Capacity(self.cpus + request.cpus, self.mem + request.mem, self.gpus + request.gpus)
 
 
-def shortage(request: Request, room: Room, where: str) -> str | None:
+def shortage(request: Request, room: Capacity, where: str) -> str | None:
     """Name every amount that `room` lacks for `request`: `2 GPUs (1 free)` if `where` is `free`. None where it fits."""
     missing = [
         f"{_number(asked)} {unit}{'s' * (asked != 1)} ({_number(there)} {where})"
@@ -90,16 +90,16 @@ class Inventory:
         self.free_gpus = set(self.gpus)
 
     @property
-    def total(self) -> Room:
+    def total(self) -> Capacity:
         """All that the machine has."""
-        return Room(self.cpus, self.mem, len(self.gpus))
+        return Capacity(self.cpus, self.mem, len(self.gpus))
 
     @property
-    def free(self) -> Room:
+    def free(self) -> Capacity:
         """What nobody holds; nothing where adopted jobs hold more than there is."""
         cpus = self.cpus - sum(grant.cpus for grant in self._granted.values())
         mem = self.mem - sum(grant.mem for grant in self._granted.values())
-        return Room(max(0.0, cpus), max(0, mem), len(self.free_gpus - self.out.keys()))
+        return Capacity(max(0.0, cpus), max(0, mem), len(self.free_gpus - self.out.keys()))
 
     def take(self, holder: object, request: Request) -> Grant:
         """Hand `request` to `holder`, lowest GPU indices first. The caller has checked that it fits."""

@@ -16,7 +16,7 @@ _OPENING_LIMIT = 1000
 """Sub-experiments whose first states are told one by one."""
 
 
-class StoreJournal:
+class StoredHistory:
     """The journal of one daemon."""
 
     def __init__(self, store: Store, views: Views, layout: Layout) -> None:

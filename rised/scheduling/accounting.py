@@ -26,7 +26,7 @@ from riseml_proto.states import State
 Key = tuple[int, int]
 
 
-class Turns:
+class UsageAccounting:
     """One scheduler's."""
 
     def __init__(

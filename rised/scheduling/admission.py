@@ -12,7 +12,7 @@ import trio
 
 from rised.experiments.experiment import Experiment
 from rised.policy.quotas import Quota, Quotas
-from rised.users.impersonation import acting_as
+from rised.users.impersonation import impersonating
 from rised.users.owner import Owner, of_user
 from riseml_proto.config import Config
 from riseml_proto.errors import QuotaExceeded
@@ -97,7 +97,7 @@ class Admission:
 def measure(path: str, owner: Owner) -> int:
     """Bytes on the disk below a directory, as far as its owner may look; links are not followed."""
     total, seen, left = 0, set[tuple[int, int]](), [path]
-    with acting_as(owner):
+    with impersonating(owner):
         while left:
             try:
                 with os.scandir(left.pop()) as entries:

@@ -16,16 +16,16 @@ from rised.crashpoints import crash_point
 from rised.execution import launch
 from rised.execution.image_build import Building
 from rised.execution.images import Images
-from rised.execution.launch import Ahead
+from rised.execution.launch import Prelaunch
 from rised.execution.lifecycle import Lifecycle, Place
-from rised.execution.services import Workshop
+from rised.execution.services import Services
 from rised.experiments.experiment import Experiment, check_member
-from rised.experiments.transitions import Ledger
+from rised.experiments.transitions import Transitions
 from rised.gpus.monitor import GpuWatch
 from rised.log import log
 from rised.policy.queue import Waiting
 from rised.policy.resources import Grant, Inventory
-from rised.scheduling.accounting import Turns
+from rised.scheduling.accounting import UsageAccounting
 from rised.storage.database import BOARD, BUILD, Store
 from rised.storage.rows import Change, ExperimentRow, MemberRow
 from rised.tensorboard.manager import Boards, is_there
@@ -46,20 +46,20 @@ class Scheduler:
     def __init__(
         self,
         store: Store,
-        ledger: Ledger,
-        shop: Workshop,
+        transitions: Transitions,
+        services: Services,
         images: Images,
         boards: Boards,
         inventory: Inventory,
         gpus: GpuWatch,
-        turns: Turns,
+        turns: UsageAccounting,
     ) -> None:
         """Nothing starts before `run`."""
         self._images = images
         self._boards = boards
         self._store = store
-        self._ledger = ledger
-        self._shop = shop
+        self._transitions = transitions
+        self._services = services
         self.inventory = inventory
         self._gpus = gpus
         self.turns = turns
@@ -68,7 +68,7 @@ class Scheduler:
         self._changed = trio.Event()
         self._calm = trio.Event()
         self._starting: set[tuple[int, int]] = set()
-        self._ahead: dict[tuple[int, int], Ahead] = {}
+        self._ahead: dict[tuple[int, int], Prelaunch] = {}
         self._nursery: trio.Nursery | None = None
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -121,7 +121,7 @@ class Scheduler:
 
     async def change(self, experiment: Experiment, row: ExperimentRow) -> None:
         """Let an unfinished experiment go on with priority, pause and concurrency of `row`. Raises `StorageFull`."""
-        self._ledger.change(experiment, row)
+        self._transitions.change(experiment, row)
         if row.paused:
             self._drop_ahead(row.id)
         if not experiment.building:
@@ -143,7 +143,9 @@ class Scheduler:
             self._nursery.start_soon(self._boards.beside, experiment)
 
     def _build(self, experiment: Experiment) -> None:
-        building = Building(self._shop, self._images, experiment, partial(self._built, experiment))
+        building = Building(
+            self._services, self._images, experiment, partial(self._built, experiment)
+        )
         experiment.building = building
         assert self._nursery is not None
         self._nursery.start_soon(building.run, name=ids.job_id(experiment.number, 0, BUILD))
@@ -185,14 +187,14 @@ class Scheduler:
                 continue
             key = experiment.number, member
             if key not in self._ahead:
-                made = launch.job(self._shop, experiment, member, 0)
-                if not self._shop.runner.starts_ahead(made, experiment.request.gpus):
+                made = launch.job(self._services, experiment, member, 0)
+                if not self._services.runner.starts_ahead(made, experiment.request.gpus):
                     continue
                 if len(self._ahead) >= _MOST_AHEAD:
                     if not first:
                         return
                     self._drop_ahead(*next(reversed(self._ahead)))
-                ahead = self._ahead[key] = Ahead(self._shop, experiment, member)
+                ahead = self._ahead[key] = Prelaunch(self._services, experiment, member)
                 self._nursery.start_soon(ahead.run)
             elif len(self._ahead) >= _MOST_AHEAD:
                 return
@@ -211,7 +213,7 @@ class Scheduler:
         self.turns.granted(key, experiment, row, grant)
         place = Place(partial(self._begun, key), partial(self._release, key), self._wait_for_calm)
         ahead = self._ahead.pop(key, None)
-        life = Lifecycle(self._shop, experiment, row, grant, ahead, place)
+        life = Lifecycle(self._services, experiment, row, grant, ahead, place)
         experiment.running[row.member] = life
         assert self._nursery is not None
         self._nursery.start_soon(life.run, name=ids.experiment_id(*key))
@@ -248,7 +250,7 @@ class Scheduler:
         if self._store.member(experiment.number, head) is None:
             try:
                 row = MemberRow(experiment.number, head, State.PENDING)
-                self._ledger.write(experiment, Change(row, now_ms()))
+                self._transitions.write(experiment, Change(row, now_ms()))
             except StorageFull as error:  # its next state tells as much
                 log.warning("cannot write that a job waits", error=str(error))
 
@@ -271,7 +273,7 @@ class Scheduler:
             return (user, project, revision) in ((r.user, r.project, r.revision) for r in rows)
 
         try:
-            await self._shop.revisions.discard(user, project, revision, wanted)
+            await self._services.revisions.discard(user, project, revision, wanted)
         except (RisemlError, OSError) as error:
             log.warning("cannot remove a tree", revision=revision, error=str(error))
 
@@ -294,7 +296,7 @@ class Scheduler:
 
     async def _kill_all(self, experiment: Experiment, force: bool) -> None:
         if experiment.building:
-            self._ledger.mark_killed(experiment, 2 if force else 1)
+            self._transitions.mark_killed(experiment, 2 if force else 1)
             await self._flush_kill()
         if experiment.building:  # it ends the experiment when nothing of it is left
             experiment.building.kill(force)
@@ -303,7 +305,7 @@ class Scheduler:
         # Ended by itself, while its build was asked to end or a full disk had no room for the wish.
         if experiment.done.is_set():
             return
-        self._ledger.kill_rest(experiment, 2 if force else 1)
+        self._transitions.kill_rest(experiment, 2 if force else 1)
         self._drop_ahead(experiment.number)
         await self._flush_kill()
         for run in list(experiment.running.values()):
@@ -320,14 +322,14 @@ class Scheduler:
     async def _kill_member(self, experiment: Experiment, member: int, force: bool) -> bool:
         if run := experiment.running.get(member):
             done = experiment.member_done.setdefault(member, trio.Event())
-            self._ledger.kill_running(experiment, member, 2 if force else 1)
+            self._transitions.kill_running(experiment, member, 2 if force else 1)
             await self._flush_kill()
             run.kill(force)
             await done.wait()
             return True
         if not experiment.not_started(member):
             return False
-        self._ledger.kill_waiting(experiment, member)
+        self._transitions.kill_waiting(experiment, member)
         self._drop_ahead(experiment.number, member)
         await self._store.sync()
         if experiment.done.is_set():
@@ -364,7 +366,7 @@ class Scheduler:
         for job in self._store.unended_jobs():
             if job.job == BOARD and job.experiment not in self.experiments:
                 self._nursery.start_soon(self._boards.end, job)
-        for revision in self._shop.revisions.trees():
+        for revision in self._services.revisions.trees():
             self._nursery.start_soon(self._discard, *revision)
         log.info(
             "unfinished experiments taken up",
@@ -396,7 +398,7 @@ class Scheduler:
 
     def _index(self, index: int, uuid: str | None) -> int:
         """The index that a GPU has now; the driver may count differently since the last boot."""
-        for now, known in self._shop.gpu_uuids.items():
+        for now, known in self._services.gpu_uuids.items():
             if uuid is not None and known == uuid:
                 return now
         return index

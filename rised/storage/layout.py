@@ -8,7 +8,7 @@ from rised.linux.files import PASSABLE, make_directory
 from rised.storage.owners import owner_of
 from rised.storage.rows import ExperimentRow
 from rised.users.files import open_log
-from rised.users.impersonation import acting_as
+from rised.users.impersonation import impersonating
 from rised.users.owner import Owner
 
 _AS_IT_IS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -38,7 +38,7 @@ class Layout:
     def board_url(self, name: str, owner: Owner) -> str | None:
         """The URL of a TensorBoard, once it can be reached."""
         try:
-            with acting_as(owner):
+            with impersonating(owner):
                 fd = os.open(os.path.join(self.board(name), "url"), _AS_IT_IS)
             with open(fd, encoding="ascii") as file:
                 found = file.read(_LONGEST_URL)
@@ -56,7 +56,7 @@ class Layout:
         owner, path = owner_of(row), self.output(row, member)
         if owner.is_other:
             _make_home(os.path.join(self._output_dir, row.user), owner)
-        with acting_as(owner):
+        with impersonating(owner):
             make_directory(path)
         return path
 
@@ -74,7 +74,7 @@ class Layout:
 
     def remove_board(self, name: str, owner: Owner) -> None:
         """Remove what a TensorBoard made."""
-        with acting_as(owner):
+        with impersonating(owner):
             shutil.rmtree(self.board(name), ignore_errors=True)
         with contextlib.suppress(OSError):
             os.rmdir(self.board(name))

@@ -18,7 +18,7 @@ from functools import partial
 import trio
 
 from rised.clock import now_ms
-from rised.execution.services import Workshop
+from rised.execution.services import Services
 from rised.experiments.experiment import Experiment
 from rised.experiments.job_spec import bare_environment
 from rised.linux.files import make_directory
@@ -27,7 +27,7 @@ from rised.runners.base import Handle, Job
 from rised.storage.database import BOARD
 from rised.storage.owners import owner_of
 from rised.storage.rows import ExperimentRow, JobRow
-from rised.subscriptions import Bell
+from rised.subscriptions import Subscription
 from rised.users.owner import Owner
 from riseml_proto import ids
 from riseml_proto.errors import RisemlError, StorageFull
@@ -46,22 +46,22 @@ def is_there() -> bool:
 class Boards:
     """All that one daemon runs."""
 
-    def __init__(self, shop: Workshop) -> None:
+    def __init__(self, services: Services) -> None:
         """Nothing is started."""
-        self._shop = shop
+        self._services = services
         self._numbers = itertools.count(1)
 
     def sweep(self) -> None:
         """Remove what a crash left of those that somebody had asked for."""
-        for path in glob.glob(self._shop.layout.board("board-*")):
+        for path in glob.glob(self._services.layout.board("board-*")):
             found = os.lstat(path)
             name = os.path.basename(path)
-            self._shop.layout.remove_board(name, Owner(found.st_uid, found.st_gid))
+            self._services.layout.remove_board(name, Owner(found.st_uid, found.st_gid))
 
     async def beside(self, experiment: Experiment) -> None:
         """Run the TensorBoard of an experiment until that has ended."""
         for _ in range(_TRIES):
-            row = self._shop.store.job(experiment.number, BOARD)
+            row = self._services.store.job(experiment.number, BOARD)
             try:
                 if await self._run(experiment.row, row, experiment.done):
                     return
@@ -72,7 +72,7 @@ class Boards:
 
     async def end(self, row: JobRow) -> None:
         """End one whose experiment ended before it."""
-        experiment = self._shop.store.experiment(row.experiment)
+        experiment = self._services.store.experiment(row.experiment)
         assert experiment is not None
         done = trio.Event()
         done.set()
@@ -80,22 +80,22 @@ class Boards:
 
     async def _run(self, experiment: ExperimentRow, row: JobRow | None, done: trio.Event) -> bool:
         """Start or adopt it, and see it through. Return whether it ended because the experiment did."""
-        shop, number = self._shop, experiment.id
+        services, number = self._services, experiment.id
         adopted = row is not None and row.ended_ms is None and row.handle is not None
         if row is None or not adopted:
             row = JobRow(number, BOARD, (row.attempt if row else 0) + 1, now_ms())
-        outputs = {str(number): shop.layout.output(experiment, 0)}
-        path = shop.layout.log(number, 0, BOARD, row.attempt)
+        outputs = {str(number): services.layout.output(experiment, 0)}
+        path = services.layout.log(number, 0, BOARD, row.attempt)
         owner = owner_of(experiment)
         job = self._job(ids.job_id(number, 0, BOARD), row.attempt, path, owner, outputs)
         if row.handle and adopted:
-            handle = await shop.runner.adopt(job, row.handle)
+            handle = await services.runner.adopt(job, row.handle)
         else:
             handle = await self._start(job)
             row = row._replace(handle=handle.identity)
-            shop.ledger.note_job(row)
+            services.transitions.note_job(row)
             handle.go("")
-        watch = shop.watcher.add(path, partial(shop.bells.ring, number))
+        watch = services.watcher.add(path, partial(services.subscriptions.notify, number))
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_leave_after, done.wait, nursery.cancel_scope)
@@ -106,39 +106,39 @@ class Boards:
             watch.close()
             handle.close()
         with contextlib.suppress(StorageFull):  # the next daemon finds that it is gone
-            shop.ledger.note_job(row._replace(ended_ms=now_ms()))
-        shop.bells.ring(number)
+            services.transitions.note_job(row._replace(ended_ms=now_ms()))
+        services.subscriptions.notify(number)
         return done.is_set()
 
     async def _start(self, job: Job) -> Handle:
         make_directory(os.path.dirname(job.log))
         make_directory(job.files)
-        self._shop.layout.remove_board(job.id, job.owner)
-        self._shop.layout.make_board(job.id, job.owner)
-        return await self._shop.runner.start(job)
+        self._services.layout.remove_board(job.id, job.owner)
+        self._services.layout.make_board(job.id, job.owner)
+        return await self._services.runner.start(job)
 
     async def _finish(self, job: Job, handle: Handle) -> None:
         await handle.kill(0)  # it keeps nothing that could be lost
         await handle.settle(0)
-        await self._shop.runner.clean(job)
-        self._shop.layout.remove_board(job.id, job.owner)
+        await self._services.runner.clean(job)
+        self._services.layout.remove_board(job.id, job.owner)
 
     async def over(
         self, owner: Owner, outputs: dict[str, str], tell: Callable[[str], Awaitable[None]]
     ) -> None:
         """Run one over some outputs, name → directory, until it ends or this is cancelled; `tell` gets its URL."""
-        shop = self._shop
+        services = self._services
         name = f"board-{next(self._numbers)}"
-        path = os.path.join(shop.layout.board(name) + ".log", "log")
+        path = os.path.join(services.layout.board(name) + ".log", "log")
         job = self._job(name, 1, path, owner, outputs, alive_with=os.getpid())
         handle = await self._start(job)
-        grown = Bell()
-        watch = shop.watcher.add(path, grown.ring)
+        grown = Subscription()
+        watch = services.watcher.add(path, grown.notify)
         try:
             handle.go("")
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_leave_after, handle.wait, nursery.cancel_scope)
-                while (url := shop.layout.board_url(name, owner)) is None:
+                while (url := services.layout.board_url(name, owner)) is None:
                     await grown.wait()
                 await tell(url)
                 await trio.sleep_forever()
@@ -158,7 +158,7 @@ class Boards:
         outputs: dict[str, str],
         alive_with: int | None = None,
     ) -> Job:
-        layout = self._shop.layout
+        layout = self._services.layout
         argv = [sys.executable, "-m", "rised.tensorboard", "--directory", layout.board(name)]
         argv += ["--alive-with", str(alive_with)] if alive_with else []
         argv += [f"{number}={place}" for number, place in outputs.items()]

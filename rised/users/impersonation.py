@@ -20,7 +20,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 @contextlib.contextmanager
-def acting_as(owner: Owner) -> Iterator[None]:
+def impersonating(owner: Owner) -> Iterator[None]:
     """In here this thread opens, makes and removes files as `owner`. Nothing may be awaited in here."""
     if not owner.is_other:
         yield

@@ -5,14 +5,14 @@ import tempfile
 from collections.abc import Iterator
 
 from rised.experiments.experiment import Experiment
-from rised.experiments.transitions import Ledger
+from rised.experiments.transitions import Transitions
 from rised.policy.fairshare import FairShare
-from rised.queries.history import StoreJournal
+from rised.queries.history import StoredHistory
 from rised.queries.views import Views
 from rised.storage.database import Store
 from rised.storage.layout import Layout
 from rised.storage.rows import Change, MemberRow
-from rised.subscriptions import Bells
+from rised.subscriptions import Subscriptions
 from riseml_proto.config import parse_config
 from riseml_proto.messages import Member
 from riseml_proto.states import TRANSITIONS, State
@@ -36,8 +36,8 @@ class Records:
         self.unfinished: dict[int, Experiment] = {}
         layout = Layout(state_dir, "/out")
         self.views = Views(self.store, self.unfinished, layout)
-        self.journal = StoreJournal(self.store, self.views, layout)
-        self.ledger = Ledger(self.store, Bells(), FairShare(86_400.0, {}))
+        self.journal = StoredHistory(self.store, self.views, layout)
+        self.transitions = Transitions(self.store, Subscriptions(), FairShare(86_400.0, {}))
         parsed = parse_config(config, "riseml.yml")
         with self.store.transaction():
             self.number = self.store.add_experiment(
@@ -79,7 +79,7 @@ class Records:
             self.time += 1
             attempt = row.attempt + (state is State.STARTING)
             changed = row._replace(state=state, attempt=attempt)
-            self.ledger.write(self.experiment, Change(changed, self.time))
+            self.transitions.write(self.experiment, Change(changed, self.time))
             self.states[member] = state
         if self.experiment.done.is_set():
             self.unfinished.clear()

@@ -22,9 +22,9 @@ import trio.testing
 import rised.clock
 from rised.clock import now_ms
 from rised.execution.images import Images
-from rised.execution.services import Workshop
+from rised.execution.services import Services
 from rised.experiments.experiment import Experiment
-from rised.experiments.transitions import Ledger
+from rised.experiments.transitions import Transitions
 from rised.gpus.devices import Gpu
 from rised.gpus.monitor import GpuWatch
 from rised.gpus.nvml import Meters
@@ -36,11 +36,11 @@ from rised.queries.views import Views
 from rised.runners.base import Exit, Job, StartFailed
 from rised.runners.docker.engine import Engine
 from rised.runners.docker.runner import ContainerRunner
-from rised.scheduling.accounting import Turns
+from rised.scheduling.accounting import UsageAccounting
 from rised.scheduling.scheduler import Scheduler
 from rised.storage.database import Store
 from rised.storage.layout import Layout
-from rised.subscriptions import Bells
+from rised.subscriptions import Subscriptions
 from rised.tensorboard.manager import Boards
 from riseml_proto.config import parse_config
 from riseml_proto.errors import RisemlError, StorageFull
@@ -318,19 +318,19 @@ class Daemon:
         self.world = world
         self.nursery = nursery
         self.store = QuickStore(world.root)
-        self.bells = Bells()
+        self.subscriptions = Subscriptions()
         self.layout = Layout(world.root, os.path.join(world.root, "output"))
         share = FairShare(86_400.0, self.store.usage())
-        self.ledger = Ledger(self.store, self.bells, share)
+        self.transitions = Transitions(self.store, self.subscriptions, share)
         runner = FakeRunner(world)
-        shop = Workshop(
+        services = Services(
             self.store,
-            self.ledger,
+            self.transitions,
             runner,
             FakeRevisions(),  # type: ignore[arg-type]  # they stand in for it
             FakeWatcher(),  # type: ignore[arg-type]
             self.layout,
-            self.bells,
+            self.subscriptions,
             data_dir=world.root,
             kill_grace=GRACE,
             gpu_uuids=dict.fromkeys(range(gpus)),
@@ -342,13 +342,13 @@ class Daemon:
         inventory = Inventory(8.0, 8000, tuple(range(gpus)))
         self.scheduler = Scheduler(
             self.store,
-            self.ledger,
-            shop,
+            self.transitions,
+            services,
             Images(engine, containers, FakeRevisions()),  # type: ignore[arg-type]
-            Boards(shop),
+            Boards(services),
             inventory,
             GpuWatch(self.store, inventory, [Gpu(index) for index in range(gpus)], Meters([]), 0),
-            Turns(inventory, share, Quotas(), kill_grace=GRACE),
+            UsageAccounting(inventory, share, Quotas(), kill_grace=GRACE),
         )
         self.views = Views(self.store, self.scheduler.experiments, self.layout)
         runner.sweep(

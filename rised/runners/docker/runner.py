@@ -35,7 +35,7 @@ from rised.runners.docker.handle import UNSEEN, ContainerHandle, Identity
 from rised.runners.process.setpriv import exports
 from rised.runners.shell import SHELL, WORKING_DIRECTORY
 from rised.users.files import make_owners, open_log
-from rised.users.impersonation import acting_as
+from rised.users.impersonation import impersonating
 from rised.users.owner import Owner
 
 _RETRY_SECONDS = 30.0
@@ -216,7 +216,7 @@ def _check_output(path: str, owner: Owner, pid: int) -> None:
     The engine looks for it with root's rights: a link that its user has put on the way would lead it anywhere.
     """
     try:
-        with acting_as(owner):
+        with impersonating(owner):
             fd = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
             wanted, mounted = os.fstat(fd), os.stat(f"/proc/{pid}/root/output")

@@ -39,7 +39,7 @@ from rised.runners.process import setpriv
 from rised.runners.process.cgroups import Groups
 from rised.runners.shell import SCRIPT, SHELL, read_exit
 from rised.users.files import make_owners, open_log
-from rised.users.impersonation import acting_as
+from rised.users.impersonation import impersonating
 from rised.users.owner import Owner
 
 # A control group may count a process for a moment after the kernel has said that it ended.
@@ -228,7 +228,7 @@ def _remove(directory: str) -> None:
         found = os.lstat(directory)
         owner = Owner(found.st_uid, found.st_gid)
         if owner.is_other and S_ISDIR(found.st_mode):
-            with acting_as(owner), contextlib.suppress(PermissionError):
+            with impersonating(owner), contextlib.suppress(PermissionError):
                 remove_tree(directory)  # all but itself: it lies where only the daemon may write
             os.rmdir(directory)
         else:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from rised.http import connection
 from rised.http.connection import Connection
-from rised.http.connection_limit import Room
+from rised.http.connection_limit import ConnectionLimiter
 from rised.http.request import Answer, Request, Send, Streamed
 from rised.users.peer import Peer
 from riseml_proto import API_VERSION
@@ -180,7 +180,7 @@ class World:
 
 
 @asynccontextmanager
-async def served(room: Room | None = None) -> AsyncIterator[World]:
+async def served(room: ConnectionLimiter | None = None) -> AsyncIterator[World]:
     """A connection to a server of its own. The server must end by itself, and raise nothing."""
     ours, theirs = (trio.socket.from_stdlib_socket(end) for end in socket.socketpair())
     seen, done = Seen(), trio.Event()
@@ -188,7 +188,7 @@ async def served(room: Room | None = None) -> AsyncIterator[World]:
 
         async def serve() -> None:
             await Connection(
-                trio.SocketStream(theirs), PEER, handler(seen), room or Room(1)
+                trio.SocketStream(theirs), PEER, handler(seen), room or ConnectionLimiter(1)
             ).serve()
             done.set()
 
@@ -595,7 +595,7 @@ def test_shutdown_does_not_wait_for_anybody() -> None:
 
 def test_where_all_places_are_taken_the_one_that_idled_longest_makes_room() -> None:
     async def main() -> None:
-        room = Room(2)
+        room = ConnectionLimiter(2)
         async with served(room) as first, served(room) as second:
             await first.ask("GET", "/who")
             await second.ask("GET", "/who")
@@ -610,7 +610,7 @@ def test_where_all_places_are_taken_the_one_that_idled_longest_makes_room() -> N
 
 def test_where_nobody_idles_a_new_one_is_turned_away_until_one_goes() -> None:
     async def main() -> None:
-        room = Room(1)
+        room = ConnectionLimiter(1)
         async with served(room) as first:
             await first.stream.send_all(b"GET /silent HTTP/1.1\r\nHost: a\r\n\r\n")
             await first.seen.streaming.wait()

@@ -7,12 +7,12 @@ import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rised.http.connection_limit import Room
+from rised.http.connection_limit import ConnectionLimiter
 
 
 def test_who_keeps_all_places_busy_loses_the_newest_to_somebody_else() -> None:
     async def main() -> None:
-        room, cut = Room(3), []
+        room, cut = ConnectionLimiter(3), []
 
         async def follow(uid: int, number: int, ready: trio.Event) -> None:
             with room.place(uid) as admitted:
@@ -40,7 +40,7 @@ def test_who_keeps_all_places_busy_loses_the_newest_to_somebody_else() -> None:
 @given(st.lists(st.integers(1, 4), max_size=30), st.integers(1, 8))
 def test_whoever_has_fewer_places_than_another_gets_one(comers: list[int], limit: int) -> None:
     async def main() -> None:
-        room = Room(limit)
+        room = ConnectionLimiter(limit)
         held: dict[int, int] = {}
         with ExitStack() as stack:
             for uid in comers:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from rised.logs import stamps
 from rised.logs.read import LIMIT, Line, LogLines, Splitter, raw, tail_offset
 from rised.logs.stamps import Stamp
-from rised.subscriptions import Bell
+from rised.subscriptions import Subscription
 
 TEXTS = st.lists(
     st.sampled_from([b"a", b"\n", b"\r", b"\r\n", "é€😀".encode(), b"\xff", b"x" * (LIMIT - 1)]),
@@ -188,7 +188,7 @@ def test_raw_sends_the_bytes_as_they_are_until_the_job_has_ended(tmp_path: Path)
     log.write_bytes(parts[0])
     got = bytearray()
     left = parts[1:]
-    bell = Bell()
+    subscription = Subscription()
 
     async def send(data: bytes) -> None:
         await trio.lowlevel.checkpoint()
@@ -198,9 +198,11 @@ def test_raw_sends_the_bytes_as_they_are_until_the_job_has_ended(tmp_path: Path)
         if left:
             with log.open("ab") as file:
                 file.write(left.pop(0))
-            bell.ring()
+            subscription.notify()
             return False
         return True
 
-    trio.run(lambda: raw(str(log), follow=True, ended=ended, bell=bell, send_bytes=send))
+    trio.run(
+        lambda: raw(str(log), follow=True, ended=ended, subscription=subscription, send_bytes=send)
+    )
     assert bytes(got) == b"".join(parts)

@@ -20,7 +20,7 @@ from rised.logs.merge import moment
 from rised.logs.source import Attempt, Event
 from rised.logs.stamps import Stamp
 from rised.logs.stream import stream
-from rised.subscriptions import Bells
+from rised.subscriptions import Subscriptions
 from riseml_proto.ids import CanonicalId
 from riseml_proto.messages import (
     ElidedEntry,
@@ -43,7 +43,7 @@ class World:
     def __init__(self, path: Path, members: int) -> None:
         self.path = path
         self.members = members
-        self.bells = Bells()
+        self.subscriptions = Subscriptions()
         self.told: list[Event] = []
         self.tries: dict[tuple[int, int], Attempt] = {}
         self.state: dict[int, State] = dict.fromkeys(range(1, members + 1), State.CREATED)
@@ -61,7 +61,7 @@ class World:
         event = Event(len(self.told) + 1, name, state, self.now, attempt=attempt)
         self.told.append(event)
         self.state[member] = state
-        self.bells.ring(144)
+        self.subscriptions.notify(144)
 
     def current(self, member: int) -> Attempt | None:
         found = self.tries.get((member, self.numbers[member]))
@@ -86,7 +86,7 @@ class World:
         last = stamps.last(attempt.log) or Stamp(0, 0)
         size = os.stat(attempt.log).st_size
         stamps.append(attempt.log, Stamp(size, max(self.now, last.time_ms)))
-        self.bells.ring(144)
+        self.subscriptions.notify(144)
 
     def end(self, member: int, state: State = State.FINISHED) -> None:
         attempt = self.current(member)
@@ -163,8 +163,8 @@ class Follower:
 
         fields = {name: getattr(self.request, name) for name in self.request.__struct_fields__}
         fields |= {"after": self.after, "offsets": dict(self.offsets)}
-        with self.world.bells.listen(144) as bell:
-            await stream(LogRequest(**fields), SET, self.world, bell, send, page=self.page)
+        with self.world.subscriptions.listen(144) as subscription:
+            await stream(LogRequest(**fields), SET, self.world, subscription, send, page=self.page)
 
     def take(self, entry: Entry) -> None:
         if isinstance(entry, HeadEntry):
@@ -421,8 +421,8 @@ def test_a_set_of_many_ended_jobs_is_read_with_few_files_open(tmp_path: Path) ->
         lines.extend(entry.text for entry in batch if isinstance(entry, LineEntry))
 
     async def main() -> None:
-        with world.bells.listen(144) as bell:
-            await stream(LogRequest(), SET, world, bell, send)
+        with world.subscriptions.listen(144) as subscription:
+            await stream(LogRequest(), SET, world, subscription, send)
 
     trio.run(main)
     assert lines == [f"line of {member}" for member in range(1, world.members + 1)]
@@ -441,8 +441,8 @@ def test_a_reader_that_stops_is_sent_one_batch_and_no_more(tmp_path: Path) -> No
         await trio.sleep_forever()
 
     async def main() -> None:
-        with world.bells.listen(144) as bell, trio.move_on_after(0.2):
-            await stream(LogRequest(follow=True), SET, world, bell, send)
+        with world.subscriptions.listen(144) as subscription, trio.move_on_after(0.2):
+            await stream(LogRequest(follow=True), SET, world, subscription, send)
 
     trio.run(main)
     assert batches == 1
@@ -450,15 +450,15 @@ def test_a_reader_that_stops_is_sent_one_batch_and_no_more(tmp_path: Path) -> No
 
 def test_rings_that_come_while_nobody_waits_become_one() -> None:
     async def main() -> None:
-        bells = Bells()
-        bells.ring(1)
-        with bells.listen(1) as bell:
-            bells.ring(1)
-            bells.ring(1)
-            bells.ring(2)
-            await bell.wait()
+        subscriptions = Subscriptions()
+        subscriptions.notify(1)
+        with subscriptions.listen(1) as subscription:
+            subscriptions.notify(1)
+            subscriptions.notify(1)
+            subscriptions.notify(2)
+            await subscription.wait()
             with trio.move_on_after(0) as scope:
-                await bell.wait()
+                await subscription.wait()
             assert scope.cancelled_caught
 
     trio.run(main)

@@ -20,7 +20,7 @@ from rised.policy.queue import (
     order,
     rate,
 )
-from rised.policy.resources import Request, Room
+from rised.policy.resources import Capacity, Request
 
 _requests = st.builds(
     Request,
@@ -29,7 +29,7 @@ _requests = st.builds(
     gpus=st.integers(0, 4),
 )
 _rooms = st.builds(
-    Room,
+    Capacity,
     cpus=st.sampled_from([0.0, 1.0, 4.0]),
     mem=st.sampled_from([0, 100, 5000]),
     gpus=st.integers(0, 6),
@@ -194,14 +194,14 @@ def test_within_a_user_priority_decides_then_the_number(
 @given(st.dictionaries(st.integers(0, 9), st.floats(0, 1e6), min_size=1), st.integers(0, 10))
 def test_who_has_used_less_starts_first(use: dict[int, float], gpus: int) -> None:
     waiting = [Waiting(user, Request(gpus=1), 1, user) for user in sorted(use)]
-    start = decide(waiting, Machine(Room(0, 0, gpus), use=use)).start
+    start = decide(waiting, Machine(Capacity(0, 0, gpus), use=use)).start
     assert list(start) == sorted(use, key=lambda user: (use[user], user))[:gpus]
 
 
 @given(st.integers(2, 5), st.integers(0, 30), st.sampled_from([0, 1, 3]))
 def test_newcomers_share_what_is_free(users: int, room: int, gpus: int) -> None:
     waiting = [Waiting(n, Request(cpus=1, gpus=gpus), 100, n) for n in range(users)]
-    counts = decide(waiting, Machine(Room(room, 0, room * gpus))).start
+    counts = decide(waiting, Machine(Capacity(room, 0, room * gpus))).start
     shares = [counts.get(n, 0) for n in range(users)]
     assert sum(shares) == room
     assert max(shares) - min(shares) <= 1
@@ -225,7 +225,7 @@ def test_one_at_its_quota_is_as_if_it_were_not_there(
 class _Server:
     """Whatever the law decides, done: sub-experiments run as long as they say, and what they used is counted."""
 
-    def __init__(self, room: Room, half_life: float) -> None:
+    def __init__(self, room: Capacity, half_life: float) -> None:
         self.free, self.half_life, self.now = room, half_life, 0.0
         self.use: dict[int, float] = {}
         self.reserved: int | None = None
@@ -287,7 +287,7 @@ def test_nobody_waits_for_ever_whatever_stream_of_others_goes_on(
     half_life: float,
 ) -> None:
     """Streams never end: each has always some more to start. One of them may be of the same user."""
-    server = _Server(Room(4.0, 0, 4), half_life)
+    server = _Server(Capacity(4.0, 0, 4), half_life)
     server.use[0] = used
     waiting, lasts = [Waiting(50, wanted, 1, 0, priority=1, since=0.0)], {50: 10.0}
     for number, (user, cpus, gpus, priority, lasting, limited) in enumerate(streams):
@@ -309,7 +309,7 @@ def test_who_has_had_no_turn_for_a_day_goes_first() -> None:
         Waiting(2, Request(gpus=1), 1, user=2, since=100.0),
         Waiting(3, Request(gpus=1), 1, user=3, since=50.0),
     ]
-    machine = Machine(Room(0, 0, 1), use={2: 9.0, 3: 99.0})
+    machine = Machine(Capacity(0, 0, 1), use={2: 9.0, 3: 99.0})
     assert decide(waiting, machine._replace(now=PATIENCE - 1)).start == {1: 1}
     later = machine._replace(now=PATIENCE + 60, served={1: 40.0})
     assert decide(waiting, later).start == {1: 1}
@@ -324,7 +324,7 @@ def _one(number: int, gpus: int, user: int = 1, longest: float | None = None) ->
 def test_a_gap_is_filled_by_what_ends_before_the_large_one_has_its_place() -> None:
     running = [Running(Request(gpus=2), 100.0)]
     large = _one(1, 4)
-    machine = Machine(Room(0, 0, 2), running=running)
+    machine = Machine(Capacity(0, 0, 2), running=running)
     ends_by_then = _one(2, 1, longest=100.0)
     too_long = _one(3, 1, longest=101.0)
     unlimited = _one(4, 1)
@@ -339,36 +339,36 @@ def test_a_gap_is_filled_by_what_ends_before_the_large_one_has_its_place() -> No
 
 def test_what_the_large_one_will_not_need_is_anyones() -> None:
     running = [Running(Request(gpus=3), 100.0)]
-    machine = Machine(Room(0, 0, 2), running=running)
+    machine = Machine(Capacity(0, 0, 2), running=running)
     assert decide([_one(1, 4), _one(2, 1), _one(3, 1)], machine).start == {2: 1}
 
 
 def test_what_lasts_longer_takes_only_what_the_large_one_will_not_need() -> None:
-    machine = Machine(Room(0, 0, 2), running=[Running(Request(gpus=2), 50.0)])
+    machine = Machine(Capacity(0, 0, 2), running=[Running(Request(gpus=2), 50.0)])
     queue = [_one(1, 3), _one(2, 1, longest=60.0), _one(3, 1, longest=60.0)]
     assert decide(queue, machine).start == {2: 1}
 
 
 def test_no_gap_is_filled_where_nobody_knows_how_long_it_is() -> None:
-    machine = Machine(Room(0, 0, 2), running=[Running(Request(gpus=2), None)])
+    machine = Machine(Capacity(0, 0, 2), running=[Running(Request(gpus=2), None)])
     assert decide([_one(1, 4), _one(2, 1, longest=1.0)], machine).start == {}
 
 
 def test_a_job_that_outlives_its_time_is_nothing_to_count_on() -> None:
-    machine = Machine(Room(0, 0, 2), now=10.0, running=[Running(Request(gpus=3), 9.0)])
+    machine = Machine(Capacity(0, 0, 2), now=10.0, running=[Running(Request(gpus=3), 9.0)])
     assert decide([_one(1, 4), _one(2, 1)], machine).start == {}
 
 
 def test_a_short_one_may_pass_others_that_the_gap_is_too_short_for() -> None:
     running = [Running(Request(gpus=2), 100.0)]
-    machine = Machine(Room(0, 0, 2), running=running)
+    machine = Machine(Capacity(0, 0, 2), running=running)
     many = [_one(n, 1) for n in range(2, 50)]
     assert decide([_one(1, 4), *many, _one(50, 2, longest=100.0)], machine).start == {50: 1}
 
 
 def test_a_short_one_does_not_pass_one_that_could_start_before_it_ends() -> None:
     running = [Running(Request(gpus=1), 50.0), Running(Request(gpus=5), 100.0)]
-    machine = Machine(Room(0, 0, 2), running=running)
+    machine = Machine(Capacity(0, 0, 2), running=running)
     queue = [_one(1, 8), _one(2, 3, longest=40.0), _one(3, 1, longest=60.0)]
     assert decide(queue, machine).start == {}
     assert decide([*queue[:2], _one(3, 1, longest=50.0)], machine).start == {3: 1}
@@ -385,7 +385,7 @@ def test_quotas_pass_over_those_who_are_at_theirs_and_say_so() -> None:
     ]
     caps = {"user:paul": 4, "group:students": 5}
     held = {"user:paul": 3, "group:students": 3}
-    decision = decide(waiting, Machine(Room(1, 0, 8), caps=caps, held=held))
+    decision = decide(waiting, Machine(Capacity(1, 0, 8), caps=caps, held=held))
     assert decision.start == {4: 2, 3: 1, 5: 1}
     assert decision.why == {
         1: "waits for your other experiments: at most 4 GPUs at once",
@@ -400,13 +400,13 @@ def test_a_quota_on_the_first_of_a_reserved_user_does_not_cost_them_their_place(
         Waiting(2, Request(gpus=1), 1, 1),
         Waiting(3, Request(gpus=1), 1, 2),
     ]
-    machine = Machine(Room(0, 0, 1), use={1: 9.0}, caps={"group:lab": 1}, reserved=1)
+    machine = Machine(Capacity(0, 0, 1), use={1: 9.0}, caps={"group:lab": 1}, reserved=1)
     assert decide(mine, machine).start == {2: 1}
 
 
 def test_what_is_paused_does_not_start_and_holds_up_nobody() -> None:
     paused = Waiting(1, Request(gpus=4), 1, paused=True)
-    decision = decide([paused, _one(2, 1)], Machine(Room(0, 0, 1)))
+    decision = decide([paused, _one(2, 1)], Machine(Capacity(0, 0, 1)))
     assert decision.start == {2: 1}
     assert decision.why == {1: "paused; riseml resume 1 lets it go on"}
 
@@ -422,6 +422,6 @@ def test_a_drained_server_starts_nothing_and_says_so(
 
 def test_the_order_is_that_of_the_turns() -> None:
     waiting = [_one(1, 1), _one(2, 1), _one(3, 1, user=2), _one(4, 4, user=3)]
-    machine = Machine(Room(0, 0, 0), use={1: 30.0, 2: 100.0})
+    machine = Machine(Capacity(0, 0, 0), use={1: 30.0, 2: 100.0})
     assert [e.experiment for e in order(waiting, machine)] == [4, 1, 2, 3]
     assert next(order(waiting, machine._replace(reserved=2))).experiment == 3

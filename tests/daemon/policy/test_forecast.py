@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from rised.policy.forecast import Held, forecast
 from rised.policy.queue import Machine, Running, Waiting, decide, order
-from rised.policy.resources import Request, Room
+from rised.policy.resources import Capacity, Request
 
 
 def entry(number: int, gpus: int, longest: float | None, slots: int = 1, user: int = 1) -> Waiting:
@@ -16,7 +16,7 @@ def entry(number: int, gpus: int, longest: float | None, slots: int = 1, user: i
 
 def machine(free: int, held: list[Held]) -> Machine:
     running = [Running(one.entry.request, one.until) for one in held]
-    return Machine(Room(0, 0, free), now=1000.0, running=running)
+    return Machine(Capacity(0, 0, free), now=1000.0, running=running)
 
 
 def test_each_is_expected_when_the_limits_of_those_before_it_are_over() -> None:

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from rised.policy import queue as law
 from rised.policy.queue import Decision, Machine, Waiting
-from rised.policy.resources import Request, Room
+from rised.policy.resources import Capacity, Request
 
 _requests = st.builds(
     Request,
@@ -14,14 +14,14 @@ _requests = st.builds(
     gpus=st.integers(0, 4),
 )
 _rooms = st.builds(
-    Room,
+    Capacity,
     cpus=st.sampled_from([0.0, 0.3, 1.0, 4.0, 10.0]),
     mem=st.sampled_from([0, 100, 5000, 20_000]),
     gpus=st.integers(0, 6),
 )
 
 
-def decide(queue: list[Waiting], free: Room) -> Decision:
+def decide(queue: list[Waiting], free: Capacity) -> Decision:
     return law.decide(queue, Machine(free))
 
 
@@ -31,9 +31,9 @@ def _queues(draw: st.DrawFn) -> list[Waiting]:
     return [Waiting(100 + n, request, slots) for n, (request, slots) in enumerate(entries)]
 
 
-def _taken(queue: list[Waiting], decision: Decision) -> Room:
+def _taken(queue: list[Waiting], decision: Decision) -> Capacity:
     started = [(w.request, decision.start.get(w.experiment, 0)) for w in queue]
-    return Room(
+    return Capacity(
         sum(request.cpus * count for request, count in started),
         sum(request.mem * count for request, count in started),
         sum(request.gpus * count for request, count in started),
@@ -42,7 +42,7 @@ def _taken(queue: list[Waiting], decision: Decision) -> Room:
 
 @given(_queues(), _rooms, st.integers(0, 8))
 def test_what_comes_later_changes_nothing_for_what_came_earlier(
-    queue: list[Waiting], free: Room, cut: int
+    queue: list[Waiting], free: Capacity, cut: int
 ) -> None:
     alone, together = decide(queue[:cut], free), decide(queue, free)
     earlier = {w.experiment for w in queue[:cut]}
@@ -51,7 +51,7 @@ def test_what_comes_later_changes_nothing_for_what_came_earlier(
 
 
 @given(_queues(), _rooms)
-def test_never_more_is_handed_out_than_is_free(queue: list[Waiting], free: Room) -> None:
+def test_never_more_is_handed_out_than_is_free(queue: list[Waiting], free: Capacity) -> None:
     taken = _taken(queue, decide(queue, free))
     assert taken.cpus <= free.cpus + 1e-5
     assert taken.mem <= free.mem
@@ -59,7 +59,7 @@ def test_never_more_is_handed_out_than_is_free(queue: list[Waiting], free: Room)
 
 
 @given(_queues(), _rooms)
-def test_never_more_starts_than_concurrency_lets(queue: list[Waiting], free: Room) -> None:
+def test_never_more_starts_than_concurrency_lets(queue: list[Waiting], free: Capacity) -> None:
     decision = decide(queue, free)
     slots = {w.experiment: w.slots for w in queue}
     assert all(0 < count <= slots[number] for number, count in decision.start.items())
@@ -67,7 +67,7 @@ def test_never_more_starts_than_concurrency_lets(queue: list[Waiting], free: Roo
 
 @given(_queues(), _rooms)
 def test_exactly_those_that_could_go_on_but_do_not_fit_are_told_why(
-    queue: list[Waiting], free: Room
+    queue: list[Waiting], free: Capacity
 ) -> None:
     decision = decide(queue, free)
     left_over = {w.experiment for w in queue if decision.start.get(w.experiment, 0) < w.slots}
@@ -76,7 +76,7 @@ def test_exactly_those_that_could_go_on_but_do_not_fit_are_told_why(
 
 
 @given(_queues(), _rooms)
-def test_the_first_in_the_queue_starts_all_that_fits(queue: list[Waiting], free: Room) -> None:
+def test_the_first_in_the_queue_starts_all_that_fits(queue: list[Waiting], free: Capacity) -> None:
     if not queue:
         return
     head, left, count = queue[0], free, 0
@@ -87,7 +87,7 @@ def test_the_first_in_the_queue_starts_all_that_fits(queue: list[Waiting], free:
 
 @given(_queues(), _rooms, _requests)
 def test_a_job_behind_never_takes_what_the_one_in_front_could_use(
-    queue: list[Waiting], free: Room, wanted: Request
+    queue: list[Waiting], free: Capacity, wanted: Request
 ) -> None:
     """What the blocked head lacks only shrinks by what its own kind gives back."""
     head = Waiting(1, wanted, 1)
@@ -102,7 +102,7 @@ def test_a_job_behind_never_takes_what_the_one_in_front_could_use(
 
 @given(_queues(), _rooms)
 def test_nothing_stays_idle_that_someone_wants_and_nobody_in_front_waits_for(
-    queue: list[Waiting], free: Room
+    queue: list[Waiting], free: Capacity
 ) -> None:
     """GPU jobs and CPU-only jobs share nothing, so that each kind fares as if it were alone."""
     gpu_only = [w._replace(request=Request(gpus=w.request.gpus)) for w in queue]
@@ -116,7 +116,7 @@ def test_nothing_stays_idle_that_someone_wants_and_nobody_in_front_waits_for(
 
 @given(_queues(), _rooms)
 def test_asked_again_with_what_is_left_it_starts_nothing_more(
-    queue: list[Waiting], free: Room
+    queue: list[Waiting], free: Capacity
 ) -> None:
     first = decide(queue, free)
     left = free
@@ -136,7 +136,7 @@ def test_one_that_does_not_fit_keeps_its_place_and_is_told_the_numbers() -> None
         Waiting(2, Request(gpus=1), 1),
         Waiting(3, Request(cpus=1), 1),
     ]
-    decision = decide(queue, Room(4, 1000, 2))
+    decision = decide(queue, Capacity(4, 1000, 2))
     assert decision.start == {3: 1}
     assert decision.why == {
         1: "waits for 3 GPUs (2 free)",
@@ -146,13 +146,15 @@ def test_one_that_does_not_fit_keeps_its_place_and_is_told_the_numbers() -> None
 
 def test_a_set_is_told_what_its_own_members_have_left_over() -> None:
     queue = [Waiting(1, Request(gpus=2), 3), Waiting(2, Request(gpus=1), 1)]
-    decision = decide(queue, Room(1, 1, 3))
+    decision = decide(queue, Capacity(1, 1, 3))
     assert decision.start == {1: 1}
     assert decision.why == {1: "waits for 2 GPUs (1 free)", 2: "waits for its turn after 1"}
 
 
 @given(_queues(), _rooms)
-def test_whose_turn_it_is_is_someone_in_front_that_waits(queue: list[Waiting], free: Room) -> None:
+def test_whose_turn_it_is_is_someone_in_front_that_waits(
+    queue: list[Waiting], free: Capacity
+) -> None:
     why = decide(queue, free).why
     for number, text in why.items():
         before, _, ahead = text.partition("its turn after ")
@@ -164,8 +166,8 @@ def test_whose_turn_it_is_is_someone_in_front_that_waits(queue: list[Waiting], f
 def test_experiments_start_in_the_order_of_their_numbers() -> None:
     queue = [Waiting(n, Request(gpus=1), 1) for n in range(1, 6)]
     for gpus in range(6):
-        assert list(decide(queue, Room(0, 0, gpus)).start) == list(range(1, gpus + 1))
+        assert list(decide(queue, Capacity(0, 0, gpus)).start) == list(range(1, gpus + 1))
 
 
 def test_fractions_of_a_cpu_add_up_to_a_whole_one() -> None:
-    assert decide([Waiting(1, Request(cpus=0.1), 20)], Room(1, 0, 0)).start == {1: 10}
+    assert decide([Waiting(1, Request(cpus=0.1), 20)], Capacity(1, 0, 0)).start == {1: 10}

@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, precondition, rule
 
-from rised.policy.resources import Grant, Inventory, Request, Room, shortage
+from rised.policy.resources import Capacity, Grant, Inventory, Request, shortage
 
-MACHINE = Room(4.0, 16_000, 4)
+MACHINE = Capacity(4.0, 16_000, 4)
 
 
 def inventory(gpus: tuple[int, ...] = (0, 1, 2, 3)) -> Inventory:
@@ -32,11 +32,11 @@ def test_adopted_jobs_may_hold_more_than_there_is() -> None:
     there = Inventory(2.0, 1000, (0,))
     there.hold("a", Grant(3.0, 800, (0,)))
     there.hold("b", Grant(3.0, 800, (0, 1)))
-    assert there.free == Room(0.0, 0, 0)
+    assert there.free == Capacity(0.0, 0, 0)
     there.give_back("a")
-    assert there.free == Room(0.0, 200, 0)
+    assert there.free == Capacity(0.0, 200, 0)
     there.give_back("b")
-    assert there.free == there.total == Room(2.0, 1000, 1)
+    assert there.free == there.total == Capacity(2.0, 1000, 1)
 
 
 def test_nobody_gives_back_what_they_do_not_have() -> None:
@@ -65,7 +65,8 @@ def test_a_shortage_names_everything_that_lacks(request_: Request, text: str | N
 
 def test_one_of_a_kind_is_named_as_one() -> None:
     assert (
-        shortage(Request(1, 0, 1), Room(0.25, 0, 0), "free") == "1 GPU (0 free), 1 CPU (0.25 free)"
+        shortage(Request(1, 0, 1), Capacity(0.25, 0, 0), "free")
+        == "1 GPU (0 free), 1 CPU (0.25 free)"
     )
 
 
@@ -86,10 +87,10 @@ def test_tenths_of_a_cpu_fill_a_whole_one_exactly(cpus: int) -> None:
 
 
 @given(
-    st.builds(Room, st.floats(0, 64), st.integers(0, 10**6), st.integers(0, 16)),
+    st.builds(Capacity, st.floats(0, 64), st.integers(0, 10**6), st.integers(0, 16)),
     st.builds(Request, st.floats(0, 64), st.integers(0, 10**6), st.integers(0, 16)),
 )
-def test_it_fits_exactly_where_nothing_lacks(room: Room, request: Request) -> None:
+def test_it_fits_exactly_where_nothing_lacks(room: Capacity, request: Request) -> None:
     assert room.fits(request) is (shortage(request, room, "free") is None)
     assert min(room.less(request)) >= 0
 

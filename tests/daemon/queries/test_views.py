@@ -114,7 +114,7 @@ def test_of_a_set_that_was_killed_early_the_end_of_what_ran_is_shown() -> None:
     with records(SET.format(1000)) as world:
         for member in (1, 2):
             world.move(member, State.PENDING, State.STARTING, State.KILLED)
-        world.ledger.kill_rest(world.experiment, 1)
+        world.transitions.kill_rest(world.experiment, 1)
         world.unfinished.clear()
         assert [m.id for m in world.shown(4)] == ["1.2", "1.3", "1.4", "1.5"]
         assert {m.state for m in world.shown(4)} == {State.KILLED}
