@@ -4,8 +4,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from rised.storage.database import Store
-from rised.storage.rows import Change, MemberRow
+from rised.storage.database import Database
+from rised.storage.rows import MemberChange, MemberRow
 from riseml_proto.states import Reason, State
 
 _CONFIG = """\
@@ -24,7 +24,7 @@ _LASTED_MS = 60_000
 
 def write(state_dir: Path, count: int) -> None:
     """Add `count` experiments, every tenth a set of eight. No daemon may run there."""
-    store = Store(str(state_dir))
+    store = Database(str(state_dir))
     try:
         for first in range(0, count, _BATCH):
             with store.transaction():
@@ -34,7 +34,7 @@ def write(state_dir: Path, count: int) -> None:
         store.close()
 
 
-def _add(store: Store, members: int, begin_ms: int) -> None:
+def _add(store: Database, members: int, begin_ms: int) -> None:
     number = store.add_experiment(
         user="root",
         uid=os.getuid(),
@@ -59,13 +59,13 @@ def _add(store: Store, members: int, begin_ms: int) -> None:
     store.end_experiment(number, State.FINISHED, end_ms, Reason.COMPLETED)
 
 
-def _life(number: int, member: int, begin_ms: int) -> Iterator[Change]:
+def _life(number: int, member: int, begin_ms: int) -> Iterator[MemberChange]:
     row = MemberRow(number, member, State.PENDING)
-    yield Change(row, begin_ms)
+    yield MemberChange(row, begin_ms)
     row = row._replace(state=State.STARTING, attempt=1, gpus="[[0, null]]")
-    yield Change(row, begin_ms)
+    yield MemberChange(row, begin_ms)
     row = row._replace(state=State.RUNNING, handle='[4711,123456789,"0",null]', started_ms=begin_ms)
-    yield Change(row, begin_ms)
+    yield MemberChange(row, begin_ms)
     end_ms = begin_ms + _LASTED_MS
     row = row._replace(state=State.FINISHED, reason=Reason.COMPLETED, exit_code=0, ended_ms=end_ms)
-    yield Change(row, end_ms, "Command 'python train.py' return code: 0")
+    yield MemberChange(row, end_ms, "Command 'python train.py' return code: 0")

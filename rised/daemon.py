@@ -52,10 +52,10 @@ from rised.scheduling.accounting import UsageAccounting
 from rised.scheduling.admission import Admission
 from rised.scheduling.scheduler import Scheduler
 from rised.settings import Settings, group_id, quotas
-from rised.storage.database import Store
+from rised.storage.database import Database
 from rised.storage.layout import Layout
 from rised.subscriptions import Subscriptions
-from rised.tensorboard.manager import Boards
+from rised.tensorboard.manager import TensorBoards
 from rised.users import impersonation
 from riseml_proto import VERSION
 from riseml_proto.errors import DaemonError, RisemlError
@@ -64,7 +64,7 @@ from riseml_proto.ids import job_id
 
 async def run(settings: Settings, manager: Manager, ready: Callable[[], None]) -> None:
     """Run until SIGTERM or SIGINT; `ready` is called when requests are served. Raises `DaemonError`."""
-    with _places(settings), contextlib.closing(Store(settings.state_dir)) as store:
+    with _places(settings), contextlib.closing(Database(settings.state_dir)) as database:
         open_files = _raise_open_files()
         children, subscriptions, watcher = Children(), Subscriptions(), LogWatcher()
         found = devices.find(settings.gpus)
@@ -73,11 +73,11 @@ async def run(settings: Settings, manager: Manager, ready: Callable[[], None]) -
             settings.state_dir, max_files=settings.max_files, max_bytes=settings.max_bytes
         )
         engine = Engine()
-        containers = ContainerRunner(settings.state_dir, store.instance, engine)
-        groups = Groups(store.instance, scope.of_this_service() if settings.system else None)
+        containers = ContainerRunner(settings.state_dir, database.instance, engine)
+        groups = Groups(database.instance, scope.of_this_service() if settings.system else None)
         processes = ProcessRunner(
             settings.state_dir,
-            store.instance,
+            database.instance,
             children,
             groups,
             open_files,
@@ -85,10 +85,10 @@ async def run(settings: Settings, manager: Manager, ready: Callable[[], None]) -
         )
         runner = Runners(processes, containers)
         images = Images(engine, containers, revisions)
-        share = FairShare(settings.half_life * 3600, store.usage())
-        transitions = Transitions(store, subscriptions, share)
+        share = FairShare(settings.half_life * 3600, database.usage())
+        transitions = Transitions(database, subscriptions, share)
         services = Services(
-            store,
+            database,
             transitions,
             runner,
             revisions,
@@ -107,22 +107,24 @@ async def run(settings: Settings, manager: Manager, ready: Callable[[], None]) -
             gpus=tuple(gpu.index for gpu in found),
         )
         meters = Meters(found)
-        boards = Boards(services)
-        boards.sweep()
+        tensorboards = TensorBoards(services)
+        tensorboards.remove_leftovers()
         allowed = quotas(settings)
         turns = UsageAccounting(inventory, share, allowed, kill_grace=settings.kill_grace)
-        watch = GpuWatch(store, inventory, found, meters, settings.gpu_foreign_mem)
-        scheduler = Scheduler(store, transitions, services, images, boards, inventory, watch, turns)
-        views = Views(store, scheduler.experiments, layout)
-        journal = StoredHistory(store, views, layout)
+        watch = GpuWatch(database, inventory, found, meters, settings.gpu_foreign_mem)
+        scheduler = Scheduler(
+            database, transitions, services, images, tensorboards, inventory, watch, turns
+        )
+        views = Views(database, scheduler.experiments, layout)
+        journal = StoredHistory(database, views, layout)
         context = Context(
             settings,
-            store,
+            database,
             transitions,
             scheduler,
             revisions,
             images,
-            boards,
+            tensorboards,
             runner,
             views,
             journal,
@@ -132,11 +134,11 @@ async def run(settings: Settings, manager: Manager, ready: Callable[[], None]) -
             meters,
             Admission(allowed, settings.output_dir),
         )
-        runner.sweep(_kept(store))
+        runner.remove_leftovers(_kept(database))
         link_client(layout.client)
         with contextlib.closing(runner), contextlib.closing(meters):
             async with trio.open_nursery() as nursery:
-                await nursery.start(store.run)
+                await nursery.start(database.run)
                 await nursery.start(children.run)
                 await nursery.start(watcher.run)
                 await nursery.start(watch.run)
@@ -209,17 +211,17 @@ def _openness(settings: Settings) -> tuple[int, int | None]:
     return 0o660, group_id(settings.group)
 
 
-def _kept(store: Store) -> dict[str, str]:
+def _kept(database: Database) -> dict[str, str]:
     """The keys of jobs whose files a restart must not touch, and their runner's handles."""
     members = {
         f"{job_id(row.id, member.member, TRAIN)}.{member.attempt}": member.handle
-        for row in store.unfinished()
-        for member in store.unended_members(row.id)
+        for row in database.unfinished()
+        for member in database.unended_members(row.id)
         if member.handle
     }
     own = {
         f"{job_id(row.experiment, 0, row.job)}.{row.attempt}": row.handle
-        for row in store.unended_jobs()
+        for row in database.unended_jobs()
         if row.handle
     }
     return members | own

@@ -17,10 +17,10 @@ from rised.runners.base import Runner
 from rised.scheduling.admission import Admission
 from rised.scheduling.scheduler import Scheduler
 from rised.settings import Settings
-from rised.storage.database import Store
+from rised.storage.database import Database
 from rised.storage.rows import ExperimentRow
 from rised.subscriptions import Subscriptions
-from rised.tensorboard.manager import Boards
+from rised.tensorboard.manager import TensorBoards
 from rised.users.peer import Peer
 from riseml_proto.errors import Forbidden, InvalidInput, NotFound
 from riseml_proto.ids import CanonicalId, job_id, parse
@@ -33,12 +33,12 @@ class Context:
     """One daemon, as its handlers see it."""
 
     settings: Settings
-    store: Store
+    database: Database
     transitions: Transitions
     scheduler: Scheduler
     revisions: Revisions
     images: Images
-    boards: Boards
+    tensorboards: TensorBoards
     runner: Runner
     views: Views
     journal: StoredHistory
@@ -99,7 +99,7 @@ class Context:
         if found.job in (None, TRAIN):
             there = not (found.job and row.members and not found.member)
         else:
-            there = not found.member and self.store.job(row.id, found.job) is not None
+            there = not found.member and self.database.job(row.id, found.job) is not None
         if not there:
             example = job_id(row.id, 1 if row.members else 0, TRAIN)
             raise NotFound(f"there is no job {text}; {row.id} has jobs such as {example}")
@@ -107,7 +107,7 @@ class Context:
 
     def last(self, peer: Peer, project: str | None) -> int:
         """The caller's last experiment. Raises `NotFound`."""
-        number = self.store.last(peer.user, project)
+        number = self.database.last(peer.user, project)
         if number is None:
             where = f" of project {project}" if project else ""
             raise NotFound(f"you have no experiment{where} yet; riseml train starts one")

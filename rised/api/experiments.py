@@ -15,8 +15,7 @@ from rised.crashpoints import crash_point
 from rised.experiments.experiment import Experiment, check_member
 from rised.http.request import Answer, Request, Streamed
 from rised.log import log
-from rised.policy.resources import Request as Resources
-from rised.policy.resources import shortage
+from rised.policy.resources import ResourceRequest, shortage
 from rised.runners.docker.engine import NoEngine
 from rised.storage.owners import encode
 from rised.storage.rows import ExperimentRow
@@ -45,10 +44,10 @@ async def submit(context: Context, request: Request) -> Answer:
     if not await context.revisions.exists(user, config.project, asked.revision):
         raise NotFound(f"project {config.project} has no revision {asked.revision}; sync it first")
     image, build = await _image(context, config, asked, user, owner)
-    store = context.store
+    database = context.database
     admission.check_queued(user, owner, context.scheduler.experiments.values())
-    with store.transaction():
-        number = store.add_experiment(
+    with database.transaction():
+        number = database.add_experiment(
             user=user,
             uid=request.peer.uid,
             project=config.project,
@@ -69,7 +68,7 @@ async def submit(context: Context, request: Request) -> Answer:
     if not (build and config.count):
         experiment.active[first] = row.state
     context.scheduler.add(experiment)  # before anything else can happen: a kill must find it
-    await store.sync()
+    await database.sync()
     crash_point("before-acknowledge")
     log.info("experiment submitted", id=number, user=user, project=row.project, count=row.members)
     return Answer(
@@ -95,7 +94,7 @@ def _check(context: Context, config: Config, asked: Submission) -> None:
             " such as image: python:3.11, or start rised with --runner auto"
         )
     check_priority(asked.priority)
-    wanted = Resources(config.cpus, config.mem, config.gpus)
+    wanted = ResourceRequest(config.cpus, config.mem, config.gpus)
     if lacks := shortage(wanted, context.scheduler.inventory.total, "in this machine"):
         raise Unsatisfiable(f"{config.file}: train.resources: asks for {lacks}; ask for less")
     if odd := set(asked.env) - _ENV:

@@ -145,7 +145,7 @@ def _sent(worker: Worker, steps: Iterator[bytes]) -> Streamed:
     return Streamed(write, "application/octet-stream")
 
 
-async def store(context: Context, request: Request) -> Answer:
+async def database(context: Context, request: Request) -> Answer:
     """Take in files below `?uri=data://images`: for each a line, `Stored`, then the bytes from its `offset` to its
     `size`. Answered by `Storing` when all are on disk; each is in its place as a whole or not at all.
     """

@@ -29,6 +29,6 @@ async def serve(context: Context, request: Request) -> Streamed:
         async def tell(url: str) -> None:
             await send(msgspec.json.encode(Board(url=url)) + b"\n")
 
-        await context.boards.over(of_peer(request.peer), outputs, tell)
+        await context.tensorboards.over(of_peer(request.peer), outputs, tell)
 
     return Streamed(write)

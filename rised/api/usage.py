@@ -9,7 +9,7 @@ from rised.api.context import Context
 from rised.experiments.experiment import check_member
 from rised.gpus.nvml import Meter
 from rised.http.request import Answer, Request
-from rised.linux.processes import Look
+from rised.linux.processes import ProcessSnapshot
 from rised.linux.usage import Use
 from riseml_proto.ids import experiment_id
 from riseml_proto.messages import GpuUse, JobUse, Usage
@@ -32,8 +32,8 @@ async def show(context: Context, request: Request) -> Answer:
     runs = [run for _, _, run in running]
 
     def measure() -> tuple[list[Use], list[Meter], float]:
-        look = Look()
-        return [run.use(look) for run in runs], context.meters.read(), time.monotonic()
+        snapshot = ProcessSnapshot()
+        return [run.use(snapshot) for run in runs], context.meters.read(), time.monotonic()
 
     uses, meters, now = await trio.to_thread.run_sync(measure)
     return Answer(

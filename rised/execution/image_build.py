@@ -24,7 +24,7 @@ from rised.execution.services import Services
 from rised.experiments.experiment import Experiment
 from rised.linux.files import disk_may_be_full, make_directory
 from rised.log import log
-from rised.runners.base import Exit, Handle, Job
+from rised.runners.base import Exit, Job, JobHandle
 from rised.runners.docker.engine import ImageInfo, NoEngine
 from rised.storage.database import BUILD
 from rised.storage.owners import owner_of
@@ -68,7 +68,7 @@ class Building:
     async def run(self) -> None:
         """Make the image, and write down how that went."""
         services, experiment = self._services, self._experiment
-        row = services.store.job(experiment.number, BUILD)
+        row = services.database.job(experiment.number, BUILD)
         assert row is not None
         experiment.build_attempt = row.attempt
         experiment.why = "waits for its image"
@@ -87,7 +87,7 @@ class Building:
             await self._write(partial(services.transitions.kill_rest, experiment, self._kill))
         experiment.building = None
         self._done()
-        row = services.store.job(experiment.number, BUILD)
+        row = services.database.job(experiment.number, BUILD)
         assert row is not None
         await services.runner.clean(self._job(row.attempt))
 
@@ -143,9 +143,9 @@ class Building:
     async def _build(self, recipe: Recipe, base: ImageInfo) -> str | None:
         """Run the steps in a container and make an image of it; None where its end is unknown. Raises `_Failed`."""
         services = self._services
-        row = services.store.job(self._experiment.number, BUILD)
+        row = services.database.job(self._experiment.number, BUILD)
         assert row is not None
-        handle: Handle
+        handle: JobHandle
         if row.handle:
             job = self._job(row.attempt, base.id)
             handle = await services.runner.adopt(job, row.handle)
@@ -166,7 +166,7 @@ class Building:
                 services.transitions.note_job(
                     row._replace(attempt=job.attempt, handle=handle.identity)
                 )
-                await services.store.sync()
+                await services.database.sync()
                 crash_point("before-build")
                 handle.go("")
             how = await handle.wait()
@@ -199,7 +199,7 @@ class Building:
         if how.begun and how.code is not None:
             told = "; ".join(recipe.steps)
             raise _Failed(f"Command '{told}' return code: {how.code}", how.code)
-        row = self._services.store.job(self._experiment.number, BUILD)
+        row = self._services.database.job(self._experiment.number, BUILD)
         assert row is not None
         await self._services.runner.clean(job)
         self._services.transitions.note_job(row._replace(handle=None))

@@ -19,7 +19,7 @@ from rised.experiments.job_spec import TRAIN, build_environment, commands, envir
 from rised.linux.files import disk_may_be_full, make_directory, write_file
 from rised.log import log
 from rised.policy.resources import Grant
-from rised.runners.base import Amounts, Container, Handle, Job
+from rised.runners.base import Amounts, Container, Job, JobHandle
 from rised.storage.database import BUILD
 from rised.storage.owners import owner_of
 from rised.storage.rows import file_beside
@@ -31,11 +31,11 @@ from riseml_proto.errors import RisemlError, StorageFull
 _IMAGE_IGNORED = "rised: image {} is ignored: jobs are processes here\n"
 
 
-class Held(NamedTuple):
+class HeldJob(NamedTuple):
     """A job that waits for leave."""
 
     job: Job
-    handle: Handle
+    handle: JobHandle
 
 
 def job(
@@ -131,7 +131,7 @@ async def start(
     attempt: int,
     grant: Grant | None = None,
     before_long: Callable[[], Awaitable[None]] | None = None,
-) -> Held:
+) -> HeldJob:
     """Make what the job needs and start it, held back. `before_long` is called first if that takes its time.
 
     Raises `RisemlError`, among them `StorageFull`, or `OSError`; then the caller lets the runner clean up.
@@ -146,7 +146,7 @@ async def start(
     if made.container:  # it is mounted when the container is made
         with disk_may_be_full(made.container.output):
             services.layout.make_output(row, member)
-    return Held(made, await services.runner.start(made))
+    return HeldJob(made, await services.runner.start(made))
 
 
 def make_output(services: Services, experiment: Experiment, member: int) -> None:
@@ -166,7 +166,7 @@ def tell_of_image(services: Services, experiment: Experiment, made: Job) -> None
             file.write(_IMAGE_IGNORED.format(experiment.config.image))
 
 
-async def let_go(services: Services, held: Held) -> None:
+async def abandon(services: Services, held: HeldJob) -> None:
     """End a job that never got leave, and remove what was made for it."""
     held.handle.close()
     await held.handle.wait()
@@ -182,7 +182,7 @@ class Prelaunch:
         self._services = services
         self._experiment = experiment
         self._member = member
-        self._held: Held | None = None
+        self._held: HeldJob | None = None
         self._done = trio.Event()
         self._unwanted = False
 
@@ -202,12 +202,12 @@ class Prelaunch:
         if self._unwanted:
             await self.drop()
 
-    async def take(self) -> Held | None:
+    async def take(self) -> HeldJob | None:
         """The job, now the caller's; None where it could not be started, or somebody has ended it since."""
         await self._done.wait()
         held, self._held = self._held, None
         if held and not held.handle.waits:
-            await let_go(self._services, held)
+            await abandon(self._services, held)
             return None
         return held
 
@@ -216,4 +216,4 @@ class Prelaunch:
         self._unwanted = True
         if self._held:
             held, self._held = self._held, None
-            await let_go(self._services, held)
+            await abandon(self._services, held)

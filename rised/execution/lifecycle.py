@@ -20,19 +20,19 @@ import trio
 from rised.clock import now_ms
 from rised.crashpoints import crash_point
 from rised.execution import launch
-from rised.execution.launch import Held, Prelaunch
+from rised.execution.launch import HeldJob, Prelaunch
 from rised.execution.services import Services
 from rised.experiments import results
 from rised.experiments.experiment import Experiment
 from rised.experiments.job_spec import visible_gpus
-from rised.linux.processes import Look
+from rised.linux.processes import ProcessSnapshot
 from rised.linux.usage import Use, measure
 from rised.log import log
 from rised.policy.resources import Grant
-from rised.runners.base import Exit, Handle, Job
+from rised.runners.base import Exit, Job, JobHandle
 from rised.runners.docker.engine import NoEngine
 from rised.storage.owners import owner_of
-from rised.storage.rows import Change, MemberRow
+from rised.storage.rows import MemberChange, MemberRow
 from riseml_proto.errors import RisemlError, StorageFull
 from riseml_proto.states import Reason, State, advance
 
@@ -74,9 +74,9 @@ class Lifecycle:
         self._grant = grant
         self._ahead = ahead
         self._place = place
-        self._handle: Handle | None = None
+        self._handle: JobHandle | None = None
         self._kill = row.kill
-        self._unwritten: list[Change] = []
+        self._unwritten: list[MemberChange] = []
         self._patience = trio.CancelScope()
         self._grace = trio.CancelScope()
 
@@ -85,10 +85,10 @@ class Lifecycle:
         """The indices of its GPUs."""
         return self._grant.gpus
 
-    def use(self, look: Look) -> Use:
+    def use(self, snapshot: ProcessSnapshot) -> Use:
         """What its processes use now. Blocks for milliseconds: for another thread."""
         handle = self._handle
-        return measure(handle.pids(look), handle.group) if handle else Use()
+        return measure(handle.pids(snapshot), handle.group) if handle else Use()
 
     def kill(self, force: bool) -> None:
         """Make it end; a second call with `force` cuts the grace period short."""
@@ -107,7 +107,7 @@ class Lifecycle:
         while again:
             if self._kill:
                 if held := await self._take_ahead():
-                    await launch.let_go(self._services, held)
+                    await launch.abandon(self._services, held)
                 await self._end(State.KILLED, Reason.KILLED, None, None)
                 self._place.release()
                 return
@@ -144,10 +144,10 @@ class Lifecycle:
             )
             launch.make_output(self._services, self._experiment, self._row.member)
         except (StorageFull, NoEngine) as error:
-            await self._let_go(held)
+            await self._abandon(held)
             return await self._try_later(str(error))
         except (RisemlError, OSError) as error:
-            await self._let_go(held)
+            await self._abandon(held)
             told = (
                 f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else str(error)
             )
@@ -158,7 +158,7 @@ class Lifecycle:
         try:
             self._come_to(State.RUNNING, handle=handle.identity, started_ms=now_ms())
             await self._write()
-            await self._services.store.sync_start()
+            await self._services.database.sync_start()
             crash_point("before-go")
             if not self._kill:
                 launch.tell_of_image(self._services, self._experiment, job)
@@ -170,7 +170,7 @@ class Lifecycle:
         self._place.begun(self._row)
         return await self._see_through(job, handle)
 
-    async def _take_ahead(self) -> Held | None:
+    async def _take_ahead(self) -> HeldJob | None:
         ahead, self._ahead = self._ahead, None
         return await ahead.take() if ahead else None
 
@@ -179,9 +179,9 @@ class Lifecycle:
             self._services, self._experiment, self._row.member, self._row.attempt
         )
 
-    async def _let_go(self, held: Held | None) -> None:
+    async def _abandon(self, held: HeldJob | None) -> None:
         if held:
-            await launch.let_go(self._services, held)
+            await launch.abandon(self._services, held)
         else:
             await self._services.runner.clean(self._job())
 
@@ -193,7 +193,7 @@ class Lifecycle:
         `ran` is since when the attempt ran that this ends, if it is to be charged.
         """
         self._row = self._row._replace(state=advance(self._row.state, state), **facts)  # type: ignore[arg-type]
-        self._unwritten.append(Change(self._row, now_ms(), message, ran))
+        self._unwritten.append(MemberChange(self._row, now_ms(), message, ran))
 
     async def _write(self) -> None:
         await self._services.transitions.write_surely(self._experiment, self._unwritten)
@@ -202,7 +202,7 @@ class Lifecycle:
     def _job(self) -> Job:
         return launch.job(self._services, self._experiment, self._row.member, self._row.attempt)
 
-    async def _see_through(self, job: Job, handle: Handle) -> bool:
+    async def _see_through(self, job: Job, handle: JobHandle) -> bool:
         """Watch a started job until nothing of it is left. Return whether there is to be another attempt."""
         services = self._services
         notify = partial(services.subscriptions.notify, self._experiment.number, self._row.member)
@@ -227,7 +227,7 @@ class Lifecycle:
         await services.runner.clean(job)
         return again
 
-    async def _wait(self, handle: Handle) -> tuple[Exit, bool]:
+    async def _wait(self, handle: JobHandle) -> tuple[Exit, bool]:
         """Return how it ended, and whether its time was over."""
         with self._until_killed() as scope:
             limit, started = self._experiment.config.time_limit, self._row.started_ms

@@ -8,7 +8,7 @@ from rised.experiments.transitions import Transitions
 from rised.logs.watch import LogWatcher
 from rised.revisions import Revisions
 from rised.runners.base import Runner
-from rised.storage.database import Store
+from rised.storage.database import Database
 from rised.storage.layout import Layout
 from rised.subscriptions import Subscriptions
 
@@ -17,7 +17,7 @@ from rised.subscriptions import Subscriptions
 class Services:
     """One daemon's."""
 
-    store: Store
+    database: Database
     transitions: Transitions
     runner: Runner
     revisions: Revisions

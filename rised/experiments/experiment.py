@@ -9,10 +9,10 @@ from typing import Protocol
 import trio
 
 from rised.experiments.configuration_file import ConfigurationFile
-from rised.linux.processes import Look
+from rised.linux.processes import ProcessSnapshot
 from rised.linux.usage import Use
 from rised.policy.queue import Waiting
-from rised.policy.resources import Request
+from rised.policy.resources import ResourceRequest
 from rised.storage.rows import ExperimentRow
 from riseml_proto.config import Config, parse_config
 from riseml_proto.errors import NotFound
@@ -27,7 +27,7 @@ class Stoppable(Protocol):
         ...
 
 
-class Run(Protocol):
+class RunningMember(Protocol):
     """A member that runs."""
 
     @property
@@ -35,7 +35,7 @@ class Run(Protocol):
         """The indices of its GPUs."""
         ...
 
-    def use(self, look: Look) -> Use:
+    def use(self, snapshot: ProcessSnapshot) -> Use:
         """What its processes use, found by `look`, now. Blocks for milliseconds: for another thread."""
         ...
 
@@ -53,8 +53,8 @@ class Experiment:
         self.config = config
         self.state = row.state
         self.limiter = trio.CapacityLimiter(self.concurrency)
-        self.request = Request(config.cpus, config.mem, config.gpus)
-        self.running: dict[int, Run] = {}
+        self.request = ResourceRequest(config.cpus, config.mem, config.gpus)
+        self.running: dict[int, RunningMember] = {}
         self.active: dict[int, State] = {}
         """The members that something has happened to and that have not ended."""
         self.ended = {

@@ -13,8 +13,8 @@ from rised.experiments.experiment import Experiment
 from rised.log import log
 from rised.policy.fairshare import FairShare, Used
 from rised.policy.queue import rate
-from rised.storage.database import BUILD, Store
-from rised.storage.rows import Change, ExperimentRow, JobRow, MemberRow
+from rised.storage.database import BUILD, Database
+from rised.storage.rows import ExperimentRow, JobRow, MemberChange, MemberRow
 from rised.subscriptions import Subscriptions
 from riseml_proto.errors import StorageFull
 from riseml_proto.states import Reason, State, advance, set_outcome, set_state
@@ -34,13 +34,13 @@ _KILLED = MemberRow(0, 0, State.KILLED, kill=1, reason=Reason.KILLED)
 class Transitions:
     """Writes changes of state."""
 
-    def __init__(self, store: Store, subscriptions: Subscriptions, share: FairShare) -> None:
+    def __init__(self, database: Database, subscriptions: Subscriptions, share: FairShare) -> None:
         """`bells` ring for an experiment after each of its changes; `share` is told what users have used."""
-        self._store = store
+        self._database = database
         self._subscriptions = subscriptions
         self._share = share
 
-    def write(self, experiment: Experiment, *changes: Change) -> None:
+    def write(self, experiment: Experiment, *changes: MemberChange) -> None:
         """Bring members to their new states, one after the other; end the experiment if that was all.
 
         Raises `StorageFull`.
@@ -53,17 +53,17 @@ class Transitions:
             if row.state.ended:
                 ended[row.state] += 1
         outcome = None
-        with self._store.transaction():
+        with self._database.transaction():
             if own is not experiment.state:
-                self._store.set_state(experiment.number, own)
+                self._database.set_state(experiment.number, own)
                 if experiment.is_set:
-                    self._store.tell_experiment(experiment.number, own, changes[0].time_ms)
+                    self._database.tell_experiment(experiment.number, own, changes[0].time_ms)
             for row in final.values():
-                self._store.put_member(row)
+                self._database.put_member(row)
                 if row.state.ended:
-                    self._store.count_ends(experiment.number, row.state, 1)
+                    self._database.count_ends(experiment.number, row.state, 1)
             for change in changes:
-                self._store.tell_member(change)
+                self._database.tell_member(change)
             if sum(ended.values()) == max(1, experiment.row.members):
                 own = outcome = self._end(experiment, changes[-1].row, ended, changes[-1].time_ms)
             used = self._charge(experiment, changes)
@@ -72,13 +72,13 @@ class Transitions:
         experiment.state, experiment.ended = own, ended
         self._tell(experiment, final.values(), outcome)
 
-    def _charge(self, experiment: Experiment, changes: Iterable[Change]) -> Used | None:
+    def _charge(self, experiment: Experiment, changes: Iterable[MemberChange]) -> Used | None:
         """Write what its user has used if one of `changes` ends an attempt that ran: no two of them do."""
         uid, amount = experiment.row.uid, rate(experiment.request)
         for change in changes:
             if change.ran_since_ms is not None:
                 used = self._share.charged(uid, amount, change.ran_since_ms, change.time_ms)
-                self._store.put_usage(uid, used)
+                self._database.put_usage(uid, used)
                 return used
         return None
 
@@ -98,7 +98,7 @@ class Transitions:
             code = None
             if last.reason == Reason.BUILD_FAILED:
                 reason, code = Reason.BUILD_FAILED, last.exit_code
-            self._store.tell_experiment(
+            self._database.tell_experiment(
                 experiment.number,
                 outcome,
                 time_ms,
@@ -107,7 +107,7 @@ class Transitions:
                 message=message,
                 exit_code=code,
             )
-        self._store.end_experiment(experiment.number, outcome, time_ms, reason)
+        self._database.end_experiment(experiment.number, outcome, time_ms, reason)
         self._end_build(experiment, time_ms, last.exit_code)
         return outcome
 
@@ -127,7 +127,7 @@ class Transitions:
             experiment.done.set()
             self._subscriptions.notify(experiment.number)
 
-    async def write_surely(self, experiment: Experiment, changes: list[Change]) -> None:
+    async def write_surely(self, experiment: Experiment, changes: list[MemberChange]) -> None:
         """The same for what has already happened and must be written; waits for room on the disk.
 
         `changes` are looked at anew for each try.
@@ -142,15 +142,15 @@ class Transitions:
 
     def change(self, experiment: Experiment, row: ExperimentRow) -> None:
         """Let its priority, pause and concurrency be those of `row`. Raises `StorageFull`."""
-        with self._store.transaction():
-            self._store.change_experiment(row)
+        with self._database.transaction():
+            self._database.change_experiment(row)
         experiment.change(row)
         self._subscriptions.notify(experiment.number)
 
     def mark_killed(self, experiment: Experiment, force: int) -> None:
         """Note that the whole experiment is to end; what runs for it ends it. Raises `StorageFull`."""
-        with self._store.transaction():
-            self._store.mark_killed(experiment.number, force)
+        with self._database.transaction():
+            self._database.mark_killed(experiment.number, force)
         experiment.row = experiment.row._replace(kill=max(experiment.row.kill, force))
 
     def kill_rest(self, experiment: Experiment, force: int) -> None:
@@ -174,20 +174,20 @@ class Transitions:
         waiting = [
             _ended(row, end, time_ms)
             for member in experiment.active.keys() - experiment.running.keys()
-            if (row := self._store.member(number, member))
+            if (row := self._database.member(number, member))
         ]
         members = max(1, experiment.row.members)
         count = members - sum(experiment.ended.values()) - len(experiment.running)
         ended = {**experiment.ended, end.state: experiment.ended[end.state] + count}
         outcome = None
-        with self._store.transaction():
+        with self._database.transaction():
             if experiment.row.kill:
-                self._store.mark_killed(number, experiment.row.kill)
-            self._store.count_ends(number, end.state, count)
+                self._database.mark_killed(number, experiment.row.kill)
+            self._database.count_ends(number, end.state, count)
             for row in waiting:
-                self._store.put_member(row)
+                self._database.put_member(row)
                 told = row if experiment.is_set else _of_build(row, experiment.build_attempt)
-                self._store.tell_member(Change(told, time_ms, message))
+                self._database.tell_member(MemberChange(told, time_ms, message))
             if not experiment.running:
                 last = waiting[-1] if waiting else end
                 outcome = self._end(experiment, last, ended, time_ms, message)
@@ -200,31 +200,33 @@ class Transitions:
     def build_again(self, experiment: Experiment, attempt: int) -> None:
         """A build starts from the beginning, for nothing is left of the last one. Raises `StorageFull`."""
         time_ms = now_ms()
-        with self._store.transaction():
-            self._store.put_job(JobRow(experiment.number, BUILD, attempt, time_ms))
-            self._store.tell_experiment(experiment.number, State.BUILDING, time_ms, attempt=attempt)
+        with self._database.transaction():
+            self._database.put_job(JobRow(experiment.number, BUILD, attempt, time_ms))
+            self._database.tell_experiment(
+                experiment.number, State.BUILDING, time_ms, attempt=attempt
+            )
         experiment.build_attempt = attempt
         self._subscriptions.notify(experiment.number)
 
     def note_job(self, row: JobRow) -> None:
         """Write what is known of a job of the experiment itself. Raises `StorageFull`."""
-        with self._store.transaction():
-            self._store.put_job(row)
+        with self._database.transaction():
+            self._database.put_job(row)
 
     def built(self, experiment: Experiment, image: str) -> None:
         """The experiment has its image: it waits for its turn. Raises `StorageFull`."""
         number, time_ms, first = experiment.number, now_ms(), experiment.head
         assert first is not None
         row = MemberRow(number, first, State.PENDING)
-        with self._store.transaction():
-            self._store.set_image(number, image)
-            self._store.set_state(number, State.PENDING)
-            self._store.tell_experiment(
+        with self._database.transaction():
+            self._database.set_image(number, image)
+            self._database.set_state(number, State.PENDING)
+            self._database.tell_experiment(
                 number, State.PENDING, time_ms, attempt=experiment.build_attempt
             )
-            self._store.put_member(row)
+            self._database.put_member(row)
             if experiment.is_set:
-                self._store.tell_member(Change(row, time_ms))
+                self._database.tell_member(MemberChange(row, time_ms))
             self._end_build(experiment, time_ms, 0)
         experiment.row = experiment.row._replace(image=image)
         experiment.state = State.PENDING
@@ -235,23 +237,23 @@ class Transitions:
         self._subscriptions.notify(number)
 
     def _end_build(self, experiment: Experiment, time_ms: int, code: int | None) -> None:
-        if experiment.build_attempt and (job := self._store.job(experiment.number, BUILD)):
-            self._store.put_job(job._replace(exit_code=code, ended_ms=time_ms))
+        if experiment.build_attempt and (job := self._database.job(experiment.number, BUILD)):
+            self._database.put_job(job._replace(exit_code=code, ended_ms=time_ms))
 
     def kill_waiting(self, experiment: Experiment, member: int) -> None:
         """End one member that has not started. Raises `StorageFull`."""
-        found = self._store.member(experiment.number, member)
+        found = self._database.member(experiment.number, member)
         time_ms = now_ms()
         row = found or MemberRow(experiment.number, member, State.CREATED)
-        self.write(experiment, Change(_ended(row, _KILLED, time_ms), time_ms))
+        self.write(experiment, MemberChange(_ended(row, _KILLED, time_ms), time_ms))
         experiment.skip(member)
 
     def kill_running(self, experiment: Experiment, member: int, force: int) -> None:
         """Note that a running member is to end. Raises `StorageFull`."""
-        row = self._store.member(experiment.number, member)
-        with self._store.transaction():
+        row = self._database.member(experiment.number, member)
+        with self._database.transaction():
             row = row or MemberRow(experiment.number, member, State.PENDING)
-            self._store.put_member(row._replace(kill=max(row.kill, force)))
+            self._database.put_member(row._replace(kill=max(row.kill, force)))
 
 
 def _ended(row: MemberRow, end: MemberRow, time_ms: int) -> MemberRow:

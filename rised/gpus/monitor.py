@@ -14,7 +14,7 @@ from rised.gpus.health import Reading, is_fault_of_gpu, out_of_use
 from rised.gpus.nvml import Meters
 from rised.log import log
 from rised.policy.resources import Inventory
-from rised.storage.database import Store
+from rised.storage.database import Database
 from riseml_proto.errors import NotFound
 
 _OFF = "gpus-out"
@@ -28,10 +28,15 @@ class GpuWatch:
     """The GPUs of one daemon."""
 
     def __init__(
-        self, store: Store, inventory: Inventory, gpus: list[Gpu], meters: Meters, threshold: int
+        self,
+        database: Database,
+        inventory: Inventory,
+        gpus: list[Gpu],
+        meters: Meters,
+        threshold: int,
     ) -> None:
         """`threshold`: MiB that strangers may use on a GPU that is handed out all the same."""
-        self._store = store
+        self._database = database
         self._inventory = inventory
         self._gpus = gpus
         self._meters = meters
@@ -39,7 +44,7 @@ class GpuWatch:
         self._readings: list[Reading] = []
         self._looked = -math.inf
         self._asks_driver = any(gpu.uuid for gpu in gpus)
-        self._off: dict[str, str] = json.loads(store.meta(_OFF) or "{}")
+        self._off: dict[str, str] = json.loads(database.meta(_OFF) or "{}")
         self._judge()
 
     @property
@@ -89,11 +94,11 @@ class GpuWatch:
         return [known[index] for index in indices]
 
     async def _write(self, off: dict[str, str]) -> None:
-        with self._store.transaction():
-            self._store.put_meta(_OFF, json.dumps(off) if off else None)
+        with self._database.transaction():
+            self._database.put_meta(_OFF, json.dumps(off) if off else None)
         self._off = off
         self._judge()
-        await self._store.sync()
+        await self._database.sync()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Take GPUs out whose faults the driver tells of, until cancelled."""

@@ -16,7 +16,7 @@ from typing import Protocol
 
 import trio
 
-from rised.linux.processes import Look, ended, pidfd, send, stat
+from rised.linux.processes import ProcessSnapshot, ended, pidfd, send, stat
 
 MARK = "RISEML_JOB"
 # Between two looks at processes that are gone sooner than they can be signalled.
@@ -28,7 +28,7 @@ _PROCESS_GROUP = 4
 class Tree(Protocol):
     """The processes of one job."""
 
-    def pids(self, look: Look | None = None) -> list[int]:
+    def pids(self, snapshot: ProcessSnapshot | None = None) -> list[int]:
         """Those alive now, or at the moment of `look`."""
         ...
 
@@ -80,7 +80,7 @@ class CgroupTree:
         self._leader = leader
         self._start = start
 
-    def pids(self, look: Look | None = None) -> list[int]:
+    def pids(self, snapshot: ProcessSnapshot | None = None) -> list[int]:
         """Those alive now."""
         led = stat(self._leader) if self._leader else None
         found = [self._leader] if led and led.start == self._start else []
@@ -135,11 +135,11 @@ class SessionTree:
         self._log = log
         self._known: set[tuple[int, int]] = set()
 
-    def pids(self, look: Look | None = None) -> list[int]:
+    def pids(self, snapshot: ProcessSnapshot | None = None) -> list[int]:
         """Those alive now, or at the moment of `look`, in no order."""
-        look = look or Look()
+        snapshot = snapshot or ProcessSnapshot()
         own = os.getpid()
-        seen = {pid: found for pid, found in look.stats.items() if pid != own}
+        seen = {pid: found for pid, found in snapshot.stats.items() if pid != own}
         leader = seen.get(self._leader)
         led = leader is not None and leader.start == self._start
         members = {
@@ -147,9 +147,9 @@ class SessionTree:
             for pid, found in seen.items()
             if (found.session == self._leader and (led or (not leader and found.parent == own)))
             or (pid, found.start) in self._known
-            or self._mark in look.environ(pid)
-            or any(_is_in(look.link(pid, f"fd/{fd}"), self._log) for fd in (1, 2))
-            or (found.parent == own and _is_in(look.link(pid, "cwd"), self._directory))
+            or self._mark in snapshot.environ(pid)
+            or any(_is_in(snapshot.link(pid, f"fd/{fd}"), self._log) for fd in (1, 2))
+            or (found.parent == own and _is_in(snapshot.link(pid, "cwd"), self._directory))
         }
         children: dict[int, list[int]] = {}
         for pid, found in seen.items():

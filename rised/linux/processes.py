@@ -41,7 +41,7 @@ def stat(pid: int) -> Stat | None:
     )
 
 
-class Look:
+class ProcessSnapshot:
     """The machine's processes at one moment. What else is asked about one is read once, then."""
 
     def __init__(self) -> None:

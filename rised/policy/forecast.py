@@ -18,7 +18,7 @@ _MOST_WORK = 100_000
 _STEP = 20  # what a step itself costs, in such
 
 
-class Held(NamedTuple):
+class Holder(NamedTuple):
     """`many` sub-experiments of one experiment that surely have ended at the same time, None where nobody knows."""
 
     entry: Waiting
@@ -29,7 +29,7 @@ class Held(NamedTuple):
 def forecast(
     waiting: Iterable[Waiting],
     remaining: Mapping[int, int],
-    held: Iterable[Held],
+    held: Iterable[Holder],
     machine: Machine,
     most_work: int = _MOST_WORK,
 ) -> dict[int, float | None]:
@@ -62,14 +62,14 @@ class _Future:
         self,
         entries: dict[int, Waiting],
         remaining: Mapping[int, int],
-        held: Iterable[Held],
+        held: Iterable[Holder],
         machine: Machine,
     ) -> None:
         self.machine = machine
         self._entries = entries
         self._left = dict(remaining)
         self._serial = count()
-        self._ends: list[tuple[float, int, Held]] = []
+        self._ends: list[tuple[float, int, Holder]] = []
         for one in held:
             until = one.until
             sure = inf if until is None or until < machine.now else until
@@ -90,7 +90,7 @@ class _Future:
         for number, started in decision.start.items():
             entry = self._entries[number]
             until = inf if entry.longest is None else machine.now + entry.longest
-            heappush(self._ends, (until, next(self._serial), Held(entry, until, started)))
+            heappush(self._ends, (until, next(self._serial), Holder(entry, until, started)))
             for _ in range(started):
                 free = free.less(entry.request)
             held.update(dict.fromkeys(entry.accounts, entry.request.gpus * started))

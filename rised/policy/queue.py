@@ -25,7 +25,7 @@ from math import inf
 from operator import add
 from typing import NamedTuple
 
-from rised.policy.resources import Capacity, Request, shortage
+from rised.policy.resources import Capacity, ResourceRequest, shortage
 
 QUANTUM = 60.0
 """Seconds of use that count at once for what starts."""
@@ -36,7 +36,7 @@ _MOST_TIMES = 8
 """Times that are told apart among those at which others could start; a later one counts as the next lower."""
 
 
-def rate(request: Request) -> float:
+def rate(request: ResourceRequest) -> float:
     """What one that runs uses, in GPUs: one without any counts as a hundredth."""
     return max(request.gpus, _WITHOUT_GPUS)
 
@@ -50,7 +50,7 @@ class Waiting(NamedTuple):
     """An experiment with sub-experiments left to start, `slots` of them now as far as its concurrency goes."""
 
     experiment: int
-    request: Request
+    request: ResourceRequest
     slots: int
     user: int = 0
     accounts: tuple[str, ...] = ()
@@ -66,7 +66,7 @@ class Waiting(NamedTuple):
 class Running(NamedTuple):
     """A sub-experiment that holds something."""
 
-    request: Request
+    request: ResourceRequest
     """What will be free when it ends."""
     until: float | None
     """When it has surely ended; None where nobody knows."""
@@ -249,16 +249,16 @@ class _Aside:
 
     def __init__(self, until: float) -> None:
         self.until = until
-        self.all = Request()
+        self.all = ResourceRequest()
 
-    def put(self, request: Request, room: Capacity) -> Capacity | None:
+    def put(self, request: ResourceRequest, room: Capacity) -> Capacity | None:
         """Add what `request` can take of `room`; return what is left of that, None where it could take nothing."""
-        taken = Request(
+        taken = ResourceRequest(
             min(request.cpus, room.cpus), min(request.mem, room.mem), min(request.gpus, room.gpus)
         )
         if not any(taken):
             return None
-        self.all = Request(*map(add, self.all, taken))
+        self.all = ResourceRequest(*map(add, self.all, taken))
         return room.less(taken)
 
 
@@ -268,16 +268,18 @@ class _Places:
     def __init__(self, machine: Machine) -> None:
         self._machine = machine
         self._unused = machine.free
-        self._first: Request | None = None
+        self._first: ResourceRequest | None = None
         self._until = -inf
         """Seconds from now within which the first that does not fit has its place; -inf where nobody knows."""
         self._later: Capacity | None = None
         """What is left then, and so what may be taken for longer."""
-        self._started: list[tuple[float, Request]] = []
+        self._started: list[tuple[float, ResourceRequest]] = []
         self._releases: list[tuple[float, Capacity]] = []
         self._asides: list[_Aside] = []
-        self._refused: dict[tuple[Request, float | None], tuple[Capacity | None, _Aside]] = {}
-        self._lacks: dict[Request, str | None] = {}
+        self._refused: dict[
+            tuple[ResourceRequest, float | None], tuple[Capacity | None, _Aside]
+        ] = {}
+        self._lacks: dict[ResourceRequest, str | None] = {}
 
     def take(self, entry: Waiting) -> bool:
         """Start one of `entry` if it may have what it asks for; else put that aside."""
@@ -301,14 +303,14 @@ class _Places:
             self._refused[shape] = aside.put(request, room), aside
         return False
 
-    def lack(self, request: Request) -> str | None:
+    def lack(self, request: ResourceRequest) -> str | None:
         """What is not there for it; None where it is only put aside."""
         if request not in self._lacks:
             lacks = shortage(request, self._unused, "free")
             self._lacks[request] = f"waits for {lacks}" if lacks else None
         return self._lacks[request]
 
-    def _start(self, request: Request, longest: float) -> None:
+    def _start(self, request: ResourceRequest, longest: float) -> None:
         self._unused = self._unused.less(request)
         self._lacks.clear()
         if self._first is None:
@@ -334,7 +336,7 @@ class _Places:
                 room = room.less(aside.all)
         return room
 
-    def _look_ahead(self, first: Request) -> None:
+    def _look_ahead(self, first: ResourceRequest) -> None:
         """Find the place of the first that does not fit."""
         now, room = self._machine.now, self._unused
         ends = [
@@ -352,12 +354,12 @@ class _Places:
         self._until, room = found or (-inf, self._unused)
         self._later = room.less(first)
 
-    def _earliest(self, request: Request) -> tuple[float, Capacity] | None:
+    def _earliest(self, request: ResourceRequest) -> tuple[float, Capacity] | None:
         """When there is surely room for it if nothing else takes it, and how much there is then."""
         index = bisect_left(self._releases, True, key=lambda release: release[1].fits(request))
         return self._releases[index] if index < len(self._releases) else None
 
-    def _aside(self, request: Request) -> _Aside:
+    def _aside(self, request: ResourceRequest) -> _Aside:
         """Where to put aside what `request` could take."""
         found = self._earliest(request)
         until = found[0] if found else -inf

@@ -11,7 +11,7 @@ from typing import NamedTuple
 _EPSILON = 1e-6
 
 
-class Request(NamedTuple):
+class ResourceRequest(NamedTuple):
     """What one sub-experiment is guaranteed while it runs."""
 
     cpus: float = 0.0
@@ -34,7 +34,7 @@ class Capacity(NamedTuple):
     mem: int
     gpus: int
 
-    def fits(self, request: Request) -> bool:
+    def fits(self, request: ResourceRequest) -> bool:
         """Whether all of `request` is there."""
         return (
             request.cpus <= self.cpus + _EPSILON
@@ -42,7 +42,7 @@ class Capacity(NamedTuple):
             and request.gpus <= self.gpus
         )
 
-    def less(self, request: Request) -> "Capacity":
+    def less(self, request: ResourceRequest) -> "Capacity":
         """What is left when `request` has taken what it can; never below nothing."""
         return Capacity(
             max(0.0, self.cpus - request.cpus),
@@ -50,12 +50,12 @@ class Capacity(NamedTuple):
             max(0, self.gpus - request.gpus),
         )
 
-    def plus(self, request: Request) -> "Capacity":
+    def plus(self, request: ResourceRequest) -> "Capacity":
         """What is there when what `request` says has been given back."""
         return Capacity(self.cpus + request.cpus, self.mem + request.mem, self.gpus + request.gpus)
 
 
-def shortage(request: Request, room: Capacity, where: str) -> str | None:
+def shortage(request: ResourceRequest, room: Capacity, where: str) -> str | None:
     """Name every amount that `room` lacks for `request`: `2 GPUs (1 free)` if `where` is `free`. None where it fits."""
     missing = [
         f"{_number(asked)} {unit}{'s' * (asked != 1)} ({_number(there)} {where})"
@@ -101,7 +101,7 @@ class Inventory:
         mem = self.mem - sum(grant.mem for grant in self._granted.values())
         return Capacity(max(0.0, cpus), max(0, mem), len(self.free_gpus - self.out.keys()))
 
-    def take(self, holder: object, request: Request) -> Grant:
+    def take(self, holder: object, request: ResourceRequest) -> Grant:
         """Hand `request` to `holder`, lowest GPU indices first. The caller has checked that it fits."""
         chosen = tuple(sorted(self.free_gpus - self.out.keys())[: request.gpus])
         assert len(chosen) == request.gpus

@@ -16,7 +16,7 @@ A job whose daemon died before `go` ends by itself without having begun, and `Ex
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
-from rised.linux.processes import Look
+from rised.linux.processes import ProcessSnapshot
 from rised.users.owner import Owner
 from riseml_proto.errors import RisemlError
 
@@ -93,7 +93,7 @@ class Exit(NamedTuple):
     """Its exit code (128 + n for signal n); None where nobody can know."""
 
 
-class Handle(Protocol):
+class JobHandle(Protocol):
     """A job that was started or adopted."""
 
     @property
@@ -106,7 +106,7 @@ class Handle(Protocol):
         """Whether it is there and waits for leave."""
         ...
 
-    def pids(self, look: Look) -> list[int]:
+    def pids(self, snapshot: ProcessSnapshot) -> list[int]:
         """Its processes at the moment of `look`, as the daemon's machine numbers them; may be asked by any thread."""
         ...
 
@@ -152,11 +152,11 @@ class Runner(Protocol):
         """Whether `start` takes milliseconds, so that nobody needs to be told of it before."""
         ...
 
-    async def start(self, job: Job) -> Handle:
+    async def start(self, job: Job) -> JobHandle:
         """Prepare and start `job`, held back until `go`. Raises `StartFailed` or `StorageFull`."""
         ...
 
-    async def adopt(self, job: Job, identity: str) -> Handle:
+    async def adopt(self, job: Job, identity: str) -> JobHandle:
         """Take back a job that an earlier daemon started, whether it still runs or not."""
         ...
 
@@ -164,8 +164,8 @@ class Runner(Protocol):
         """Remove its working directory and other leftovers; its log stays."""
         ...
 
-    def sweep(self, kept: Mapping[str, str]) -> None:
-        """Remove the leftovers of every job but those in `kept`, `Job.key` → `Handle.identity`. Once, at first."""
+    def remove_leftovers(self, kept: Mapping[str, str]) -> None:
+        """Remove the leftovers of every job but those in `kept`, `Job.key` → `JobHandle.identity`. Once, at first."""
         ...
 
     def close(self) -> None:

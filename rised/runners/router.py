@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from rised.runners.base import Handle, Job, Runner
+from rised.runners.base import Job, JobHandle, Runner
 from rised.runners.docker.runner import ContainerRunner
 from rised.runners.process.runner import ProcessRunner
 
@@ -31,11 +31,11 @@ class Runners:
         """As the job's runner says."""
         return self._of(job).starts_at_once(job)
 
-    async def start(self, job: Job) -> Handle:
+    async def start(self, job: Job) -> JobHandle:
         """Start it where it belongs."""
         return await self._of(job).start(job)
 
-    async def adopt(self, job: Job, identity: str) -> Handle:
+    async def adopt(self, job: Job, identity: str) -> JobHandle:
         """Take it back where it belongs."""
         return await self._of(job).adopt(job, identity)
 
@@ -43,11 +43,11 @@ class Runners:
         """Remove its leftovers."""
         await self._of(job).clean(job)
 
-    def sweep(self, kept: Mapping[str, str]) -> None:
+    def remove_leftovers(self, kept: Mapping[str, str]) -> None:
         """Let each remove what is its own."""
         contained = {key for key, identity in kept.items() if identity.startswith("{")}
-        self._processes.sweep({key: kept[key] for key in kept.keys() - contained})
-        self._containers.sweep({key: kept[key] for key in contained})
+        self._processes.remove_leftovers({key: kept[key] for key in kept.keys() - contained})
+        self._containers.remove_leftovers({key: kept[key] for key in contained})
 
     def close(self) -> None:
         """Let go of what they hold."""

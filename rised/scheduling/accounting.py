@@ -15,10 +15,10 @@ from rised.clock import now_ms
 from rised.experiments.experiment import Experiment
 from rised.policy import queue
 from rised.policy.fairshare import FairShare
-from rised.policy.forecast import Held, forecast
+from rised.policy.forecast import HeldJob, forecast
 from rised.policy.queue import QUANTUM, Decision, Machine, Running, Waiting, rate
 from rised.policy.quotas import Quotas
-from rised.policy.resources import Grant, Inventory, Request
+from rised.policy.resources import Grant, Inventory, ResourceRequest
 from rised.storage.owners import owner_of
 from rised.storage.rows import MemberRow
 from riseml_proto.states import State
@@ -69,7 +69,7 @@ class UsageAccounting:
         until = None
         if experiment.longest is not None:
             until = trio.current_time() + experiment.longest
-        self._running[key] = Running(Request(grant.cpus, grant.mem, back), until)
+        self._running[key] = Running(ResourceRequest(grant.cpus, grant.mem, back), until)
         self._began[key] = experiment, None
         self._held.update(dict.fromkeys(experiment.accounts, experiment.request.gpus))
         if row.state is State.RUNNING:
@@ -116,7 +116,7 @@ class UsageAccounting:
         remaining = {experiment.number: experiment.remaining for experiment in able}
         runs = list(self._runs())
         held = [
-            Held(experiment.waiting()._replace(request=run.request), run.until)
+            HeldJob(experiment.waiting()._replace(request=run.request), run.until)
             for run, (experiment, _) in zip(runs, self._began.values(), strict=True)
         ]
         machine = self._machine(waiting)._replace(

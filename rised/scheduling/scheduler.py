@@ -26,9 +26,9 @@ from rised.log import log
 from rised.policy.queue import Waiting
 from rised.policy.resources import Grant, Inventory
 from rised.scheduling.accounting import UsageAccounting
-from rised.storage.database import BOARD, BUILD, Store
-from rised.storage.rows import Change, ExperimentRow, MemberRow
-from rised.tensorboard.manager import Boards, is_there
+from rised.storage.database import BOARD, BUILD, Database
+from rised.storage.rows import ExperimentRow, MemberChange, MemberRow
+from rised.tensorboard.manager import TensorBoards, is_there
 from riseml_proto import ids
 from riseml_proto.errors import NotFound, RisemlError, StorageFull
 from riseml_proto.states import State
@@ -45,19 +45,19 @@ class Scheduler:
 
     def __init__(
         self,
-        store: Store,
+        database: Database,
         transitions: Transitions,
         services: Services,
         images: Images,
-        boards: Boards,
+        tensorboards: TensorBoards,
         inventory: Inventory,
         gpus: GpuWatch,
         turns: UsageAccounting,
     ) -> None:
         """Nothing starts before `run`."""
         self._images = images
-        self._boards = boards
-        self._store = store
+        self._tensorboards = tensorboards
+        self._database = database
         self._transitions = transitions
         self._services = services
         self.inventory = inventory
@@ -75,7 +75,7 @@ class Scheduler:
         """Take up what an earlier daemon left, then start whatever may start, until cancelled."""
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
-            self.turns.drained = self._store.meta(_DRAINED)
+            self.turns.drained = self._database.meta(_DRAINED)
             self._restore()
             task_status.started()
             try:
@@ -127,20 +127,20 @@ class Scheduler:
         if not experiment.building:
             experiment.why = None
         self._changed.set()
-        await self._store.sync()
+        await self._database.sync()
 
     async def drain(self, reason: str | None) -> None:
         """Start nothing new, for a reason that may be empty; None: start again. Raises `StorageFull`."""
-        with self._store.transaction():
-            self._store.put_meta(_DRAINED, reason)
+        with self._database.transaction():
+            self._database.put_meta(_DRAINED, reason)
         self.turns.drained = reason
         self._changed.set()
-        await self._store.sync()
+        await self._database.sync()
 
     def _open_board(self, experiment: Experiment) -> None:
         if experiment.config.tensorboard and is_there():
             assert self._nursery is not None
-            self._nursery.start_soon(self._boards.beside, experiment)
+            self._nursery.start_soon(self._tensorboards.beside, experiment)
 
     def _build(self, experiment: Experiment) -> None:
         building = Building(
@@ -169,7 +169,7 @@ class Scheduler:
 
     def _start(self, experiment: Experiment) -> None:
         member = experiment.pop()
-        row = self._store.member(experiment.number, member)
+        row = self._database.member(experiment.number, member)
         row = row or MemberRow(experiment.number, member, State.CREATED)
         grant = self.inventory.take((experiment.number, member), experiment.request)
         self._live(experiment, row, grant)
@@ -247,10 +247,10 @@ class Scheduler:
         if head is None or head == experiment.noted:
             return
         experiment.noted = head
-        if self._store.member(experiment.number, head) is None:
+        if self._database.member(experiment.number, head) is None:
             try:
                 row = MemberRow(experiment.number, head, State.PENDING)
-                self._transitions.write(experiment, Change(row, now_ms()))
+                self._transitions.write(experiment, MemberChange(row, now_ms()))
             except StorageFull as error:  # its next state tells as much
                 log.warning("cannot write that a job waits", error=str(error))
 
@@ -282,7 +282,7 @@ class Scheduler:
 
         False if it had ended before. The wish is on disk before anything is done. Raises `NotFound`, `StorageFull`.
         """
-        row = self._store.experiment(number)
+        row = self._database.experiment(number)
         if row is None:
             raise NotFound(f"there is no experiment {number}; riseml status -a lists all")
         check_member(row.members, number, member)
@@ -316,7 +316,7 @@ class Scheduler:
         await experiment.done.wait()
 
     async def _flush_kill(self) -> None:
-        await self._store.sync()
+        await self._database.sync()
         crash_point("kill-recorded")
 
     async def _kill_member(self, experiment: Experiment, member: int, force: bool) -> bool:
@@ -331,7 +331,7 @@ class Scheduler:
             return False
         self._transitions.kill_waiting(experiment, member)
         self._drop_ahead(experiment.number, member)
-        await self._store.sync()
+        await self._database.sync()
         if experiment.done.is_set():
             self._forget(experiment)
         self._changed.set()
@@ -340,9 +340,9 @@ class Scheduler:
     def _restore(self) -> None:
         """Take up every unfinished experiment from what the database says."""
         assert self._nursery is not None
-        for row in self._store.unfinished():
+        for row in self._database.unfinished():
             first = 1 if row.members else 0
-            frontier = self._store.frontier(row.id, first)
+            frontier = self._database.frontier(row.id, first)
             experiment = Experiment.load(row, frontier=frontier)
             self.turns.take_in(experiment)
             # More may run than it lets start now, since somebody has changed that.
@@ -351,21 +351,21 @@ class Scheduler:
             if row.state is State.BUILDING:
                 self._build(experiment)
             self._open_board(experiment)
-            for member in self._store.unended_members(row.id):
+            for member in self._database.unended_members(row.id):
                 experiment.active[member.member] = member.state
                 self._restore_member(experiment, member, frontier)
             experiment.limiter.total_tokens = experiment.concurrency
-            for overtaken in self._store.rowless(row.id, first, frontier):
+            for overtaken in self._database.rowless(row.id, first, frontier):
                 experiment.push(overtaken)
-            for ahead in self._store.members(row.id, frontier, row.members):
+            for ahead in self._database.members(row.id, frontier, row.members):
                 if ahead.state.ended:
                     experiment.skip(ahead.member)
             if row.kill and not experiment.building:
                 experiment.skip_all()
                 self._nursery.start_soon(self._kill_again, experiment, row.kill == 2)
-        for job in self._store.unended_jobs():
+        for job in self._database.unended_jobs():
             if job.job == BOARD and job.experiment not in self.experiments:
-                self._nursery.start_soon(self._boards.end, job)
+                self._nursery.start_soon(self._tensorboards.end, job)
         for revision in self._services.revisions.trees():
             self._nursery.start_soon(self._discard, *revision)
         log.info(

@@ -18,7 +18,7 @@ import trio
 from rised.crashpoints import crash_point
 from rised.policy.fairshare import Used
 from rised.storage.flush import Flush
-from rised.storage.rows import Change, EventRow, ExperimentRow, JobRow, MemberRow
+from rised.storage.rows import EventRow, ExperimentRow, JobRow, MemberChange, MemberRow
 from rised.storage.schema import migrate
 from riseml_proto.errors import StorageFull
 from riseml_proto.states import State
@@ -35,7 +35,7 @@ _NO_SEQ = (1 << 63) - 1
 _EVENT_COLUMNS = ", ".join(EventRow._fields)
 
 
-class Store:
+class Database:
     """The database in `state_dir`, made or brought up to date on opening."""
 
     def __init__(self, state_dir: str) -> None:
@@ -176,7 +176,7 @@ class Store:
             row,
         )
 
-    def tell_member(self, change: Change) -> None:
+    def tell_member(self, change: MemberChange) -> None:
         """Write the event of a member's change of state."""
         row = change.row
         place = (row.experiment, row.member, row.state, row.attempt)

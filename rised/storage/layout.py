@@ -21,7 +21,7 @@ class Layout:
     def __init__(self, state_dir: str, output_dir: str) -> None:
         """Both absolute."""
         self._logs = os.path.join(state_dir, "logs")
-        self._boards = os.path.join(state_dir, "boards")
+        self._tensorboards = os.path.join(state_dir, "boards")
         self._output_dir = output_dir
         self.client = os.path.join(state_dir, "python")
         """The directory in which jobs find the package `riseml`, for `riseml.report_result`."""
@@ -33,7 +33,7 @@ class Layout:
 
     def board(self, name: str) -> str:
         """What a TensorBoard of this name makes for itself."""
-        return os.path.join(self._boards, name)
+        return os.path.join(self._tensorboards, name)
 
     def board_url(self, name: str, owner: Owner) -> str | None:
         """The URL of a TensorBoard, once it can be reached."""
@@ -67,9 +67,9 @@ class Layout:
 
     def make_board(self, name: str, owner: Owner) -> None:
         """Make the directory of a TensorBoard that runs with its owner's rights. Raises `OSError`."""
-        make_directory(self._boards)
+        make_directory(self._tensorboards)
         if owner.is_other:
-            os.chmod(self._boards, PASSABLE)
+            os.chmod(self._tensorboards, PASSABLE)
             _make_home(self.board(name), owner)
 
     def remove_board(self, name: str, owner: Owner) -> None:

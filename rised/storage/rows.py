@@ -80,7 +80,7 @@ class JobRow(NamedTuple):
     ended_ms: int | None = None
 
 
-class Change(NamedTuple):
+class MemberChange(NamedTuple):
     """A member comes to be as `row` says, at `time_ms`."""
 
     row: MemberRow

@@ -23,7 +23,7 @@ from rised.experiments.experiment import Experiment
 from rised.experiments.job_spec import bare_environment
 from rised.linux.files import make_directory
 from rised.log import log
-from rised.runners.base import Handle, Job
+from rised.runners.base import Job, JobHandle
 from rised.storage.database import BOARD
 from rised.storage.owners import owner_of
 from rised.storage.rows import ExperimentRow, JobRow
@@ -43,7 +43,7 @@ def is_there() -> bool:
     return importlib.util.find_spec("tensorboard") is not None
 
 
-class Boards:
+class TensorBoards:
     """All that one daemon runs."""
 
     def __init__(self, services: Services) -> None:
@@ -51,7 +51,7 @@ class Boards:
         self._services = services
         self._numbers = itertools.count(1)
 
-    def sweep(self) -> None:
+    def remove_leftovers(self) -> None:
         """Remove what a crash left of those that somebody had asked for."""
         for path in glob.glob(self._services.layout.board("board-*")):
             found = os.lstat(path)
@@ -61,7 +61,7 @@ class Boards:
     async def beside(self, experiment: Experiment) -> None:
         """Run the TensorBoard of an experiment until that has ended."""
         for _ in range(_TRIES):
-            row = self._services.store.job(experiment.number, BOARD)
+            row = self._services.database.job(experiment.number, BOARD)
             try:
                 if await self._run(experiment.row, row, experiment.done):
                     return
@@ -72,7 +72,7 @@ class Boards:
 
     async def end(self, row: JobRow) -> None:
         """End one whose experiment ended before it."""
-        experiment = self._services.store.experiment(row.experiment)
+        experiment = self._services.database.experiment(row.experiment)
         assert experiment is not None
         done = trio.Event()
         done.set()
@@ -110,14 +110,14 @@ class Boards:
         services.subscriptions.notify(number)
         return done.is_set()
 
-    async def _start(self, job: Job) -> Handle:
+    async def _start(self, job: Job) -> JobHandle:
         make_directory(os.path.dirname(job.log))
         make_directory(job.files)
         self._services.layout.remove_board(job.id, job.owner)
         self._services.layout.make_board(job.id, job.owner)
         return await self._services.runner.start(job)
 
-    async def _finish(self, job: Job, handle: Handle) -> None:
+    async def _finish(self, job: Job, handle: JobHandle) -> None:
         await handle.kill(0)  # it keeps nothing that could be lost
         await handle.settle(0)
         await self._services.runner.clean(job)

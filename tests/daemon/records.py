@@ -9,9 +9,9 @@ from rised.experiments.transitions import Transitions
 from rised.policy.fairshare import FairShare
 from rised.queries.history import StoredHistory
 from rised.queries.views import Views
-from rised.storage.database import Store
+from rised.storage.database import Database
 from rised.storage.layout import Layout
-from rised.storage.rows import Change, MemberRow
+from rised.storage.rows import MemberChange, MemberRow
 from rised.subscriptions import Subscriptions
 from riseml_proto.config import parse_config
 from riseml_proto.messages import Member
@@ -32,15 +32,15 @@ class Records:
     """A daemon's records, and the one experiment in them."""
 
     def __init__(self, state_dir: str, config: str) -> None:
-        self.store = Store(state_dir)
+        self.database = Database(state_dir)
         self.unfinished: dict[int, Experiment] = {}
         layout = Layout(state_dir, "/out")
-        self.views = Views(self.store, self.unfinished, layout)
-        self.journal = StoredHistory(self.store, self.views, layout)
-        self.transitions = Transitions(self.store, Subscriptions(), FairShare(86_400.0, {}))
+        self.views = Views(self.database, self.unfinished, layout)
+        self.journal = StoredHistory(self.database, self.views, layout)
+        self.transitions = Transitions(self.database, Subscriptions(), FairShare(86_400.0, {}))
         parsed = parse_config(config, "riseml.yml")
-        with self.store.transaction():
-            self.number = self.store.add_experiment(
+        with self.database.transaction():
+            self.number = self.database.add_experiment(
                 user="paul",
                 uid=1000,
                 project="toaster",
@@ -68,7 +68,7 @@ class Records:
             early = waits and not its_turn and not state.ended
             if before.ended or early or state not in TRANSITIONS[before]:
                 continue
-            row = self.store.member(self.number, member)
+            row = self.database.member(self.number, member)
             row = row or MemberRow(self.number, member, State.CREATED)
             if waits and state is State.STARTING:
                 self.experiment.pop()
@@ -79,7 +79,7 @@ class Records:
             self.time += 1
             attempt = row.attempt + (state is State.STARTING)
             changed = row._replace(state=state, attempt=attempt)
-            self.transitions.write(self.experiment, Change(changed, self.time))
+            self.transitions.write(self.experiment, MemberChange(changed, self.time))
             self.states[member] = state
         if self.experiment.done.is_set():
             self.unfinished.clear()
@@ -98,4 +98,4 @@ def records(config: str) -> Iterator[Records]:
         try:
             yield made
         finally:
-            made.store.close()
+            made.database.close()

@@ -28,7 +28,7 @@ from rised.experiments.transitions import Transitions
 from rised.gpus.devices import Gpu
 from rised.gpus.monitor import GpuWatch
 from rised.gpus.nvml import Meters
-from rised.linux.processes import Look
+from rised.linux.processes import ProcessSnapshot
 from rised.policy.fairshare import FairShare
 from rised.policy.quotas import Quotas
 from rised.policy.resources import Inventory
@@ -38,10 +38,10 @@ from rised.runners.docker.engine import Engine
 from rised.runners.docker.runner import ContainerRunner
 from rised.scheduling.accounting import UsageAccounting
 from rised.scheduling.scheduler import Scheduler
-from rised.storage.database import Store
+from rised.storage.database import Database
 from rised.storage.layout import Layout
 from rised.subscriptions import Subscriptions
-from rised.tensorboard.manager import Boards
+from rised.tensorboard.manager import TensorBoards
 from riseml_proto.config import parse_config
 from riseml_proto.errors import RisemlError, StorageFull
 from riseml_proto.states import State
@@ -82,9 +82,9 @@ class Process:
         self.alive, self.code, self.leftovers = False, code, leftovers
         self.end.set()
         if not leftovers:
-            self.sweep()
+            self.remove_leftovers()
 
-    def sweep(self) -> None:
+    def remove_leftovers(self) -> None:
         """What it left behind ends, too."""
         self.leftovers = False
         self.empty.set()
@@ -104,7 +104,7 @@ class FakeHandle:
         """Whether it is there and has not begun."""
         return self.process.alive and not self.process.begun
 
-    def pids(self, look: Look) -> list[int]:
+    def pids(self, look: ProcessSnapshot) -> list[int]:
         return []
 
     @property
@@ -207,7 +207,7 @@ class World:
         for process in self.processes.values():
             if process.alive:
                 process.die(None)
-            process.sweep()
+            process.remove_leftovers()
 
     def alive(self) -> list[Process]:
         """Every process that was let go and of which anything is alive."""
@@ -256,7 +256,7 @@ class FakeRunner:
             self._world.codes[process.key] = process.begun, process.code
         await trio.lowlevel.checkpoint()
 
-    def sweep(self, kept: Mapping[str, str]) -> None:
+    def remove_leftovers(self, kept: Mapping[str, str]) -> None:
         """Drop what no row names; only what never began may be among it."""
         for key, process in list(self._world.processes.items()):
             if f"{key[0]}.{key[1]}" not in kept:
@@ -298,7 +298,7 @@ class FakeWatcher:
         """Its end."""
 
 
-class QuickStore(Store):
+class QuickStore(Database):
     """The real one, but for the waiting for the disk."""
 
     async def sync(self) -> None:
@@ -317,14 +317,14 @@ class Daemon:
         """As `rised.daemon.run` puts the parts together."""
         self.world = world
         self.nursery = nursery
-        self.store = QuickStore(world.root)
+        self.database = QuickStore(world.root)
         self.subscriptions = Subscriptions()
         self.layout = Layout(world.root, os.path.join(world.root, "output"))
-        share = FairShare(86_400.0, self.store.usage())
-        self.transitions = Transitions(self.store, self.subscriptions, share)
+        share = FairShare(86_400.0, self.database.usage())
+        self.transitions = Transitions(self.database, self.subscriptions, share)
         runner = FakeRunner(world)
         services = Services(
-            self.store,
+            self.database,
             self.transitions,
             runner,
             FakeRevisions(),  # type: ignore[arg-type]  # they stand in for it
@@ -341,21 +341,23 @@ class Daemon:
         containers = ContainerRunner(world.root, "0" * 32, engine)
         inventory = Inventory(8.0, 8000, tuple(range(gpus)))
         self.scheduler = Scheduler(
-            self.store,
+            self.database,
             self.transitions,
             services,
             Images(engine, containers, FakeRevisions()),  # type: ignore[arg-type]
-            Boards(services),
+            TensorBoards(services),
             inventory,
-            GpuWatch(self.store, inventory, [Gpu(index) for index in range(gpus)], Meters([]), 0),
+            GpuWatch(
+                self.database, inventory, [Gpu(index) for index in range(gpus)], Meters([]), 0
+            ),
             UsageAccounting(inventory, share, Quotas(), kill_grace=GRACE),
         )
-        self.views = Views(self.store, self.scheduler.experiments, self.layout)
-        runner.sweep(
+        self.views = Views(self.database, self.scheduler.experiments, self.layout)
+        runner.remove_leftovers(
             {
                 f"{row.id}{f'.{m.member}' if m.member else ''}.train.{m.attempt}": m.handle
-                for row in self.store.unfinished()
-                for m in self.store.unended_members(row.id)
+                for row in self.database.unfinished()
+                for m in self.database.unended_members(row.id)
                 if m.handle
             }
         )
@@ -363,8 +365,8 @@ class Daemon:
     async def submit(self, text: str) -> int:
         """What the API's handler does; returns the number that is told to the client."""
         config = parse_config(text)
-        with self.store.transaction():
-            number = self.store.add_experiment(
+        with self.database.transaction():
+            number = self.database.add_experiment(
                 user="u",
                 uid=0,
                 project=config.project,
@@ -375,13 +377,13 @@ class Daemon:
                 members=config.count,
                 created_ms=now_ms(),
             )
-        row = self.store.experiment(number)
+        row = self.database.experiment(number)
         assert row is not None
         first = 1 if config.count else 0
         experiment = Experiment(row, config, frontier=first)
         experiment.active[first] = State.PENDING
         self.scheduler.add(experiment)
-        await self.store.sync()
+        await self.database.sync()
         self.world.crash_point("before-acknowledge")
         return number
 
@@ -512,7 +514,7 @@ class Theatre:
         with suppress_crash(world), ExitStack() as stack:
             async with trio.open_nursery() as nursery:
                 world.daemon = Daemon(world, gpus, nursery)
-                stack.enter_context(closing(world.daemon.store))
+                stack.enter_context(closing(world.daemon.database))
                 nursery.start_soon(world.daemon.scheduler.run)
         world.daemon = None
         for process in world.processes.values():

@@ -8,10 +8,10 @@ import msgspec
 import trio
 
 from rised.linux.process_tree import end
-from rised.linux.processes import Look, ended, pidfd
+from rised.linux.processes import ProcessSnapshot, ended, pidfd
 from rised.runners.base import Exit, Job
 from rised.runners.docker.engine import Engine, EngineError, NoEngine
-from rised.runners.docker.processes import Vessel
+from rised.runners.docker.processes import ContainerProcesses
 from rised.runners.shell import read_exit
 
 UNSEEN = -1
@@ -54,9 +54,9 @@ class ContainerHandle:
         self._key = job.key.encode()
         self._engine = engine
         self._leave = leave
-        self._let_go = False
+        self._abandon = False
         start = UNSEEN if rebooted else identity.start
-        self.vessel = Vessel(identity.container, identity.pid, start)
+        self.processes = ContainerProcesses(identity.container, identity.pid, start)
 
     @property
     def identity(self) -> str:
@@ -66,35 +66,35 @@ class ContainerHandle:
     @property
     def waits(self) -> bool:
         """Whether it is there and has no leave yet."""
-        there = self.vessel.there or not self._visible_here
-        return self._leave is not None and not self._let_go and there
+        there = self.processes.there or not self._visible_here
+        return self._leave is not None and not self._abandon and there
 
     @property
     def has_begun(self) -> bool:
         """Whether its first command was started."""
         return self._read(None).begun
 
-    def pids(self, look: Look) -> list[int]:
+    def pids(self, snapshot: ProcessSnapshot) -> list[int]:
         """The container's."""
-        return self.vessel.pids(look)
+        return self.processes.pids(snapshot)
 
     @property
     def group(self) -> str | None:
         """The container's."""
-        return self.vessel.group
+        return self.processes.group
 
     def go(self, visible_gpus: str) -> None:
         """Write the line that the shell waits for."""
         assert self._leave is not None
         visible = self._identity.visible if self._identity.visible is not None else visible_gpus
-        self._let_go = True
+        self._abandon = True
         os.write(self._leave, f"go {visible}\n".encode())
 
     async def wait(self) -> Exit:
         """Return when its first process has ended, and with it all that it had."""
         await self._ended()
         how = self._read(None)
-        ended_by_itself = how.begun or self._let_go
+        ended_by_itself = how.begun or self._abandon
         if how.code is None and ended_by_itself and not self._rebooted:
             return self._read(await self._ask())
         return how
@@ -105,7 +105,7 @@ class ContainerHandle:
                 await self._ask(math.inf)
             return
         with pidfd(self._identity.pid) as fd:
-            if fd is not None and self.vessel.there:
+            if fd is not None and self.processes.there:
                 await ended(fd)
 
     async def _ask(self, patience: float = _PATIENCE) -> int | None:
@@ -134,15 +134,15 @@ class ContainerHandle:
     def _take_leave_away(self) -> None:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(os.path.join(os.path.dirname(self._identity.exit_file), "leave"))
-        self.vessel.strike()
+        self.processes.strike()
 
     async def kill(self, grace: float) -> None:
         """SIGTERM, `grace` seconds, SIGKILL; by the engine where the processes are not ours, or paused."""
-        if not self._let_go:
+        if not self._abandon:
             self.close()
-        if self._visible_here and self.vessel.is_ours:
+        if self._visible_here and self.processes.is_ours:
             with trio.move_on_after(grace + _SLACK):
-                return await end(self.vessel, grace)
+                return await end(self.processes, grace)
             grace = 0
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._kill_by_engine, grace)
@@ -168,7 +168,7 @@ class ContainerHandle:
         """Close the FIFO; a shell that was not let go ends, also one that has not come as far as the FIFO."""
         if self._leave is None:
             return
-        if not self._let_go:
+        if not self._abandon:
             self._take_leave_away()
         os.close(self._leave)
         self._leave = None

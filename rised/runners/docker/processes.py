@@ -5,11 +5,11 @@ import os
 import signal
 from pathlib import Path
 
-from rised.linux.processes import Look, pidfd, send, stat
+from rised.linux.processes import ProcessSnapshot, pidfd, send, stat
 from rised.linux.usage import own_group
 
 
-class Vessel:
+class ContainerProcesses:
     """A `Tree` (`rised.linux.process_tree`) of a container whose first process is `pid`, started at `start`."""
 
     def __init__(self, container: str, pid: int, start: int) -> None:
@@ -32,20 +32,20 @@ class Vessel:
         except OSError:
             return True
 
-    def pids(self, look: Look | None = None) -> list[int]:
+    def pids(self, snapshot: ProcessSnapshot | None = None) -> list[int]:
         """Those alive now, or at the moment of `look`."""
         if not self.there:
             return []
-        look = look or Look()
+        snapshot = snapshot or ProcessSnapshot()
         return [
             pid
-            for pid, found in look.stats.items()
-            if not found.gone and self._container in look.group(pid)
+            for pid, found in snapshot.stats.items()
+            if not found.gone and self._container in snapshot.group(pid)
         ]
 
     @property
     def group(self) -> str | None:
-        """Its control group (`Handle.group`)."""
+        """Its control group (`JobHandle.group`)."""
         with contextlib.suppress(OSError):
             text = Path(f"/proc/{self._pid}/cgroup").read_text()
             if self.there:

@@ -189,7 +189,7 @@ class ContainerRunner:
         except OSError as error:
             log.warning("cannot remove a directory", path=directory, error=str(error))
 
-    def sweep(self, kept: Mapping[str, str]) -> None:
+    def remove_leftovers(self, kept: Mapping[str, str]) -> None:
         """Note what `run` has to remove."""
         self._stale = {key for key in os.listdir(self._jobs) if key not in kept}
 

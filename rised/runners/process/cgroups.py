@@ -114,7 +114,7 @@ class Groups:
         if self.base is not None:
             CgroupTree(self.path(key)).remove()
 
-    def sweep(self, kept: set[str]) -> None:
+    def remove_leftovers(self, kept: set[str]) -> None:
         """End and remove the groups of all other jobs."""
         if self.base is None:
             return

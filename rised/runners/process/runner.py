@@ -32,7 +32,7 @@ from rised.linux.children import Child, Children
 from rised.linux.copy_tree import copy_tree, remove_tree
 from rised.linux.files import PASSABLE, disk_may_be_full, overwrite
 from rised.linux.process_tree import MARK, CgroupTree, SessionTree, Tree, end
-from rised.linux.processes import Look, boot_id, ended, pidfd, stat
+from rised.linux.processes import ProcessSnapshot, boot_id, ended, pidfd, stat
 from rised.log import log
 from rised.runners.base import Exit, Job, StartFailed
 from rised.runners.process import setpriv
@@ -192,7 +192,7 @@ class ProcessRunner:
                     os.unlink(path + _ENV)
         self._groups.remove(job.key)
 
-    def sweep(self, kept: Mapping[str, str]) -> None:
+    def remove_leftovers(self, kept: Mapping[str, str]) -> None:
         """Remove what jobs left that are not in `kept`."""
         for key in os.listdir(self._work):
             if key not in kept:
@@ -203,7 +203,7 @@ class ProcessRunner:
             path = os.path.join(self._run, name)
             if path not in self._exit_files.values():
                 os.unlink(path)
-        self._groups.sweep(set(kept))
+        self._groups.remove_leftovers(set(kept))
 
     def close(self) -> None:
         """Let go of the control groups."""
@@ -282,10 +282,10 @@ class ProcessHandle:
         """Whether the shell is alive and has no leave yet."""
         return self._leave is not None and self._child is not None and self._child.code is None
 
-    def pids(self, look: Look) -> list[int]:
+    def pids(self, snapshot: ProcessSnapshot) -> list[int]:
         """Those of its tree."""
         # A look by another thread must not make the tree forget what it has seen since.
-        return copy.copy(self._tree).pids(look)
+        return copy.copy(self._tree).pids(snapshot)
 
     @property
     def group(self) -> str | None:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from rised.experiments.experiment import Experiment
-from rised.policy.resources import Request
+from rised.policy.resources import ResourceRequest
 from rised.storage.rows import ExperimentRow
 from riseml_proto.states import State
 
@@ -108,12 +108,12 @@ def test_its_slots_are_what_concurrency_and_members_leave(
         some.pop()
     waiting = some.waiting()
     assert waiting.slots == min(concurrency - running, 10 - min(started, 10))
-    assert (waiting.experiment, waiting.request) == (7, Request(0.0, 0, 0))
+    assert (waiting.experiment, waiting.request) == (7, ResourceRequest(0.0, 0, 0))
 
 
 def test_what_it_asks_for_is_what_its_file_says() -> None:
     some = experiment(2, resources="{gpus: 2, cpus: 0.5, mem: 1GiB}")
-    assert some.request == Request(0.5, 1024, 2)
+    assert some.request == ResourceRequest(0.5, 1024, 2)
     assert some.params(2) == {"n": "2"}
     assert some.env == {"PATH": "/bin"}
 

@@ -12,8 +12,8 @@ from rised.gpus.devices import Gpu
 from rised.gpus.health import Process, Reading, is_fault_of_gpu, out_of_use
 from rised.gpus.monitor import GpuWatch
 from rised.gpus.nvml import Meters
-from rised.policy.resources import Inventory, Request
-from rised.storage.database import Store
+from rised.policy.resources import Inventory, ResourceRequest
+from rised.storage.database import Database
 from tests.daemon.gpus.fake_nvml import FakeNvml, full
 
 A, B = b"GPU-a", b"GPU-b"
@@ -23,22 +23,22 @@ def on(pid: int, mebibytes: int) -> SimpleNamespace:
     return SimpleNamespace(pid=pid, usedGpuMemory=mebibytes << 20)
 
 
-def watch(store: Store, driver: FakeNvml) -> tuple[GpuWatch, Inventory]:
+def watch(database: Database, driver: FakeNvml) -> tuple[GpuWatch, Inventory]:
     gpus = [Gpu(0, uuid=A.decode()), Gpu(1, uuid=B.decode())]
     inventory = Inventory(4, 1000, (0, 1))
-    return GpuWatch(store, inventory, gpus, Meters(gpus, driver), 512), inventory
+    return GpuWatch(database, inventory, gpus, Meters(gpus, driver), 512), inventory
 
 
 def test_whoever_uses_more_than_the_threshold_keeps_a_gpu(tmp_path: Any) -> None:
     driver = FakeNvml({A: full(ComputeRunningProcesses=[on(7, 400), on(8, 200)]), B: full()})
 
     async def main() -> None:
-        watched, inventory = watch(Store(str(tmp_path)), driver)
+        watched, inventory = watch(Database(str(tmp_path)), driver)
         await watched.look()
         assert inventory.out == {0: "used by others: 600 MiB (pid 7, 8)"}
         assert inventory.free.gpus == 1
         assert watched.patience < 60
-        assert inventory.take("a", Request(gpus=1)).gpus == (1,)
+        assert inventory.take("a", ResourceRequest(gpus=1)).gpus == (1,)
         driver.gpus[A]["ComputeRunningProcesses"] = [on(7, 400)]
         driver.gpus[B]["ComputeRunningProcesses"] = [on(9, 30_000)]  # the one that was handed out
         await trio.sleep(2)
@@ -54,7 +54,7 @@ def test_memory_that_the_driver_tells_of_no_process_counts_as_a_whole(tmp_path: 
     driver = FakeNvml({A: full(GraphicsRunningProcesses=[unknown]), B: full()})
 
     async def main() -> None:
-        watched, inventory = watch(Store(str(tmp_path)), driver)
+        watched, inventory = watch(Database(str(tmp_path)), driver)
         await watched.look()
         assert inventory.out == {0: "used by others: 3072 MiB (pid 7)"}
 
@@ -65,7 +65,7 @@ def test_a_gpu_that_does_not_answer_is_not_handed_out(tmp_path: Any) -> None:
     driver = FakeNvml({A: full(lost=True), B: full()})
 
     async def main() -> None:
-        watched, inventory = watch(Store(str(tmp_path)), driver)
+        watched, inventory = watch(Database(str(tmp_path)), driver)
         await watched.look()
         assert inventory.out == {0: "fails: GPU is lost"}
 
@@ -78,28 +78,28 @@ def test_what_was_taken_out_stays_out_after_a_restart_until_it_is_brought_back(
     driver = FakeNvml({A: full(), B: full()})
 
     async def take() -> None:
-        store = Store(str(tmp_path))
+        database = Database(str(tmp_path))
         async with trio.open_nursery() as nursery:
-            await nursery.start(store.run)
-            watched, inventory = watch(store, driver)
-            inventory.take("a", Request(gpus=1))
+            await nursery.start(database.run)
+            watched, inventory = watch(database, driver)
+            inventory.take("a", ResourceRequest(gpus=1))
             await watched.take_out([0, 1], "new fan")
             assert inventory.out == {0: "taken out: new fan", 1: "taken out: new fan"}
             inventory.give_back("a")
             assert inventory.free.gpus == 0
             nursery.cancel_scope.cancel()
-        store.close()
+        database.close()
 
     async def back() -> None:
-        store = Store(str(tmp_path))
+        database = Database(str(tmp_path))
         async with trio.open_nursery() as nursery:
-            await nursery.start(store.run)
-            watched, inventory = watch(store, driver)
+            await nursery.start(database.run)
+            watched, inventory = watch(database, driver)
             assert inventory.free.gpus == 0
             await watched.bring_back([1])
-            assert inventory.take("a", Request(gpus=1)).gpus == (1,)
+            assert inventory.take("a", ResourceRequest(gpus=1)).gpus == (1,)
             nursery.cancel_scope.cancel()
-        store.close()
+        database.close()
 
     trio.run(take)
     trio.run(back)
@@ -129,10 +129,10 @@ def test_a_fault_of_the_gpu_takes_it_out_and_one_of_a_program_does_not(tmp_path:
     scope = trio.CancelScope()
 
     async def main() -> None:
-        store = Store(str(tmp_path))
-        watched, inventory = watch(store, Driver({A: full(), B: full()}))
+        database = Database(str(tmp_path))
+        watched, inventory = watch(database, Driver({A: full(), B: full()}))
         async with trio.open_nursery() as nursery:
-            await nursery.start(store.run)
+            await nursery.start(database.run)
             with scope:
                 await watched.run()
             assert inventory.out == {1: "taken out: Xid 79, see dmesg"}
@@ -173,7 +173,7 @@ def test_what_is_out_is_never_handed_out_and_the_books_balance(
     assert inventory.out.keys() >= off.keys()
     assert not (inventory.out.keys() - off.keys() - {r.index for r in readings if r.lost}) & held
     free = inventory.free.gpus
-    taken = inventory.take("all", Request(gpus=free)).gpus
+    taken = inventory.take("all", ResourceRequest(gpus=free)).gpus
     assert not set(taken) & (inventory.out.keys() | held)
     assert inventory.free.gpus == 0
     inventory.give_back("all")

@@ -20,10 +20,10 @@ from rised.policy.queue import (
     order,
     rate,
 )
-from rised.policy.resources import Capacity, Request
+from rised.policy.resources import Capacity, ResourceRequest
 
 _requests = st.builds(
-    Request,
+    ResourceRequest,
     cpus=st.sampled_from([0.0, 0.5, 1.0, 2.0]),
     mem=st.sampled_from([0, 0, 100]),
     gpus=st.integers(0, 4),
@@ -102,9 +102,9 @@ def _after(machine: Machine, waiting: list[Waiting], decision: Decision) -> Mach
     )
 
 
-def _place(machine: Machine, request: Request) -> float:
+def _place(machine: Machine, request: ResourceRequest) -> float:
     """When there is surely room for `request` if nothing else starts."""
-    room, ends = machine.free, [(0.0, Request())]
+    room, ends = machine.free, [(0.0, ResourceRequest())]
     ends += [(run.until, run.request) for run in machine.running if run.until is not None]
     for end, back in sorted(ends):
         room = room.plus(back)
@@ -146,7 +146,7 @@ def test_nothing_but_the_facts_decides(
 
 @given(_waiting(), _machines, _requests, _times)
 def test_whoever_is_first_and_does_not_fit_is_not_delayed_by_what_starts_behind(
-    waiting: list[Waiting], machine: Machine, wanted: Request, longest: float | None
+    waiting: list[Waiting], machine: Machine, wanted: ResourceRequest, longest: float | None
 ) -> None:
     assume(not machine.free.fits(wanted))
     queue = [*waiting, Waiting(100, wanted, 1, user=0, longest=longest)]
@@ -163,7 +163,7 @@ def test_whoever_is_first_and_does_not_fit_is_not_delayed_by_what_starts_behind(
 
 @given(_waiting(), _machines, _requests)
 def test_the_reserved_user_keeps_the_first_place_until_one_of_theirs_starts(
-    waiting: list[Waiting], machine: Machine, wanted: Request
+    waiting: list[Waiting], machine: Machine, wanted: ResourceRequest
 ) -> None:
     queue = [*waiting, Waiting(100, wanted, 1, user=0)]
     machine = machine._replace(reserved=0, use={**machine.use, 0: 1e9})
@@ -176,7 +176,7 @@ def test_the_reserved_user_keeps_the_first_place_until_one_of_theirs_starts(
 def test_within_a_user_priority_decides_then_the_number(
     waiting: list[Waiting], machine: Machine
 ) -> None:
-    alike = [entry._replace(request=Request(gpus=1), paused=False) for entry in waiting]
+    alike = [entry._replace(request=ResourceRequest(gpus=1), paused=False) for entry in waiting]
     decision = decide(alike, machine._replace(caps={}))
     mine: dict[int, list[Waiting]] = {}
     for entry in sorted(alike, key=lambda entry: (-entry.priority, entry.experiment)):
@@ -193,14 +193,14 @@ def test_within_a_user_priority_decides_then_the_number(
 
 @given(st.dictionaries(st.integers(0, 9), st.floats(0, 1e6), min_size=1), st.integers(0, 10))
 def test_who_has_used_less_starts_first(use: dict[int, float], gpus: int) -> None:
-    waiting = [Waiting(user, Request(gpus=1), 1, user) for user in sorted(use)]
+    waiting = [Waiting(user, ResourceRequest(gpus=1), 1, user) for user in sorted(use)]
     start = decide(waiting, Machine(Capacity(0, 0, gpus), use=use)).start
     assert list(start) == sorted(use, key=lambda user: (use[user], user))[:gpus]
 
 
 @given(st.integers(2, 5), st.integers(0, 30), st.sampled_from([0, 1, 3]))
 def test_newcomers_share_what_is_free(users: int, room: int, gpus: int) -> None:
-    waiting = [Waiting(n, Request(cpus=1, gpus=gpus), 100, n) for n in range(users)]
+    waiting = [Waiting(n, ResourceRequest(cpus=1, gpus=gpus), 100, n) for n in range(users)]
     counts = decide(waiting, Machine(Capacity(room, 0, room * gpus))).start
     shares = [counts.get(n, 0) for n in range(users)]
     assert sum(shares) == room
@@ -213,7 +213,8 @@ def test_one_at_its_quota_is_as_if_it_were_not_there(
 ) -> None:
     """But for those that share the account."""
     mine = [
-        Waiting(100 + n, Request(gpus=n), 2, 9, ("user:nine",), longest=9.0) for n in range(1, 3)
+        Waiting(100 + n, ResourceRequest(gpus=n), 2, 9, ("user:nine",), longest=9.0)
+        for n in range(1, 3)
     ]
     capped = machine._replace(caps={**machine.caps, "user:nine": 2}, held={"user:nine": 2})
     decision, without = decide(waiting + mine, capped), decide(waiting, capped)
@@ -276,13 +277,13 @@ class _Server:
         min_size=1,
         max_size=5,
     ),
-    st.builds(Request, st.sampled_from([0.0, 1.0, 4.0]), st.just(0), st.integers(0, 4)),
+    st.builds(ResourceRequest, st.sampled_from([0.0, 1.0, 4.0]), st.just(0), st.integers(0, 4)),
     st.sampled_from([0.0, 2e3, 1e9]),
     st.sampled_from([6e3, 1e5, inf]),
 )
 def test_nobody_waits_for_ever_whatever_stream_of_others_goes_on(
     streams: list[tuple[int, float, int, int, float, bool]],
-    wanted: Request,
+    wanted: ResourceRequest,
     used: float,
     half_life: float,
 ) -> None:
@@ -291,7 +292,7 @@ def test_nobody_waits_for_ever_whatever_stream_of_others_goes_on(
     server.use[0] = used
     waiting, lasts = [Waiting(50, wanted, 1, 0, priority=1, since=0.0)], {50: 10.0}
     for number, (user, cpus, gpus, priority, lasting, limited) in enumerate(streams):
-        request = Request(cpus=cpus or 0.5 * (not gpus), gpus=gpus)
+        request = ResourceRequest(cpus=cpus or 0.5 * (not gpus), gpus=gpus)
         priority = min(priority, 1) if user == 0 else priority
         longest = lasting if limited else None
         number += 100 if user == 0 else 0  # those of the same user have come later
@@ -305,9 +306,9 @@ def test_nobody_waits_for_ever_whatever_stream_of_others_goes_on(
 
 def test_who_has_had_no_turn_for_a_day_goes_first() -> None:
     waiting = [
-        Waiting(1, Request(gpus=1), 1, user=1, since=0.0),
-        Waiting(2, Request(gpus=1), 1, user=2, since=100.0),
-        Waiting(3, Request(gpus=1), 1, user=3, since=50.0),
+        Waiting(1, ResourceRequest(gpus=1), 1, user=1, since=0.0),
+        Waiting(2, ResourceRequest(gpus=1), 1, user=2, since=100.0),
+        Waiting(3, ResourceRequest(gpus=1), 1, user=3, since=50.0),
     ]
     machine = Machine(Capacity(0, 0, 1), use={2: 9.0, 3: 99.0})
     assert decide(waiting, machine._replace(now=PATIENCE - 1)).start == {1: 1}
@@ -318,11 +319,11 @@ def test_who_has_had_no_turn_for_a_day_goes_first() -> None:
 
 
 def _one(number: int, gpus: int, user: int = 1, longest: float | None = None) -> Waiting:
-    return Waiting(number, Request(gpus=gpus), 1, user, longest=longest)
+    return Waiting(number, ResourceRequest(gpus=gpus), 1, user, longest=longest)
 
 
 def test_a_gap_is_filled_by_what_ends_before_the_large_one_has_its_place() -> None:
-    running = [Running(Request(gpus=2), 100.0)]
+    running = [Running(ResourceRequest(gpus=2), 100.0)]
     large = _one(1, 4)
     machine = Machine(Capacity(0, 0, 2), running=running)
     ends_by_then = _one(2, 1, longest=100.0)
@@ -338,36 +339,36 @@ def test_a_gap_is_filled_by_what_ends_before_the_large_one_has_its_place() -> No
 
 
 def test_what_the_large_one_will_not_need_is_anyones() -> None:
-    running = [Running(Request(gpus=3), 100.0)]
+    running = [Running(ResourceRequest(gpus=3), 100.0)]
     machine = Machine(Capacity(0, 0, 2), running=running)
     assert decide([_one(1, 4), _one(2, 1), _one(3, 1)], machine).start == {2: 1}
 
 
 def test_what_lasts_longer_takes_only_what_the_large_one_will_not_need() -> None:
-    machine = Machine(Capacity(0, 0, 2), running=[Running(Request(gpus=2), 50.0)])
+    machine = Machine(Capacity(0, 0, 2), running=[Running(ResourceRequest(gpus=2), 50.0)])
     queue = [_one(1, 3), _one(2, 1, longest=60.0), _one(3, 1, longest=60.0)]
     assert decide(queue, machine).start == {2: 1}
 
 
 def test_no_gap_is_filled_where_nobody_knows_how_long_it_is() -> None:
-    machine = Machine(Capacity(0, 0, 2), running=[Running(Request(gpus=2), None)])
+    machine = Machine(Capacity(0, 0, 2), running=[Running(ResourceRequest(gpus=2), None)])
     assert decide([_one(1, 4), _one(2, 1, longest=1.0)], machine).start == {}
 
 
 def test_a_job_that_outlives_its_time_is_nothing_to_count_on() -> None:
-    machine = Machine(Capacity(0, 0, 2), now=10.0, running=[Running(Request(gpus=3), 9.0)])
+    machine = Machine(Capacity(0, 0, 2), now=10.0, running=[Running(ResourceRequest(gpus=3), 9.0)])
     assert decide([_one(1, 4), _one(2, 1)], machine).start == {}
 
 
 def test_a_short_one_may_pass_others_that_the_gap_is_too_short_for() -> None:
-    running = [Running(Request(gpus=2), 100.0)]
+    running = [Running(ResourceRequest(gpus=2), 100.0)]
     machine = Machine(Capacity(0, 0, 2), running=running)
     many = [_one(n, 1) for n in range(2, 50)]
     assert decide([_one(1, 4), *many, _one(50, 2, longest=100.0)], machine).start == {50: 1}
 
 
 def test_a_short_one_does_not_pass_one_that_could_start_before_it_ends() -> None:
-    running = [Running(Request(gpus=1), 50.0), Running(Request(gpus=5), 100.0)]
+    running = [Running(ResourceRequest(gpus=1), 50.0), Running(ResourceRequest(gpus=5), 100.0)]
     machine = Machine(Capacity(0, 0, 2), running=running)
     queue = [_one(1, 8), _one(2, 3, longest=40.0), _one(3, 1, longest=60.0)]
     assert decide(queue, machine).start == {}
@@ -377,11 +378,11 @@ def test_a_short_one_does_not_pass_one_that_could_start_before_it_ends() -> None
 def test_quotas_pass_over_those_who_are_at_theirs_and_say_so() -> None:
     mine = ("user:paul", "group:students")
     waiting = [
-        Waiting(1, Request(gpus=2), 1, 1, mine),
-        Waiting(2, Request(gpus=1), 1, 1, mine),
-        Waiting(3, Request(cpus=1), 1, 1, mine),
-        Waiting(4, Request(gpus=1), 3, 2, ("user:eva", "group:students")),
-        Waiting(5, Request(gpus=6), 1, 3, ("user:ann",)),
+        Waiting(1, ResourceRequest(gpus=2), 1, 1, mine),
+        Waiting(2, ResourceRequest(gpus=1), 1, 1, mine),
+        Waiting(3, ResourceRequest(cpus=1), 1, 1, mine),
+        Waiting(4, ResourceRequest(gpus=1), 3, 2, ("user:eva", "group:students")),
+        Waiting(5, ResourceRequest(gpus=6), 1, 3, ("user:ann",)),
     ]
     caps = {"user:paul": 4, "group:students": 5}
     held = {"user:paul": 3, "group:students": 3}
@@ -396,16 +397,16 @@ def test_quotas_pass_over_those_who_are_at_theirs_and_say_so() -> None:
 
 def test_a_quota_on_the_first_of_a_reserved_user_does_not_cost_them_their_place() -> None:
     mine = [
-        Waiting(1, Request(gpus=2), 1, 1, ("group:lab",)),
-        Waiting(2, Request(gpus=1), 1, 1),
-        Waiting(3, Request(gpus=1), 1, 2),
+        Waiting(1, ResourceRequest(gpus=2), 1, 1, ("group:lab",)),
+        Waiting(2, ResourceRequest(gpus=1), 1, 1),
+        Waiting(3, ResourceRequest(gpus=1), 1, 2),
     ]
     machine = Machine(Capacity(0, 0, 1), use={1: 9.0}, caps={"group:lab": 1}, reserved=1)
     assert decide(mine, machine).start == {2: 1}
 
 
 def test_what_is_paused_does_not_start_and_holds_up_nobody() -> None:
-    paused = Waiting(1, Request(gpus=4), 1, paused=True)
+    paused = Waiting(1, ResourceRequest(gpus=4), 1, paused=True)
     decision = decide([paused, _one(2, 1)], Machine(Capacity(0, 0, 1)))
     assert decision.start == {2: 1}
     assert decision.why == {1: "paused; riseml resume 1 lets it go on"}

@@ -5,42 +5,42 @@ import time
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rised.policy.forecast import Held, forecast
+from rised.policy.forecast import Holder, forecast
 from rised.policy.queue import Machine, Running, Waiting, decide, order
-from rised.policy.resources import Capacity, Request
+from rised.policy.resources import Capacity, ResourceRequest
 
 
 def entry(number: int, gpus: int, longest: float | None, slots: int = 1, user: int = 1) -> Waiting:
-    return Waiting(number, Request(gpus=gpus), slots, user, longest=longest)
+    return Waiting(number, ResourceRequest(gpus=gpus), slots, user, longest=longest)
 
 
-def machine(free: int, held: list[Held]) -> Machine:
+def machine(free: int, held: list[Holder]) -> Machine:
     running = [Running(one.entry.request, one.until) for one in held]
     return Machine(Capacity(0, 0, free), now=1000.0, running=running)
 
 
 def test_each_is_expected_when_the_limits_of_those_before_it_are_over() -> None:
-    held = [Held(entry(1, 1, 100.0), 1040.0)]
+    held = [Holder(entry(1, 1, 100.0), 1040.0)]
     waiting = [entry(2, 1, 60.0), entry(3, 1, 60.0), entry(4, 2, None)]
     found = forecast(waiting, {2: 1, 3: 1, 4: 1}, held, machine(1, held))
     assert found == {2: 0.0, 3: 40.0, 4: 100.0}
 
 
 def test_nothing_is_known_after_what_has_no_limit() -> None:
-    held = [Held(entry(1, 1, None), None)]
+    held = [Holder(entry(1, 1, None), None)]
     waiting = [entry(2, 1, 60.0), entry(3, 1, 60.0)]
     found = forecast(waiting, {2: 1, 3: 1}, held, machine(0, held))
     assert found == {2: None, 3: None}
 
 
 def test_one_that_has_outlived_its_limit_tells_nothing() -> None:
-    held = [Held(entry(1, 1, 10.0), 990.0)]
+    held = [Holder(entry(1, 1, 10.0), 990.0)]
     assert forecast([entry(2, 1, 60.0)], {2: 1}, held, machine(0, held)) == {2: None}
 
 
 def test_a_set_at_its_concurrency_goes_on_when_one_of_its_own_ends() -> None:
     mine = entry(1, 1, 100.0, slots=0)
-    held = [Held(mine, 1070.0)]
+    held = [Holder(mine, 1070.0)]
     assert forecast([mine], {1: 5}, held, machine(3, held)) == {1: 70.0}
 
 

@@ -5,10 +5,10 @@ from hypothesis import strategies as st
 
 from rised.policy import queue as law
 from rised.policy.queue import Decision, Machine, Waiting
-from rised.policy.resources import Capacity, Request
+from rised.policy.resources import Capacity, ResourceRequest
 
 _requests = st.builds(
-    Request,
+    ResourceRequest,
     cpus=st.sampled_from([0.0, 0.1, 0.5, 1.0, 2.0, 3.5]),
     mem=st.sampled_from([0, 0, 100, 4096]),
     gpus=st.integers(0, 4),
@@ -87,7 +87,7 @@ def test_the_first_in_the_queue_starts_all_that_fits(queue: list[Waiting], free:
 
 @given(_queues(), _rooms, _requests)
 def test_a_job_behind_never_takes_what_the_one_in_front_could_use(
-    queue: list[Waiting], free: Capacity, wanted: Request
+    queue: list[Waiting], free: Capacity, wanted: ResourceRequest
 ) -> None:
     """What the blocked head lacks only shrinks by what its own kind gives back."""
     head = Waiting(1, wanted, 1)
@@ -105,9 +105,10 @@ def test_nothing_stays_idle_that_someone_wants_and_nobody_in_front_waits_for(
     queue: list[Waiting], free: Capacity
 ) -> None:
     """GPU jobs and CPU-only jobs share nothing, so that each kind fares as if it were alone."""
-    gpu_only = [w._replace(request=Request(gpus=w.request.gpus)) for w in queue]
+    gpu_only = [w._replace(request=ResourceRequest(gpus=w.request.gpus)) for w in queue]
     pairs = [
-        (w, w._replace(experiment=w.experiment + 1000, request=Request(mem=100))) for w in gpu_only
+        (w, w._replace(experiment=w.experiment + 1000, request=ResourceRequest(mem=100)))
+        for w in gpu_only
     ]
     mixed = decide([w for pair in pairs for w in pair], free).start
     apart = decide(gpu_only, free).start | decide([other for _, other in pairs], free).start
@@ -132,9 +133,9 @@ def test_asked_again_with_what_is_left_it_starts_nothing_more(
 
 def test_one_that_does_not_fit_keeps_its_place_and_is_told_the_numbers() -> None:
     queue = [
-        Waiting(1, Request(gpus=3), 1),
-        Waiting(2, Request(gpus=1), 1),
-        Waiting(3, Request(cpus=1), 1),
+        Waiting(1, ResourceRequest(gpus=3), 1),
+        Waiting(2, ResourceRequest(gpus=1), 1),
+        Waiting(3, ResourceRequest(cpus=1), 1),
     ]
     decision = decide(queue, Capacity(4, 1000, 2))
     assert decision.start == {3: 1}
@@ -145,7 +146,7 @@ def test_one_that_does_not_fit_keeps_its_place_and_is_told_the_numbers() -> None
 
 
 def test_a_set_is_told_what_its_own_members_have_left_over() -> None:
-    queue = [Waiting(1, Request(gpus=2), 3), Waiting(2, Request(gpus=1), 1)]
+    queue = [Waiting(1, ResourceRequest(gpus=2), 3), Waiting(2, ResourceRequest(gpus=1), 1)]
     decision = decide(queue, Capacity(1, 1, 3))
     assert decision.start == {1: 1}
     assert decision.why == {1: "waits for 2 GPUs (1 free)", 2: "waits for its turn after 1"}
@@ -164,10 +165,10 @@ def test_whose_turn_it_is_is_someone_in_front_that_waits(
 
 
 def test_experiments_start_in_the_order_of_their_numbers() -> None:
-    queue = [Waiting(n, Request(gpus=1), 1) for n in range(1, 6)]
+    queue = [Waiting(n, ResourceRequest(gpus=1), 1) for n in range(1, 6)]
     for gpus in range(6):
         assert list(decide(queue, Capacity(0, 0, gpus)).start) == list(range(1, gpus + 1))
 
 
 def test_fractions_of_a_cpu_add_up_to_a_whole_one() -> None:
-    assert decide([Waiting(1, Request(cpus=0.1), 20)], Capacity(1, 0, 0)).start == {1: 10}
+    assert decide([Waiting(1, ResourceRequest(cpus=0.1), 20)], Capacity(1, 0, 0)).start == {1: 10}

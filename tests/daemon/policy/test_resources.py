@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, precondition, rule
 
-from rised.policy.resources import Capacity, Grant, Inventory, Request, shortage
+from rised.policy.resources import Capacity, Grant, Inventory, ResourceRequest, shortage
 
 MACHINE = Capacity(4.0, 16_000, 4)
 
@@ -16,8 +16,8 @@ def inventory(gpus: tuple[int, ...] = (0, 1, 2, 3)) -> Inventory:
 
 def test_the_lowest_gpus_are_handed_out_first() -> None:
     there = inventory((7, 2, 5))
-    assert there.take("a", Request(gpus=2)).gpus == (2, 5)
-    assert there.take("b", Request(gpus=1)).gpus == (7,)
+    assert there.take("a", ResourceRequest(gpus=2)).gpus == (2, 5)
+    assert there.take("b", ResourceRequest(gpus=1)).gpus == (7,)
 
 
 def test_gpus_that_are_no_longer_declared_do_not_come_back() -> None:
@@ -47,25 +47,27 @@ def test_nobody_gives_back_what_they_do_not_have() -> None:
 @pytest.mark.parametrize(
     ("request_", "text"),
     [
-        (Request(1.0, 100, 1), None),
-        (Request(4.0000001, 16_000, 4), None),
-        (Request(gpus=5), "5 GPUs (4 free)"),
-        (Request(cpus=4.5), "4.5 CPUs (4 free)"),
-        (Request(mem=1_048_576), "1048576 MiB of memory (16000 free)"),
+        (ResourceRequest(1.0, 100, 1), None),
+        (ResourceRequest(4.0000001, 16_000, 4), None),
+        (ResourceRequest(gpus=5), "5 GPUs (4 free)"),
+        (ResourceRequest(cpus=4.5), "4.5 CPUs (4 free)"),
+        (ResourceRequest(mem=1_048_576), "1048576 MiB of memory (16000 free)"),
         (
-            Request(8, 20_000, 8),
+            ResourceRequest(8, 20_000, 8),
             "8 GPUs (4 free), 8 CPUs (4 free), 20000 MiB of memory (16000 free)",
         ),
     ],
 )
-def test_a_shortage_names_everything_that_lacks(request_: Request, text: str | None) -> None:
+def test_a_shortage_names_everything_that_lacks(
+    request_: ResourceRequest, text: str | None
+) -> None:
     assert shortage(request_, MACHINE, "free") == text
     assert MACHINE.fits(request_) is (text is None)
 
 
 def test_one_of_a_kind_is_named_as_one() -> None:
     assert (
-        shortage(Request(1, 0, 1), Capacity(0.25, 0, 0), "free")
+        shortage(ResourceRequest(1, 0, 1), Capacity(0.25, 0, 0), "free")
         == "1 GPU (0 free), 1 CPU (0.25 free)"
     )
 
@@ -73,24 +75,24 @@ def test_one_of_a_kind_is_named_as_one() -> None:
 def test_what_is_left_of_fractions_is_told_without_binary_residue() -> None:
     there = Inventory(1.0, 0, ())
     for number in range(7):
-        there.take(number, Request(cpus=0.1))
-    assert shortage(Request(cpus=0.4), there.free, "free") == "0.4 CPUs (0.3 free)"
+        there.take(number, ResourceRequest(cpus=0.1))
+    assert shortage(ResourceRequest(cpus=0.4), there.free, "free") == "0.4 CPUs (0.3 free)"
 
 
 @given(st.integers(1, 40))
 def test_tenths_of_a_cpu_fill_a_whole_one_exactly(cpus: int) -> None:
     there = Inventory(float(cpus), 0, ())
     for number in range(10 * cpus):
-        assert there.free.fits(Request(cpus=0.1))
-        there.take(number, Request(cpus=0.1))
-    assert not there.free.fits(Request(cpus=0.1))
+        assert there.free.fits(ResourceRequest(cpus=0.1))
+        there.take(number, ResourceRequest(cpus=0.1))
+    assert not there.free.fits(ResourceRequest(cpus=0.1))
 
 
 @given(
     st.builds(Capacity, st.floats(0, 64), st.integers(0, 10**6), st.integers(0, 16)),
-    st.builds(Request, st.floats(0, 64), st.integers(0, 10**6), st.integers(0, 16)),
+    st.builds(ResourceRequest, st.floats(0, 64), st.integers(0, 10**6), st.integers(0, 16)),
 )
-def test_it_fits_exactly_where_nothing_lacks(room: Capacity, request: Request) -> None:
+def test_it_fits_exactly_where_nothing_lacks(room: Capacity, request: ResourceRequest) -> None:
     assert room.fits(request) is (shortage(request, room, "free") is None)
     assert min(room.less(request)) >= 0
 
@@ -114,10 +116,13 @@ class Handing(RuleBasedStateMachine):
     @rule(
         target=holders,
         request=st.builds(
-            Request, st.sampled_from([0.0, 0.1, 1.0]), st.integers(0, 5000), st.integers(0, 3)
+            ResourceRequest,
+            st.sampled_from([0.0, 0.1, 1.0]),
+            st.integers(0, 5000),
+            st.integers(0, 3),
         ),
     )
-    def take(self, request: Request) -> int:
+    def take(self, request: ResourceRequest) -> int:
         name = self.next + 1
         if not self.there.free.fits(request):
             return self._new(self.there.hold(name, Grant()))

@@ -14,7 +14,7 @@ import pytest
 import trio
 from engine import BUSYBOX, docker, image_id, need_engine, own_engine
 
-from rised.linux.processes import Look
+from rised.linux.processes import ProcessSnapshot
 from rised.runners.base import Container, Exit, Job
 from rised.runners.docker.engine import Engine, ImageFailed, NoEngine
 from rised.runners.docker.handle import ContainerHandle, Identity
@@ -212,7 +212,7 @@ def test_the_daemons_end_lets_what_runs_run_on_and_ends_what_was_not_let_go(plac
         await handles[1].wait()
 
     async def second(runner: ContainerRunner) -> None:
-        runner.sweep(dict(zip((made.key for made in jobs), identities, strict=True)))
+        runner.remove_leftovers(dict(zip((made.key for made in jobs), identities, strict=True)))
         one, two, three = [
             await runner.adopt(made, identity)
             for made, identity in zip(jobs, identities, strict=True)
@@ -258,9 +258,9 @@ def test_a_deaf_and_forking_job_is_killed_with_all_that_it_started(
 
     async def end(runner: ContainerRunner) -> None:
         handle = await (runner.adopt(made, identities[0]) if adopted else begin(runner))
-        assert len(handle.pids(Look())) >= 4
+        assert len(handle.pids(ProcessSnapshot())) >= 4
         await handle.kill(0.1)
-        assert handle.pids(Look()) == []
+        assert handle.pids(ProcessSnapshot()) == []
         assert await finish(runner, made, handle) == Exit(begun=True, code=137)
 
     if adopted:

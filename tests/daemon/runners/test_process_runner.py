@@ -13,7 +13,7 @@ import trio
 
 from rised.linux.children import Children
 from rised.linux.process_tree import MARK, CgroupTree, SessionTree, delegated_cgroup, end
-from rised.linux.processes import Look, Stat, boot_id, pidfd, stat
+from rised.linux.processes import ProcessSnapshot, Stat, boot_id, pidfd, stat
 from rised.linux.usage import measure
 from rised.runners.base import Exit, Job, StartFailed
 from rised.runners.process import cgroups
@@ -132,7 +132,7 @@ def test_the_daemons_end_lets_what_runs_run_on_and_ends_what_was_not_let_go(plac
         two.close()
 
     async def second(runner: ProcessRunner) -> None:
-        runner.sweep(dict(zip((running.key, held.key), identities, strict=True)))
+        runner.remove_leftovers(dict(zip((running.key, held.key), identities, strict=True)))
         one = await runner.adopt(running, identities[0])
         two = await runner.adopt(held, identities[1])
         assert await finish(runner, held, two) == Exit(begun=False, code=None)
@@ -157,7 +157,7 @@ def test_an_adopted_one_is_killed_with_all_that_it_started(place: Path) -> None:
         await trio.Path(place / "fifo").read_text()
 
     async def second(runner: ProcessRunner) -> None:
-        runner.sweep({made.key: identities[0]})
+        runner.remove_leftovers({made.key: identities[0]})
         handle = await runner.adopt(made, identities[0])
         await handle.kill(0)
         assert await finish(runner, made, handle) == Exit(begun=True, code=None)
@@ -243,7 +243,7 @@ def test_a_sweep_removes_what_nobody_keeps(place: Path) -> None:
         (place / "run" / "77").touch()
         if runner._groups.base:
             os.mkdir(runner._groups.path("9.train.1"))
-        runner.sweep({kept.key: handle.identity})
+        runner.remove_leftovers({kept.key: handle.identity})
         assert os.listdir(place / "work") == [kept.key]
         assert os.listdir(place / "run") == ["0"]
         handle.close()
@@ -264,7 +264,7 @@ def test_what_it_uses_is_known_while_it_runs(place: Path) -> None:
         handle = await runner.start(made)
         handle.go("")
         await trio.to_thread.run_sync(told.read_text)
-        use = measure(handle.pids(Look()), handle.group)
+        use = measure(handle.pids(ProcessSnapshot()), handle.group)
         assert use.cpu_seconds >= 0.25
         assert use.memory > 0
         assert use.processes >= 1
@@ -283,7 +283,7 @@ class Changing:
     def __init__(self, *looks: list[int]) -> None:
         self._looks = list(looks)
 
-    def pids(self, look: Look | None = None) -> list[int]:
+    def pids(self, look: ProcessSnapshot | None = None) -> list[int]:
         return self._looks.pop(0) if self._looks else []
 
     def strike(self) -> None:

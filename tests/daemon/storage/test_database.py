@@ -12,29 +12,31 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from rised.storage.database import Store
-from rised.storage.rows import Change, EventRow, ExperimentRow, MemberRow
+from rised.storage.database import Database
+from rised.storage.rows import EventRow, ExperimentRow, MemberChange, MemberRow
 from rised.storage.schema import MIGRATIONS
 from riseml_proto.errors import DaemonError, StorageFull
 from riseml_proto.states import Reason, State
 
 
 @contextlib.contextmanager
-def opened(directory: Path) -> Iterator[Store]:
+def opened(directory: Path) -> Iterator[Database]:
     directory.mkdir(exist_ok=True)
-    with contextlib.closing(Store(str(directory))) as store:
-        yield store
+    with contextlib.closing(Database(str(directory))) as database:
+        yield database
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
+def database(tmp_path: Path) -> Iterator[Database]:
     with opened(tmp_path / "state") as made:
         yield made
 
 
-def add(store: Store, *, user: str = "paul", project: str = "toaster", members: int = 3) -> int:
+def add(
+    database: Database, *, user: str = "paul", project: str = "toaster", members: int = 3
+) -> int:
     """Add an experiment; inside a transaction."""
-    return store.add_experiment(
+    return database.add_experiment(
         user=user,
         uid=1000,
         project=project,
@@ -47,82 +49,84 @@ def add(store: Store, *, user: str = "paul", project: str = "toaster", members: 
     )
 
 
-def put(store: Store, number: int, *texts: str) -> None:
+def put(database: Database, number: int, *texts: str) -> None:
     """Write changes such as `2 RUNNING 1`: member, state and attempt; inside a transaction."""
     for text in texts:
         member, state, attempt = text.split()
         row = MemberRow(number, int(member), State(state), int(attempt))
         if row.state.ended:
             row = row._replace(ended_ms=5, exit_code=0, reason=Reason.COMPLETED)
-        store.put_member(row)
-        store.tell_member(Change(row, 5))
+        database.put_member(row)
+        database.tell_member(MemberChange(row, 5))
 
 
 def texts(events: list[EventRow]) -> list[str]:
     return [f"{event.member} {event.state} {event.attempt}" for event in events]
 
 
-def experiment(store: Store, number: int) -> ExperimentRow:
-    found = store.experiment(number)
+def experiment(database: Database, number: int) -> ExperimentRow:
+    found = database.experiment(number)
     assert found is not None
     return found
 
 
-def test_what_was_written_is_read_back(store: Store) -> None:
+def test_what_was_written_is_read_back(database: Database) -> None:
     row = MemberRow(1, 2, State.FAILED, 3, 1, '[[0, "GPU-1"]]', "{}", 2, 137, Reason.ERROR, 10, 20)
-    with store.transaction():
-        assert add(store) == 1
-        store.put_member(row)
-        store.tell_member(Change(row, 20, "told"))
-    assert store.member(1, 2) == row
-    assert store.member(1, 3) is None
-    assert store.members(1, 1, 3) == [MemberRow(1, 1, State.PENDING), row]
-    assert store.last_event(1, 2) == EventRow(
+    with database.transaction():
+        assert add(database) == 1
+        database.put_member(row)
+        database.tell_member(MemberChange(row, 20, "told"))
+    assert database.member(1, 2) == row
+    assert database.member(1, 3) is None
+    assert database.members(1, 1, 3) == [MemberRow(1, 1, State.PENDING), row]
+    assert database.last_event(1, 2) == EventRow(
         1, 1, 2, State.FAILED, 3, 20, Reason.ERROR, "told", 137
     )
-    found = experiment(store, 1)
+    found = experiment(database, 1)
     assert (found.user, found.uid, found.members, found.state) == ("paul", 1000, 3, State.PENDING)
     assert found.env == '{"PATH": "/bin"}'
-    assert store.experiment(2) is None
+    assert database.experiment(2) is None
 
 
-def test_a_transaction_that_fails_leaves_no_trace(store: Store) -> None:
-    with store.transaction():
-        add(store)
+def test_a_transaction_that_fails_leaves_no_trace(database: Database) -> None:
+    with database.transaction():
+        add(database)
 
     def fail() -> None:
-        with store.transaction():
-            put(store, add(store), "1 RUNNING 1")
-            store.mark_killed(1, 2)
+        with database.transaction():
+            put(database, add(database), "1 RUNNING 1")
+            database.mark_killed(1, 2)
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
         fail()
-    assert store.experiment(2) is None
-    assert store.members(2, 0, 9) == []
-    assert experiment(store, 1).kill == 0
-    with store.transaction():
-        assert add(store) == 2
-    assert store.events(experiment(store, 2), 0, 9) == []
+    assert database.experiment(2) is None
+    assert database.members(2, 0, 9) == []
+    assert experiment(database, 1).kill == 0
+    with database.transaction():
+        assert add(database) == 2
+    assert database.events(experiment(database, 2), 0, 9) == []
 
 
-def test_a_transaction_without_room_leaves_no_trace_and_can_be_tried_again(store: Store) -> None:
-    (pages,) = store._db.execute("PRAGMA page_count").fetchone()
-    store._db.execute(f"PRAGMA max_page_count = {pages}")  # SQLite's own word for a full disk
+def test_a_transaction_without_room_leaves_no_trace_and_can_be_tried_again(
+    database: Database,
+) -> None:
+    (pages,) = database._db.execute("PRAGMA page_count").fetchone()
+    database._db.execute(f"PRAGMA max_page_count = {pages}")  # SQLite's own word for a full disk
 
     def fill() -> None:
         while True:
-            with store.transaction():
-                number = add(store)
-                put(store, number, *(f"{member} STARTING 1" for member in range(1, 100)))
+            with database.transaction():
+                number = add(database)
+                put(database, number, *(f"{member} STARTING 1" for member in range(1, 100)))
 
     with pytest.raises(StorageFull, match="no room left on the disk"):
         fill()
-    before = store.unfinished()
-    assert all(len(store.events(row, 0, 999)) == 99 for row in before)
-    store._db.execute("PRAGMA max_page_count = 100000")
-    with store.transaction():
-        assert add(store) == len(before) + 1
+    before = database.unfinished()
+    assert all(len(database.events(row, 0, 999)) == 99 for row in before)
+    database._db.execute("PRAGMA max_page_count = 100000")
+    with database.transaction():
+        assert add(database) == len(before) + 1
 
 
 def copies(source: Path, to: Path) -> tuple[Path, bytes]:
@@ -135,53 +139,53 @@ def copies(source: Path, to: Path) -> tuple[Path, bytes]:
 
 
 def test_a_log_of_changes_cut_anywhere_gives_a_whole_earlier_state(tmp_path: Path) -> None:
-    with opened(tmp_path / "state") as store:
+    with opened(tmp_path / "state") as database:
         for _ in range(3):
-            with store.transaction():
-                number = add(store)
-                put(store, number, "1 STARTING 1", "1 RUNNING 1", "1 FINISHED 1")
-                store.count_ends(number, State.FINISHED, 1)
+            with database.transaction():
+                number = add(database)
+                put(database, number, "1 STARTING 1", "1 RUNNING 1", "1 FINISHED 1")
+                database.count_ends(number, State.FINISHED, 1)
         copy, log = copies(tmp_path / "state", tmp_path / "copy")
     seen = []
-    database = (copy / "rised.db").read_bytes()
+    content = (copy / "rised.db").read_bytes()
     page = 4096 + 24
     frames = (len(log) - 32 + page - 1) // page
     edges = [32 + page * n + at for n in range(frames) for at in (-1, 0, 1, page // 2)]
     for length in [0, 1, *edges, len(log)]:
-        (copy / "rised.db").write_bytes(database)
+        (copy / "rised.db").write_bytes(content)
         (copy / "rised.db-wal").write_bytes(log[:length])
-        with opened(copy) as store:
-            rows = store.unfinished()
+        with opened(copy) as database:
+            rows = database.unfinished()
             assert [row.id for row in rows] == list(range(1, len(rows) + 1))
             for row in rows:
                 assert row.finished == 1
-                assert [m.state for m in store.members(row.id, 1, 3)] == [State.FINISHED]
-                assert len(store.events(row, 0, 9)) == 3
+                assert [m.state for m in database.members(row.id, 1, 3)] == [State.FINISHED]
+                assert len(database.events(row, 0, 9)) == 3
         seen.append(len(rows))
     assert seen == sorted(seen)
     assert set(seen) == set(range(4))
 
 
 def test_a_bit_that_flips_in_the_log_of_changes_ends_it_there(tmp_path: Path) -> None:
-    with opened(tmp_path / "state") as store:
+    with opened(tmp_path / "state") as database:
         for _ in range(3):
-            with store.transaction():
-                add(store)
+            with database.transaction():
+                add(database)
         copy, log = copies(tmp_path / "state", tmp_path / "copy")
     flipped = bytearray(log)
     flipped[-2000] ^= 1
     (copy / "rised.db-wal").write_bytes(flipped)
-    with opened(copy) as store:
-        assert [row.id for row in store.unfinished()] in ([1], [1, 2])
+    with opened(copy) as database:
+        assert [row.id for row in database.unfinished()] in ([1], [1, 2])
 
 
-def test_the_room_for_the_log_of_changes_is_taken_at_once(store: Store) -> None:
-    found = Path(store.path + "-wal").stat()
+def test_the_room_for_the_log_of_changes_is_taken_at_once(database: Database) -> None:
+    found = Path(database.path + "-wal").stat()
     assert found.st_size >= 1000 * 4096
     assert found.st_blocks * 512 >= found.st_size
-    with store.transaction():
-        add(store)
-    assert Path(store.path + "-wal").stat().st_size == found.st_size
+    with database.transaction():
+        add(database)
+    assert Path(database.path + "-wal").stat().st_size == found.st_size
 
 
 def test_the_state_has_one_name_for_ever(tmp_path: Path) -> None:
@@ -197,7 +201,7 @@ def test_a_newer_database_is_refused(tmp_path: Path) -> None:
     with contextlib.closing(sqlite3.connect(tmp_path / "rised.db")) as db:
         db.execute(f"PRAGMA user_version = {len(MIGRATIONS) + 1}")
     with pytest.raises(DaemonError, match="written by a newer rised"):
-        Store(str(tmp_path))
+        Database(str(tmp_path))
 
 
 PATIENCE = 5.0
@@ -225,13 +229,13 @@ class SlowDisk:
 
 
 def test_callers_that_come_while_a_flush_runs_share_the_next(
-    store: Store, monkeypatch: pytest.MonkeyPatch
+    database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     disk = SlowDisk(monkeypatch)
     done = []
 
     async def caller(name: int) -> None:
-        await store.sync()
+        await database.sync()
         done.append(name)
 
     async def main() -> None:
@@ -255,18 +259,18 @@ def test_callers_that_come_while_a_flush_runs_share_the_next(
 
 
 def test_a_start_in_a_storm_does_not_wait_and_is_flushed_a_moment_later(
-    store: Store, monkeypatch: pytest.MonkeyPatch
+    database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     disk = SlowDisk(monkeypatch)
     disk.may_end.release()
 
     async def main() -> None:
         async with trio.open_nursery() as nursery:
-            await nursery.start(store.run)
-            await store.sync_start()
+            await nursery.start(database.run)
+            await database.sync_start()
             assert len(disk.begun) == 1
-            store._flush._last = trio.current_time()  # however long this machine took
-            await store.sync_start()
+            database._flush._last = trio.current_time()  # however long this machine took
+            await database.sync_start()
             assert len(disk.begun) == 1
             while len(disk.begun) < 2:
                 await trio.lowlevel.checkpoint()
@@ -277,54 +281,56 @@ def test_a_start_in_a_storm_does_not_wait_and_is_flushed_a_moment_later(
 
 
 def test_a_disk_that_refuses_a_flush_is_told_of(
-    store: Store, monkeypatch: pytest.MonkeyPatch
+    database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(fd: int) -> None:
         raise OSError(5, "Input/output error")
 
     monkeypatch.setattr(os, "fdatasync", refuse)
     with pytest.raises(StorageFull, match="Input/output error"):
-        trio.run(store.sync)
+        trio.run(database.sync)
 
 
-def test_the_frontier_is_the_member_after_the_last_that_was_started(store: Store) -> None:
-    with store.transaction():
-        add(store, members=9)
-    assert store.frontier(1, 1) == 1
-    with store.transaction():
-        put(store, 1, "1 RUNNING 1", "4 FAILED 2", "5 PENDING 0", "7 KILLED 0")
-    assert store.frontier(1, 1) == 5
-    assert store.rowless(1, 1, 5) == [2, 3]
-    with store.transaction():
-        put(store, 1, "2 RUNNING 1", "3 RUNNING 1")
-    assert store.rowless(1, 1, 5) == []
-    assert [row.member for row in store.unended_members(1)] == [1, 2, 3, 5]
+def test_the_frontier_is_the_member_after_the_last_that_was_started(database: Database) -> None:
+    with database.transaction():
+        add(database, members=9)
+    assert database.frontier(1, 1) == 1
+    with database.transaction():
+        put(database, 1, "1 RUNNING 1", "4 FAILED 2", "5 PENDING 0", "7 KILLED 0")
+    assert database.frontier(1, 1) == 5
+    assert database.rowless(1, 1, 5) == [2, 3]
+    with database.transaction():
+        put(database, 1, "2 RUNNING 1", "3 RUNNING 1")
+    assert database.rowless(1, 1, 5) == []
+    assert [row.member for row in database.unended_members(1)] == [1, 2, 3, 5]
 
 
-def test_experiments_are_found_by_owner_project_and_whether_they_have_ended(store: Store) -> None:
-    with store.transaction():
-        add(store)
-        add(store, user="mary")
-        add(store, project="kettle")
-        put(store, 2, "1 FINISHED 1")
-        store.tell_experiment(2, State.FINISHED, 9, Reason.COMPLETED)
-        store.end_experiment(2, State.FINISHED, 9, Reason.COMPLETED)
-    assert [row.id for row in store.unfinished()] == [1, 3]
-    (ended,) = store.experiments(0, 9, ended=True)[1:2]
+def test_experiments_are_found_by_owner_project_and_whether_they_have_ended(
+    database: Database,
+) -> None:
+    with database.transaction():
+        add(database)
+        add(database, user="mary")
+        add(database, project="kettle")
+        put(database, 2, "1 FINISHED 1")
+        database.tell_experiment(2, State.FINISHED, 9, Reason.COMPLETED)
+        database.end_experiment(2, State.FINISHED, 9, Reason.COMPLETED)
+    assert [row.id for row in database.unfinished()] == [1, 3]
+    (ended,) = database.experiments(0, 9, ended=True)[1:2]
     assert (ended.id, ended.state, ended.reason) == (2, State.FINISHED, Reason.COMPLETED)
-    assert [row.id for row in store.experiments(1, 1, ended=False)] == [3]
-    assert [row.id for row in store.experiments(1, 9, ended=True)] == [2, 3]
-    assert store.last("paul", None) == 3
-    assert store.last("paul", "toaster") == 1
-    assert store.last("mary", "kettle") is None
+    assert [row.id for row in database.experiments(1, 1, ended=False)] == [3]
+    assert [row.id for row in database.experiments(1, 9, ended=True)] == [2, 3]
+    assert database.last("paul", None) == 3
+    assert database.last("paul", "toaster") == 1
+    assert database.last("mary", "kettle") is None
 
 
-def test_a_kill_by_force_stays_one(store: Store) -> None:
-    with store.transaction():
-        add(store)
-        store.mark_killed(1, 2)
-        store.mark_killed(1, 1)
-    assert experiment(store, 1).kill == 2
+def test_a_kill_by_force_stays_one(database: Database) -> None:
+    with database.transaction():
+        add(database)
+        database.mark_killed(1, 2)
+        database.mark_killed(1, 1)
+    assert experiment(database, 1).kill == 2
 
 
 TOLD = [
@@ -343,23 +349,23 @@ TOLD = [
 
 
 @pytest.fixture
-def told(store: Store) -> Store:
+def told(database: Database) -> Database:
     """Experiment 2 with events between those of 1 and 3, a retry, and a start that failed."""
-    with store.transaction():
-        add(store)
-        add(store)
-        put(store, 1, "1 STARTING 1")
-    with store.transaction():
-        add(store)
-        store.tell_experiment(3, State.RUNNING, 5)
-        put(store, 3, *TOLD)
-        store.tell_experiment(3, State.FINISHED, 6, Reason.COMPLETED)
-        store.end_experiment(3, State.FINISHED, 6, Reason.COMPLETED)
-        put(store, 1, "1 RUNNING 1")
-    return store
+    with database.transaction():
+        add(database)
+        add(database)
+        put(database, 1, "1 STARTING 1")
+    with database.transaction():
+        add(database)
+        database.tell_experiment(3, State.RUNNING, 5)
+        put(database, 3, *TOLD)
+        database.tell_experiment(3, State.FINISHED, 6, Reason.COMPLETED)
+        database.end_experiment(3, State.FINISHED, 6, Reason.COMPLETED)
+        put(database, 1, "1 RUNNING 1")
+    return database
 
 
-def test_events_come_in_pages_that_miss_none_and_repeat_none(told: Store) -> None:
+def test_events_come_in_pages_that_miss_none_and_repeat_none(told: Database) -> None:
     row = experiment(told, 3)
     everything = told.events(row, 0, 99)
     assert texts(everything) == ["0 RUNNING 0", *TOLD, "0 FINISHED 0"]
@@ -376,7 +382,7 @@ def test_events_come_in_pages_that_miss_none_and_repeat_none(told: Store) -> Non
     assert told.events(experiment(told, 2), 0, 99) == []
 
 
-def test_attempts_are_told_with_what_ended_them(told: Store) -> None:
+def test_attempts_are_told_with_what_ended_them(told: Database) -> None:
     row = experiment(told, 3)
 
     def pairs(member: int | None, after: int = 0, limit: int = 99) -> list[tuple[str, str | None]]:
@@ -396,7 +402,7 @@ def test_attempts_are_told_with_what_ended_them(told: Store) -> None:
     assert (texts([began]), ended) == (["1 RUNNING 1"], None)
 
 
-def test_an_end_leads_to_the_beginning_of_its_attempt_if_it_had_one(told: Store) -> None:
+def test_an_end_leads_to_the_beginning_of_its_attempt_if_it_had_one(told: Database) -> None:
     row = experiment(told, 3)
     found = {}
     for event in told.events(row, 0, 99):
@@ -414,7 +420,7 @@ def test_an_end_leads_to_the_beginning_of_its_attempt_if_it_had_one(told: Store)
     }
 
 
-def test_the_last_events_are_the_newest_of_each_member(told: Store) -> None:
+def test_the_last_events_are_the_newest_of_each_member(told: Database) -> None:
     row = experiment(told, 3)
     assert texts(told.last_events(row, 9)) == [
         "2 FINISHED 1",
