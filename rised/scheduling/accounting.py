@@ -15,7 +15,7 @@ from rised.clock import now_ms
 from rised.experiments.experiment import Experiment
 from rised.policy import queue
 from rised.policy.fairshare import FairShare
-from rised.policy.forecast import HeldJob, forecast
+from rised.policy.forecast import Holder, forecast
 from rised.policy.queue import QUANTUM, Decision, Machine, Running, Waiting, rate
 from rised.policy.quotas import Quotas
 from rised.policy.resources import Grant, Inventory, ResourceRequest
@@ -116,7 +116,7 @@ class UsageAccounting:
         remaining = {experiment.number: experiment.remaining for experiment in able}
         runs = list(self._runs())
         held = [
-            HeldJob(experiment.waiting()._replace(request=run.request), run.until)
+            Holder(experiment.waiting()._replace(request=run.request), run.until)
             for run, (experiment, _) in zip(runs, self._began.values(), strict=True)
         ]
         machine = self._machine(waiting)._replace(

@@ -20,6 +20,19 @@ PURE = [
     "storage.rows",
 ]
 """Rooms of the daemon that decide, and do nothing."""
+FLOORS = (
+    {"clock", "crashpoints", "log", "subscriptions", "policy", "linux", "search"},
+    {"users"},
+    {"files", "http", "logs", "revisions", "runners", "storage"},
+    {"experiments", "gpus"},
+    {"execution", "queries", "settings"},
+    {"tensorboard"},
+    {"scheduling"},
+    {"api"},
+    {"daemon"},
+    {"__main__"},
+)
+"""The folders and root modules of `rised`, from the lowest floor up. A room uses rooms of lower floors alone."""
 EFFECTS = {
     "trio",
     "os",
@@ -82,6 +95,22 @@ def test_client_and_daemon_meet_in_the_contract_alone(package: str, strangers: s
     assert files
     for path in files:
         assert not roots(path) & strangers, path
+
+
+def test_each_room_of_the_daemon_uses_rooms_below_it_alone() -> None:
+    floor = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
+    ours = {module(path): path for path in PACKAGES["rised"].rglob("*.py")}
+    rooms = {name: name.split(".")[1] for name in ours if "." in name}
+    assert set(rooms.values()) == set(floor)
+    for name, room in rooms.items():
+        for full in imported(ours[name]):
+            used = rooms.get(full) or rooms.get(full.rpartition(".")[0])
+            if used and used != room:
+                assert floor[used] < floor[room], f"{name} imports {full}"
+
+
+def test_the_root_of_the_daemon_has_room_for_few() -> None:
+    assert len(list(PACKAGES["rised"].glob("*.py"))) <= 13
 
 
 @pytest.mark.parametrize("name", PURE)
