@@ -1,6 +1,7 @@
 """The server as an administrator has it: installed by one command, run by a real systemd, used by a user."""
 
 import json
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -9,6 +10,7 @@ from machine import Machine
 pytestmark = pytest.mark.slow
 
 INSTALL = "/opt/source/scripts/install-server"
+PYTHON = f"python3.{sys.version_info[1]}"
 BLOCKED = "mkfifo f; echo on; id -un; read x < f; echo $x"
 
 
@@ -111,7 +113,13 @@ def test_jobs_run_on_whatever_happens_to_the_daemon(machine: Machine, how: str) 
         assert job_pid(machine, number) == before
         machine.run("systemctl", "start", "rised.socket")
     else:
+        old = machine.root / f"opt/riseml/lib/{PYTHON}/site-packages/riseml-0.1.0.dist-info"
+        old.mkdir()  # as the distribution was called once
+        (old / "METADATA").write_text("Metadata-Version: 2.1\nName: riseml\nVersion: 0.1.0\n")
         machine.run(INSTALL, "--wheels", "/opt/wheels")
+        assert [path.name for path in old.parent.glob("rise*.dist-info")] == [
+            "rised-0.1.0.dist-info"
+        ]
     assert state(machine, number) == ("RUNNING", None)
     assert main_pid(machine) != daemon
     assert job_pid(machine, number) == before
