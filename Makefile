@@ -12,7 +12,7 @@ help:
 	@echo 'make soak     20 users, thousands of jobs, a daemon that dies (MINUTES=10, SEED=…); as root'
 	@echo 'make check    ruff and mypy'
 	@echo 'make format   let ruff put the code in shape'
-	@echo 'make docs     make docs/api.md anew from the message types'
+	@echo 'make docs     make anew what in docs/ is made from the code, and the man pages'
 	@echo 'make bench    every figure that the README claims'
 	@echo 'make clean    remove what the others made'
 
@@ -50,7 +50,7 @@ format: .venv/dev
 	$(BIN)/ruff format -q .
 
 docs: .venv/dev
-	$(BIN)/python scripts/api_reference.py > docs/api.md
+	$(BIN)/python -m scripts.reference
 
 bench: .venv/dev
 	$(BIN)/python -m benchmarks $(BENCH)

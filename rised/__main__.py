@@ -43,30 +43,38 @@ def parser() -> argparse.ArgumentParser:
     add = made.add_argument
     add("--config", metavar="FILE", help="read this configuration file and no other")
     add("--system", action="store_true", default=None,
-        help="serve every user of this machine, as root; see docs/server.md")  # fmt: skip
-    add("--group", metavar="GROUP", help="with --system: whose members may use it (everybody)")
-    add("--admin-group", metavar="GROUP", help="with --system: whose members may do what root may")
-    add("--socket", metavar="PATH", help="listen here ($XDG_RUNTIME_DIR/rised/rised.sock)")
-    add("--state-dir", metavar="DIR", help="database, logs, revisions (~/.local/state/rised)")
-    add("--output-dir", metavar="DIR", help="what experiments write (~/riseml-output)")
-    add("--data-dir", metavar="DIR", help="what experiments read (~/riseml-data)")
+        help="serve every user of this machine, as root; see docs/server.md (no)")  # fmt: skip
+    add("--group", metavar="GROUP", help="with `--system`: whose members may use it (everybody)")
+    add("--admin-group", metavar="GROUP",
+        help="with `--system`: whose members may do what root may (root alone)")  # fmt: skip
+    add("--socket", metavar="PATH",
+        help="listen here (`$XDG_RUNTIME_DIR/rised/rised.sock`; without that variable in "
+             "`/run/user/UID`, else `/tmp/rised-UID`)")  # fmt: skip
+    add("--state-dir", metavar="DIR", help="database, logs, revisions (`~/.local/state/rised`)")
+    add("--output-dir", metavar="DIR", help="what experiments write (`~/riseml-output`)")
+    add("--data-dir", metavar="DIR",
+        help="what experiments read; jobs find it as `DATA_DIR` (`~/riseml-data`)")  # fmt: skip
     add("--gpus", metavar="auto|N|0,2,3",
-        help="ask the driver (auto), or declare N GPUs or these indices without asking it")  # fmt: skip
+        help="`auto`: ask the NVIDIA driver; `4`: there are four; `0,2,3`: there are these (auto)")  # fmt: skip
     add("--gpu-foreign-mem", metavar="MIB", type=int,
-        help="memory others may use on a GPU that is handed out, in MiB (512)")  # fmt: skip
+        help="MiB that processes which are not rised's may use on a GPU that is handed out "
+             "all the same (512)")  # fmt: skip
     add("--cpus", metavar="N", type=float, help="CPUs to hand out (all there are)")
     add("--mem", metavar="MIB", type=int, help="memory to hand out, in MiB (all there is)")
     add("--runner", choices=("auto", "process", "docker"),
-        help="containers for those with an image (auto), never (process), or always (docker)")  # fmt: skip
+        help="`auto`: an experiment with an `image` in containers, one without as processes; "
+             "`process`: never in containers, its image is ignored, and the job's log says so; "
+             "`docker`: only in containers (auto)")  # fmt: skip
     add("--stop-jobs", action="store_true", default=None,
-        help="end the jobs when the daemon is stopped (they run on)")  # fmt: skip
-    add("--kill-grace", metavar="SECONDS", type=float, help="from SIGTERM to SIGKILL (10)")
+        help="end the jobs when the daemon is stopped (no: they run on)")  # fmt: skip
+    add("--kill-grace", metavar="SECONDS", type=float, help="seconds from SIGTERM to SIGKILL (10)")
     add("--max-files", metavar="N", type=int, help="most files in a project (100000)")
     add("--max-bytes", metavar="N", type=int, help="most bytes in a project (2147483648)")
     add("--min-free", metavar="MIB", type=int,
-        help="free disk below which nothing new is taken, in MiB (64)")  # fmt: skip
+        help="MiB free on the disk of state or output below which nothing new is taken (64)")  # fmt: skip
     add("--half-life", metavar="HOURS", type=float,
-        help="until half of the GPU time that a user has used is forgotten (24)")  # fmt: skip
+        help="hours after which half of the GPU time that a user has used is forgotten; "
+             "0: all that has ended is (24)")  # fmt: skip
     add("--ready-fd", metavar="N", type=int, help="write a line here when requests are served")
     add("--stop", action="store_true", help="stop the daemon that uses this state directory")
     add("--version", action="version", version=f"rised {VERSION}", help="show the version and exit")

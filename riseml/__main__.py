@@ -27,7 +27,7 @@ In a directory with your code:
   riseml status 144      shows how far number 144 is
   riseml logs -f 144.2   follows its second sub-experiment
 
-riseml COMMAND --help tells what a command takes."""
+riseml COMMAND --help tells all about a command, riseml COMMAND -h its options."""
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
@@ -101,18 +101,10 @@ def _command(name: str, argv: list[str], host: str | None) -> int:
         raise InvalidInput(f"there is no command {name!r}{_suggestion(name, known)}")
     parser, run = build(name)
     parser.set_defaults(host=host)
-    if {"-h", "--help"} & {*argv}:
-        parser.description = _wrap(parser.description or "")
+    if "--help" not in argv and parser.epilog:
+        parser.epilog = f"{parser.prog} --help tells more."  # for -h
     code: int = run(parser.parse_args(argv))
     return code
-
-
-def _wrap(text: str) -> str:
-    """`text` for a screen of 80 columns; paragraphs with indented lines stay as they are."""
-    import textwrap
-
-    paragraphs = text.strip().split("\n\n")
-    return "\n\n".join(p if "\n  " in p else textwrap.fill(p, 79) for p in paragraphs)
 
 
 def _suggestion(name: str, known: list[str]) -> str:

@@ -1,4 +1,8 @@
-"""The parser of one command: what its module says, and what every command takes."""
+"""The parser of one command: what its module says, and what every command takes.
+
+The first paragraph of a command's docstring stands before its options, the others stand after them.
+docs/cli.md and the man page are made of the same parsers.
+"""
 
 import argparse
 import importlib
@@ -17,13 +21,29 @@ class Parser(argparse.ArgumentParser):
         """Raise `InvalidInput`."""
         raise InvalidInput(f"{message}; {self.prog} --help tells what it takes")
 
+    def format_help(self) -> str:
+        """Format the help for a screen of 80 columns; indented paragraphs stay as they are."""
+        import textwrap  # only help needs it
+
+        def wrap(text: str | None) -> str:
+            paragraphs = (text or "").strip("\n").split("\n\n")
+            return "\n\n".join(
+                p if p[:1] == " " else textwrap.fill(p, 79, break_on_hyphens=False)
+                for p in paragraphs
+            )
+
+        self.description, self.epilog = wrap(self.description), wrap(self.epilog)
+        return super().format_help()
+
 
 def build(name: str) -> tuple[Parser, Run]:
     """The parser of the command `name`, and what runs it with the arguments that were parsed."""
     module = importlib.import_module(f"riseml.commands.{name}")
+    summary, _, details = (module.__doc__ or "").partition("\n\n")
     parser = Parser(
         prog=f"riseml {name}",
-        description=module.__doc__,
+        description=summary,
+        epilog=details,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
@@ -32,7 +52,7 @@ def build(name: str) -> tuple[Parser, Run]:
         "--host",
         metavar="URL",
         help="the daemon: ssh://[user@]host[:port] or unix:///path/of/its/socket "
-        "(default: $RISEML_HOST, or this machine's)",
+        "(default: $RISEML_HOST, or config.yml's host, or this machine's)",
     )
     run: Run = module.run
     return parser, run

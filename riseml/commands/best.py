@@ -1,9 +1,23 @@
-"""Show the best sub-experiment by what it reported: its ID, parameters, results and output directory.
+"""Show the best sub-experiment of a set by what it reported, and by which result that is.
 
-Jobs report with riseml.report_result(accuracy=0.93), or by appending a line such as
-{"accuracy": 0.93} to $OUTPUT_DIR/riseml-results.jsonl; the last value counts. A result whose name
-says loss or error is the better the lower it is, any other the higher; --min and --max say so
-otherwise. Those that still run count with what they have reported so far; NaN never wins.
+    $ riseml best 144 --by accuracy
+    ID: 144.6
+    State: FINISHED
+    Best: highest accuracy of 8 that reported it
+    Params: epochs=30, lr=0.0001, lr-decay=1e-7
+    Results: accuracy=0.94, loss=0.18
+    Output: /home/paul/riseml-output/paul/ai-toaster/144/6
+
+Jobs report with `riseml.report_result(accuracy=0.93)`, or by appending a line such as
+`{"accuracy": 0.93}` to `$OUTPUT_DIR/riseml-results.jsonl`. The last value of each result counts.
+
+A result whose name says loss, error, perplexity, RMSE, WER or the like (`val_loss`, `testError`, `wer`)
+is the better the lower it is, any other the higher. NaN, the infinities, texts and truth values never
+win, and of equal ones the earlier does. Sub-experiments that still run count with what they have
+reported so far, those that failed or were killed with what they had reported by then: `State` says so.
+
+`--json` prints a list of objects with `id`, `state`, `by`, `lowest` (whether the lowest is the best),
+`params`, `results` and `output_dir`.
 """
 
 import argparse
@@ -23,11 +37,17 @@ from riseml_proto.messages import Best, Member
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `riseml best`."""
     parser.add_argument("id", metavar="ID", help="a set, such as 144")
-    parser.add_argument("--by", metavar="RESULT", help="go by this result (needed with several)")
+    parser.add_argument(
+        "--by", metavar="RESULT", help="go by this result; needed where several were reported"
+    )
     way = parser.add_mutually_exclusive_group()
-    way.add_argument("--min", action="store_true", help="the lowest is the best")
-    way.add_argument("--max", action="store_true", help="the highest is the best")
-    parser.add_argument("-n", metavar="N", default="1", help="show the best N")
+    way.add_argument(
+        "--min", action="store_true", help="the lowest is the best, whatever the name says"
+    )
+    way.add_argument(
+        "--max", action="store_true", help="the highest is the best, whatever the name says"
+    )
+    parser.add_argument("-n", metavar="N", default="1", help="show the best N, the best first (1)")
     add_json(parser)
 
 

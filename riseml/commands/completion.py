@@ -1,10 +1,14 @@
-"""Print what lets a shell complete commands, options and IDs.
+"""Print what lets a shell complete commands, options and IDs, newest first.
 
-  riseml completion bash > ~/.local/share/bash-completion/completions/riseml
-  riseml completion zsh > ~/.zfunc/_riseml    (a directory of your $fpath)
-  riseml completion fish > ~/.config/fish/completions/riseml.fish
+For good:
 
-For one session of bash or zsh: eval "$(riseml completion bash)"
+    $ riseml completion bash > ~/.local/share/bash-completion/completions/riseml
+    $ riseml completion zsh > ~/.zfunc/_riseml    # a directory of your $fpath
+    $ riseml completion fish > ~/.config/fish/completions/riseml.fish
+
+For one session of bash or zsh: `eval "$(riseml completion bash)"`
+
+IDs are asked of the daemon, if one answers at once; none is started for that.
 """
 
 import argparse

@@ -1,11 +1,17 @@
 """Copy files between this machine and an output directory or the data directory.
 
-  riseml cp output://144.2/model.pt .
-  riseml cp -r images data://
+    $ riseml cp output://144.2/model.pt .
+    $ riseml cp -r images data://
 
-One of the two is on this machine. What is there is overwritten; into a directory it goes under its own
-name. A large file that was cut off, by Ctrl+C or a lost connection, is gone on with by the same
-command; with -r, files that are there with their size and time are not copied again.
+One of the two is on this machine. As with `cp`, what is there is overwritten, and into a directory it
+goes under its own name. A file appears in its place when all of it is there; until then it has a hidden
+name beside it.
+
+A file of 1 MiB or more that was cut off, by Ctrl+C, a lost connection or a crash of either side, is gone
+on with by the same command, unless it has changed. With `-r`, files that are there with their size and
+time are not copied again.
+
+Links are copied as links. FIFOs, sockets and devices are left out, which the exit code 2 says.
 """
 
 import argparse

@@ -1,6 +1,7 @@
-"""Write a first riseml.yml into this directory.
+"""Write a first `riseml.yml` into this directory.
 
-It runs as it is; its comments help to change it.
+It runs as it is, and its comments help to change it. An existing `riseml.yml` is left alone unless
+`--force` is given.
 """
 
 import argparse

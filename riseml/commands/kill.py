@@ -1,7 +1,17 @@
-"""End experiments or sub-experiments with all their processes, and wait until they are gone.
+"""End experiments, sub-experiments or jobs with all their processes, and wait until they are gone.
 
-Where one sub-experiment is killed its set goes on. Without an ID: the last experiment of the
-project in ./riseml.yml, or your last one where there is no such file.
+Without an ID: the last experiment of the project in `./riseml.yml`, or your last one where there is no
+such file. Where one sub-experiment is killed its set goes on. Where one of the IDs is wrong, nothing is
+killed.
+
+    $ riseml kill 138 139
+    killed experiment 138
+    experiment 139 has already ended
+
+Each job gets SIGTERM, a time to clean up (10 seconds, unless the daemon is set otherwise), then SIGKILL.
+Ctrl+C ends the waiting, not the kill.
+
+`--json` prints one object with `killed` and `ended`, the IDs as they were given.
 """
 
 import argparse
@@ -17,7 +27,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `riseml kill`."""
     parser.add_argument("ids", nargs="*", metavar="ID", help="such as 144 or 144.2")
     parser.add_argument(
-        "-f", "--force", action="store_true", help="at once, without time to clean up"
+        "-f", "--force", action="store_true", help="SIGKILL at once, without time to clean up"
     )
     add_json(parser)
 

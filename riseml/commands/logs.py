@@ -1,7 +1,22 @@
 """Show the last known states of an experiment, then its output in order.
 
-Without an ID: the last experiment of the project in ./riseml.yml, or your last one where there is
-no such file.
+Without an ID: the last experiment of the project in `./riseml.yml`, or your last one where there is no
+such file. Each line has the ID of the experiment or job, the time in UTC, and the text.
+
+    $ riseml logs 144.2
+    144.2           | [2017-08-30T10:03:55Z] --> FINISHED
+    144.2           | [2017-08-30T10:03:55Z] Reason: COMPLETED
+    144.2           | [2017-08-30T10:03:55Z] Exit Code: 0
+    144.2.train     | [2017-08-30T09:59:12Z] epoch 1: loss 0.41
+
+With `-f`, new output and new states follow as they come. If the daemon is restarted meanwhile, it is
+waited for, up to 30 seconds, and no line is shown twice or left out.
+
+Of a line that overwrites itself with `\\r`, such as a progress bar, its last form is shown. On a terminal
+it is drawn at the bottom while it grows, and escape sequences in a job's output other than colours are
+left out, so that a job cannot move the cursor or retitle the window. `NO_COLOR` turns colours off.
+
+The exit code is 0 when the log was read to its end, whatever the job's own was.
 """
 
 import argparse
@@ -27,10 +42,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-f", "--follow", action="store_true", help="go on until it has ended")
     parser.add_argument("-n", "--tail", metavar="N", help="only the last N lines of output")
     parser.add_argument(
-        "--since", metavar="TIME", help="only what is newer: 10m, 2h, 1d, or 2017-08-30T09:59:06Z"
+        "--since",
+        metavar="TIME",
+        help="only what is newer: 30s, 10m, 2h, 1d, or a time such as 2017-08-30T09:59:06Z "
+        "(UTC unless it names a zone)",
     )
     parser.add_argument(
-        "--raw", action="store_true", help="the bytes of one job's log, as it wrote them"
+        "--raw", action="store_true", help="the bytes of one job's log, exactly as it wrote them"
     )
     parser.add_argument(
         "--json", action="store_true", help="print JSON, one entry a line, for programs"

@@ -1,6 +1,10 @@
-"""List what is in an output directory or in the data directory: output://144.2/, data://images.
+"""List what is in an output directory or in the data directory: `output://144.2/`, `data://images`.
 
-Names are shown as a URI has them, % as %25, so that they can be copied into one.
+    $ riseml ls -l output://144.2/
+         51 B 2026-11-24T14:30:12Z model.pt
+         63 B 2026-11-24T14:30:12Z riseml-results.jsonl
+
+Names are shown as a URI has them, `%` as `%25`, so that they can be copied into one.
 """
 
 import argparse

@@ -1,7 +1,32 @@
-"""Show what running experiments use: CPUs, memory, GPUs and their memory; with --gpu the GPUs.
+"""Show what running sub-experiments use: CPUs, memory, GPUs and their memory.
 
-CPU and MEM are used/available |requested. On a terminal the figures are renewed every second until
-Ctrl+C; elsewhere they are shown once, or with --follow again and again.
+All that run are shown, those of an experiment, or one (`144.2`). CPU and MEM are used/available
+|requested: CPUs and GiB that its processes use, that the daemon has to hand out in all, and that
+`resources` guarantees. GPU is how busy its GPUs are (the mean), GPU MEM what of their memory is in use.
+
+    ID    PROJECT    STATE     CPU       MEM                GPU GPU MEM
+    144.1 ai-toaster RUNNING   1.9/16 |2 12.2/62.8 |4.0 GiB 92% 14.0/80.0 GiB
+    144.2 ai-toaster STARTING  -/16 |2   0.0/62.8 |4.0 GiB  0%  0.0/80.0 GiB
+
+With `-g` there is a line for each GPU, with an ID for those that it has:
+
+    ID NAME        UTIL MEM          POWER TEMP BUS ID
+    0  NVIDIA A100 90%  3.0/40.0 GiB 251 W 61 C 00000000:07:00.0
+    1  NVIDIA A100 95%  1.0/40.0 GiB 250 W 58 C 00000000:0F:00.0
+
+On a terminal the figures are drawn anew in place every second until Ctrl+C, which ends with exit code
+0. A daemon that is restarted meanwhile is waited for, up to 30 seconds. Elsewhere they are shown once.
+
+`-`, or `null`, stands for what nobody knows: the GPUs' figures where they are only declared or the
+driver does not tell them, and the CPUs of a job that has just begun. CPU counts what ended processes
+have used where the job has a control group of its own (always in containers, else see
+docs/daemon.md#isolation). Where it has none, a process that ends takes its share with it until its
+parent has waited for it. MEM is the sum of the processes' proportional shares (PSS), so that pages which
+data loaders share count once.
+
+`--json` prints one object, with `-f` or on a terminal one a line: `time`, `cpus` and `memory` (MiB) that
+there are, `jobs` (`cpus_used`, `cpu_seconds`, `memory` in MiB, `processes`, `gpus`, …) and `gpus`
+(`util` in percent, `memory` and `total` in MiB, `power` in watts, `temperature` in °C, …).
 """
 
 import argparse
@@ -33,7 +58,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     often = parser.add_mutually_exclusive_group()
     often.add_argument("--once", action="store_true", help="once, on a terminal too")
     often.add_argument(
-        "-f", "--follow", action="store_true", help="again and again, into a file or pipe too"
+        "-f", "--follow", action="store_true", help="every second, into a file or pipe too"
     )
     add_json(parser)
 

@@ -1,5 +1,7 @@
-"""Start no more of an experiment until riseml resume; what runs of it goes on. It stays paused
-when the daemon starts again."""
+"""Start no more of an experiment until `riseml resume`; what runs of it goes on.
+
+It stays paused when the daemon starts again. `--json` prints what `riseml set` prints.
+"""
 
 import argparse
 

@@ -1,7 +1,16 @@
 """Show what waits, everybody's, in the order of the turns, and when each is expected to start.
 
-What is expected follows from time limits, so it is a latest time; - stands where something without
-a limit is before it.
+    POS ID  USER PROJECT PRIORITY GPUS LEFT EXPECTED      WHY
+    1   144 paul toaster 0        1    6    now           waits for 1 GPU (0 fr…
+    2   147 eva  speech  5        4    1    2 hour(s)     waits for 4 GPUs (0 f…
+    3   145 paul toaster -3       1    80   -             waits for its turn af…
+
+`GPUS` is what each sub-experiment needs, `LEFT` how many have still to be started. `EXPECTED` is when
+the next of them starts at the latest, as far as time limits tell: `-` where something that has no
+`time_limit` is before it. docs/daemon.md#who-is-next tells how the order is decided.
+
+`--json` prints one object with `drained` (why nothing starts, or null) and `experiments`, a list of
+`position`, `id`, `user`, `project`, `priority`, `gpus`, `left`, `expected` and `why`.
 """
 
 import argparse

@@ -1,4 +1,7 @@
-"""Let an experiment go on that riseml pause has stopped; it takes its old place in the queue."""
+"""Let an experiment go on that `riseml pause` has stopped; it takes its old place in the queue.
+
+`--json` prints what `riseml set` prints.
+"""
 
 import argparse
 

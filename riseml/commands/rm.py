@@ -1,5 +1,7 @@
 """Remove files from output directories and from the data directory; there is no way back.
 
+    $ riseml rm -r output://144.2/checkpoints/
+
 A link is removed, never what it leads to.
 """
 

@@ -1,6 +1,12 @@
-"""Change an experiment that has not ended: its priority among your own, and how many sub-experiments of
-a set may run at once. What runs is left alone: with a lower concurrency nothing new starts until so
-few are left.
+"""Change an experiment's priority among your own, or how many sub-experiments of a set may run at once.
+
+The experiment must be yours and not have ended; administrators change everybody's. What runs is left
+alone: with a lower concurrency nothing new starts until so few are left.
+
+    $ riseml set 144 --concurrency 4
+    experiment 144: concurrency 4
+
+`--json` prints a list of objects with `id`, `priority`, `concurrency` and `paused`.
 """
 
 import argparse
@@ -15,10 +21,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `riseml set`."""
     parser.add_argument("ids", nargs="+", metavar="ID", help="such as 144")
     parser.add_argument(
-        "--concurrency", type=_count, metavar="N", help="how many may run at once, 1 or more"
+        "--concurrency",
+        type=_count,
+        metavar="N",
+        help="how many sub-experiments may run at once, 1 or more",
     )
     parser.add_argument(
-        "--priority", type=priority, metavar="N", help="from -100 to 100; the highest goes first"
+        "--priority",
+        type=priority,
+        metavar="N",
+        help="among your own, from -100 to 100; the highest goes first",
     )
     add_json(parser)
 

@@ -1,4 +1,53 @@
-"""Show experiments and where they stand: those that have not ended, or with an ID one in detail."""
+"""Show experiments and where they stand: a list of those that have not ended, or one in detail.
+
+Without an ID: your experiments that have not ended, newest last.
+
+    ID  PROJECT    STATE     AGE           TYPE
+    143 ai-toaster RUNNING   3 hour(s)     Experiment
+    144 ai-toaster STARTING  8 second(s)   Set
+
+With a user's name: that user's. With `--all-users`: everybody's.
+
+    ID  USER PROJECT    STATE     GPUS AGE           TYPE
+    143 paul ai-toaster RUNNING   2    3 hour(s)     Experiment
+    145 anna speech     PENDING   0    8 second(s)   Set
+
+With the ID of a set: where its sub-experiments stand. `AGE` counts from the start of `riseml train`.
+
+    ID: 144
+    Type: Set
+    State: STARTING
+    Project: ai-toaster
+
+    EXP ID STATE     AGE           PARAMS
+    144.1  STARTING  8 second(s)   epochs=20, lr=0.0001, lr-decay=1e-6
+    144.2  STARTING  8 second(s)   epochs=20, lr=0.0001, lr-decay=1e-7
+    144.3  CREATED   8 second(s)   epochs=20, lr=0.001, lr-decay=1e-6
+
+Each result that sub-experiments report gets a column, before the parameters: the last value so far,
+numbers with six significant digits, `-` where there is none.
+
+    EXP ID STATE     AGE           ACCURACY LOSS     PARAMS
+    144.1  FINISHED  3 minute(s)   0.93     0.212121 epochs=20, lr=0.0001
+    144.2  RUNNING   3 minute(s)   0.81     0.407    epochs=20, lr=0.001
+    144.3  CREATED   3 minute(s)   -        -        epochs=30, lr=0.0001
+
+On a terminal, results that would leave the parameters no room are named below the table, and
+`riseml status 144.2` shows all of one. Lines are cut at the width of a terminal, elsewhere never.
+Parameters are the texts that were written in `riseml.yml`.
+
+With the ID of a sub-experiment (`144.2`), or of an experiment without parameters: its times, GPUs, exit
+code, reason and output directory. Of one that waits, the reason is what it waits for.
+
+`--sort` with a result puts the best first (`riseml best` tells which is best) and those without it last.
+With a parameter it sorts upwards, numbers before texts. Where a parameter and a result share a name it
+is the parameter.
+
+`--json` prints a list of objects with `id`, `type`, `state`, `project`, `user`, `revision`, `created_at`
+and `counts` (state → number of sub-experiments in it). With an ID it prints one such object that also
+has `experiments`, a list of `id`, `state`, `params`, `gpus`, `exit_code`, `reason`, `started_at`,
+`ended_at` and `results` (name → last value).
+"""
 
 import argparse
 import os
@@ -49,22 +98,31 @@ class View(NamedTuple):
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `riseml status`."""
-    parser.add_argument("id", nargs="?", metavar="ID", help="such as 144 or 144.2")
     parser.add_argument(
-        "-a", "--all", action="store_true", help="ended ones too; with an ID every sub-experiment"
+        "id", nargs="?", metavar="ID", help="such as 144 or 144.2, or a user's name"
+    )
+    parser.add_argument(
+        "-a",
+        "--all",
+        action="store_true",
+        help="ended ones too; with an ID every sub-experiment, where otherwise "
+        "the 1,000 around the first unfinished are shown",
     )
     parser.add_argument(
         "--all-users", action="store_true", help="everybody's, on a machine that several share"
     )
     parser.add_argument(
-        "-l", "--long", action="store_true", help="more about each, and what it waits for"
+        "-l",
+        "--long",
+        action="store_true",
+        help="more about each: user, revision, resources, GPUs, exit codes, and what it waits for",
     )
     parser.add_argument(
         "--sort",
         metavar="NAME",
         help="with an ID: order by this result, the best first, or by this parameter",
     )
-    parser.add_argument("--reverse", action="store_true", help="the other way round")
+    parser.add_argument("--reverse", action="store_true", help="with --sort: the other way round")
     add_json(parser)
 
 

@@ -1,12 +1,21 @@
-"""Show the machine, and how much of it is handed out to jobs; or, for its administrators:
+"""Show the machine and how much of it is handed out; remove images; let nothing new start.
 
-  prune     remove built images that no kept experiment uses; one is kept until
-            it has ended and its output directory is gone
-  drain     start nothing new, also when the daemon starts again; what runs
-            goes on
-  undrain   start again what waits
+`riseml system info` shows CPUs, memory, GPUs and their memory, each as handed out/there.
 
-CPU, memory, GPUs and their memory, each as handed out/there; with -g its GPUs, one by one.
+    NODE  CPU  MEM          GPU GPU MEM
+    box   4/16 8.0/62.8 GiB 2/4 160.0/320.0 GiB
+    TOTAL 4/16 8.0/62.8 GiB 2/4 160.0/320.0 GiB
+
+With `-g` it shows every GPU with its driver, memory, serial number, the sub-experiment that it is handed
+to, and why it is out of use if it is.
+
+`riseml system drain`, for administrators before work on the machine, lets nothing new start, also when
+the daemon or the machine starts again. What runs goes on, what is submitted waits, and those who wait
+are told the reason. `riseml system undrain` lets it start. With `--gpu N`, only this GPU is handed out
+no more, or again; who has it keeps it.
+
+`riseml system prune` removes the images that were built for experiments that have ended and whose output
+directories are gone.
 """
 
 import argparse
@@ -24,7 +33,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "action",
         choices=["info", "prune", "drain", "undrain"],
         metavar="info|prune|drain|undrain",
-        help="show the machine, remove images of nobody, start nothing new, or start again",
+        help="show the machine, remove unused images, start nothing new, or start again",
     )
     parser.add_argument("--reason", metavar="TEXT", help="with drain: what those who wait are told")
     parser.add_argument(
@@ -34,8 +43,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="with drain or undrain: this GPU alone; may be given again",
     )
-    parser.add_argument("-l", "--long", action="store_true", help="the daemon's settings too")
-    parser.add_argument("-g", "--gpus", action="store_true", help="every GPU")
+    parser.add_argument(
+        "-l",
+        "--long",
+        action="store_true",
+        help="with info: the daemon's version, settings and directories, too",
+    )
+    parser.add_argument("-g", "--gpus", action="store_true", help="with info: the GPUs, one by one")
     add_json(parser)
 
 

@@ -1,8 +1,10 @@
 """Open a TensorBoard over experiments or sub-experiments, running or long ended, several side by side.
 
-It is there until Ctrl+C. Its runs are named as the sub-experiments are, and their parameters and
-results are in its HPARAMS tab. Without an ID: the last experiment of the project in ./riseml.yml,
-or your last one where there is no such file.
+It prints its URL and is there until Ctrl+C. Its runs are named as the sub-experiments are, and their
+parameters and results are in its HPARAMS tab. Without an ID: the last experiment of the project in
+`./riseml.yml`, or your last one where there is no such file.
+
+`tensorboard: true` in `riseml.yml` starts one with the experiment; `riseml status ID` shows its URL.
 """
 
 import argparse

@@ -1,10 +1,20 @@
-"""Run the experiment that riseml.yml describes: sync the files, start it, follow it to its end.
+"""Run the experiment that `riseml.yml` describes: sync the files, start it, follow it to its end.
 
-The project is the current directory, without .git and what .gitignore and .risemlignore name.
-Ctrl+C leaves the experiment running.
+The project is the current directory, without `.git` and what `.gitignore` and `.risemlignore` name.
+Only files that the daemon lacks travel. The states and the output are shown until the experiment has
+ended.
 
-Exit code: 0 if it finished and no sub-experiment failed, 1 if not; 0 also after Ctrl+C and with -d,
-which do not wait for the outcome; 2 if it could not be started.
+    $ riseml train
+    Syncing project (2.4 KB, 2 files)...done
+    144             | [2017-08-30T09:59:06Z] --> PENDING
+    144.1           | [2017-08-30T09:59:06Z] --> PENDING
+    144.2           | [2017-08-30T09:59:06Z] --> CREATED
+
+Ctrl+C leaves the experiment running and names the command to come back with. A closed terminal leaves
+it running, too. A daemon that is restarted meanwhile is waited for, up to 30 seconds.
+
+The exit code is 0 if the experiment finished and no sub-experiment failed, 1 if not, 2 if it could not
+be started. After Ctrl+C and with `-d`, which do not wait for the outcome, it is 0.
 """
 
 import argparse
@@ -38,10 +48,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "-d", "--detach", action="store_true", help="start it and come back at once"
     )
     parser.add_argument(
-        "--dry-run", action="store_true", help="only show what would be run; needs no daemon"
+        "--dry-run",
+        action="store_true",
+        help="only show which sub-experiments there would be and what they would run; needs no daemon",
     )
     parser.add_argument(
-        "--strict", action="store_true", help="refuse placeholders that no parameter defines"
+        "--strict",
+        action="store_true",
+        help="refuse placeholders that no parameter defines, instead of a warning",
     )
     parser.add_argument(
         "--priority",

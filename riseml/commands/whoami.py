@@ -1,4 +1,10 @@
-"""Show who the daemon takes you for. It asks the kernel, so there is nothing to log in to."""
+"""Show who the daemon takes you for.
+
+It asks the kernel, so there is nothing to log in to.
+
+    $ riseml whoami
+    paul (uid 1000) on box
+"""
 
 import argparse
 

@@ -49,6 +49,10 @@ def test_every_command_has_help_of_its_own(
     assert max(map(len, text.splitlines())) <= 80
     assert run("help", command) == 0
     assert capsys.readouterr().out == text
+    assert run(command, "-h") == 0
+    short, _, _ = capsys.readouterr().out.partition(f"\nriseml {command} --help tells more.")
+    assert text.startswith(short)
+    assert len(short.splitlines()) <= 40
 
 
 @pytest.mark.parametrize(

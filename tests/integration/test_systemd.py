@@ -198,11 +198,15 @@ def test_after_a_loss_of_power_the_queue_goes_on(machine: Machine) -> None:
 
 
 def test_it_is_removed_as_it_was_installed(machine: Machine) -> None:
+    manual = machine.root / "usr/local/share/man"
+    pages = manual / "man1/riseml.1", manual / "man8/rised.8"
+    assert all(page.exists() for page in pages)
     machine.run(INSTALL, "--uninstall")
     assert (
         machine.run("systemctl", "list-unit-files", "rised*", check=False).stdout.count("rised")
         == 0
     )
+    assert not any(page.exists() for page in pages)
     for path in ("/opt/riseml", "/usr/local/bin/riseml", "/run/rised/rised.sock"):
         machine.run("test", "!", "-e", path)
     assert (machine.root / "var/lib/rised/rised.db").exists()

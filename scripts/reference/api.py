@@ -1,4 +1,4 @@
-"""Prints docs/api.md: the API as its message types and its routes say it is."""
+"""docs/api.md: the API as its message types and its routes say it is."""
 
 import ast
 import inspect
@@ -25,13 +25,14 @@ $ curl --unix-socket $XDG_RUNTIME_DIR/rised/rised.sock -N 'http://rised/v1/exper
 """
 
 
-def main() -> None:
-    """Print it."""
-    print(_HEAD + _requests() + _errors() + "## Messages\n")
+def page() -> str:
+    """All of it."""
+    parts = [_HEAD + _requests() + _errors() + "## Messages\n"]
     fields = _field_docs()
     for name, kind in (vars(messages) | vars(file_messages)).items():
         if isinstance(kind, type) and issubclass(kind, msgspec.Struct) and name not in _BASES:
-            print(_message(name, kind, fields.get(name, {})))
+            parts.append(_message(name, kind, fields.get(name, {})))
+    return "\n".join(parts) + "\n"
 
 
 def _requests() -> str:
@@ -86,7 +87,3 @@ def _field_docs() -> dict[str, dict[str, str]]:
                     said = ast.literal_eval(text.value)
                     docs[ast.unparse(field.target)] = " ".join(said.split()).replace("|", "or")
     return found
-
-
-if __name__ == "__main__":
-    main()
