@@ -7,7 +7,7 @@
 
 `GPUS` is what each sub-experiment needs, `LEFT` how many have still to be started. `EXPECTED` is when
 the next of them starts at the latest, as far as time limits tell: `-` where something that has no
-`time_limit` is before it. docs/daemon.md#who-is-next tells how the order is decided.
+`time_limit` is before it. docs/daemon.md#which-job-is-next tells how the order is decided.
 
 `--json` prints one object with `drained` (why nothing starts, or null) and `experiments`, a list of
 `position`, `id`, `user`, `project`, `priority`, `gpus`, `left`, `expected` and `why`.

@@ -47,12 +47,12 @@ def test_what_has_no_help_is_refused() -> None:
 
 def test_a_command_as_markdown() -> None:
     made = parser("Do it, as `riseml kill` does.", tail="100%% | more")
-    made.epilog = "See docs/daemon.md#who-is-next.\n\n    $ riseml x\n    done\n\n    again\n"
+    made.epilog = "See docs/daemon.md#which-job-is-next.\n\n    $ riseml x\n    done\n\n    again\n"
     assert commands.section(made) == (
         "### riseml x\n\n```\nriseml x [--tail N]\n```\n\n"
         "Do it, as [`riseml kill`](#riseml-kill) does.\n\n"
         "| option | meaning |\n| --- | --- |\n| `--tail N` | 100% \\| more |\n\n"
-        "See [daemon.md](daemon.md#who-is-next).\n\n"
+        "See [daemon.md](daemon.md#which-job-is-next).\n\n"
         "```console\n$ riseml x\ndone\n\nagain\n```"
     )
 
