@@ -1,8 +1,8 @@
 """Follow an experiment's states and output, also across restarts of the daemon.
 
-A stream that stops without its `end` entry was cut. The follower then connects again and says how
-far it has come, as the highest `seq` and each attempt's byte offset, so that nothing is shown twice
-and nothing is lost.
+A stream that stops without its `end` entry was cut. The follower then connects again and sends how
+far it has read: the highest `seq`, and the byte offset in each attempt's log. So nothing is shown
+twice and nothing is lost.
 """
 
 import time
@@ -30,20 +30,17 @@ from riseml_proto.messages import (
 
 Connect = Callable[[], AbstractContextManager[Client]]
 
-PATIENCE = 30.0
-"""Seconds for which a follower whose stream was cut tries to get it back, if its endpoint does not
-say otherwise."""
-_STEADY = 10.0  # seconds; a stream that held for so long was back, though nothing may have come
-_FIRST_DELAY, _LONGEST_DELAY = 0.05, 1.0
-_NOTICE_AFTER = 1.0
+_STEADY = 10.0  # seconds; a stream that lasted so long counts as back, even without an entry
+_FIRST_DELAY, _LONGEST_DELAY = 0.05, 1.0  # seconds between two attempts to connect
+_NOTICE_AFTER = 1.0  # seconds without a stream before the person is told
 
 _DECODER = msgspec.json.Decoder(Entry)
 
 
 def follow(connect: Connect, request: LogRequest, *, out: TextIO | None = None) -> EndEntry:
-    """Show what `request` asks for on `out` (default: stdout) and return the stream's last entry.
+    """Show the log of `request` on `out` (default: stdout) and return the stream's last entry.
 
-    Raises the daemon's errors, and `DaemonError` where the daemon stays away for too long.
+    Raises the daemon's errors, and `DaemonError` where the daemon does not come back in time.
     """
     screen = Screen(out)
     try:
@@ -59,7 +56,7 @@ def follow(connect: Connect, request: LogRequest, *, out: TextIO | None = None) 
 def entries(
     connect: Connect, request: LogRequest, notice: Callable[[str], None]
 ) -> Iterator[tuple[bytes, Entry]]:
-    """The entries, each with the line it came as, up to the `EndEntry`. Raises as `follow`."""
+    """The entries up to the `EndEntry`, each with its line of JSON. Raises as `follow`."""
     progress = _Progress(request)
     cut_at = None
     delay = _FIRST_DELAY
@@ -79,7 +76,7 @@ def entries(
             if begun and now - begun >= _STEADY:
                 cut_at, delay, noticed = None, _FIRST_DELAY, False
             cut_at = cut_at or now
-            if not progress.started or now - cut_at + delay > (error.patience or PATIENCE):
+            if not progress.started or now - cut_at + delay > error.patience:
                 raise
             if not noticed and now - cut_at + delay > _NOTICE_AFTER:
                 notice(error.notice)
@@ -89,7 +86,7 @@ def entries(
 
 
 def _stream(connect: Connect, request: LogRequest) -> Iterator[tuple[bytes, Entry]]:
-    """One connection's entries; raises `Unreachable` where they stop before the `EndEntry`."""
+    """The entries of one connection. Raises `Unreachable` where they stop before the `EndEntry`."""
     with connect() as client:
         for line in client.stream("/v1/logs", request):
             entry = _decode(line)
@@ -100,32 +97,31 @@ def _stream(connect: Connect, request: LogRequest) -> Iterator[tuple[bytes, Entr
 
 
 class _Progress:
-    """How far a follower has come."""
+    """How far a follower has read, and so what it asks for after a cut."""
 
     def __init__(self, request: LogRequest) -> None:
         self.started = False
         self._first = request
         self._seq = request.after
         self._offsets = dict(request.offsets)
-        self._before = (self._seq, self._offsets)  # what the present stream was told
+        self._before = (self._seq, self._offsets)  # what the request of the present stream said
         self._latest: datetime | None = None
         self._unnumbered: set[Entry] = set()
 
     def request(self) -> LogRequest:
-        """What to ask for now."""
+        """The request for the entries that have not been seen."""
         self._before = (self._seq, self._offsets.copy())
         resumed = msgspec.structs.replace(
             self._first, after=self._seq, offsets=self._offsets.copy()
         )
         if self._first.tail is None or self._latest is None:
             return resumed
-        # "The last n lines" has been answered; from here on it would leave out what was written
-        # since.
+        # "The last n lines" has been answered. Asked again, it would leave out lines written since.
         since = max(self._latest, self._first.since or self._latest)
         return msgspec.structs.replace(resumed, tail=None, since=since)
 
     def is_new(self, entry: Entry) -> bool:
-        """Take note of `entry`; whether it has not been seen yet."""
+        """Record `entry`, and return whether it is seen for the first time."""
         if isinstance(entry, HeadEntry):
             first, self.started = not self.started, True
             return first
@@ -147,9 +143,7 @@ class _Progress:
         return True
 
     def _is_first(self, entry: StateEntry | ElidedEntry) -> bool:
-        """Entries without a `seq` open a stream; one that is taken up again may open with them once
-        more.
-        """
+        """Whether an entry without a `seq` is new: such entries open a stream, also a resumed one."""
         if entry in self._unnumbered:
             return False
         self._unnumbered.add(entry)

@@ -1,9 +1,9 @@
-"""~/.config/riseml/config.yml: what a user does not want to say with every command.
+"""The user's settings, in ~/.config/riseml/config.yml:
 
     host: ssh://gpu-box
 
-The file is read only where neither --host nor RISEML_HOST is given, and costs nothing where there
-is none.
+The file is read only where neither --host nor RISEML_HOST is given. The YAML reader is imported only
+where there is such a file.
 """
 
 import os
@@ -17,14 +17,14 @@ _LARGEST = 1 << 16  # bytes; so that /dev/zero is refused, not read
 
 
 def config_file(environ: Mapping[str, str]) -> str:
-    """Its path: in $XDG_CONFIG_HOME, by default ~/.config."""
+    """Path of the settings, in $XDG_CONFIG_HOME, by default ~/.config."""
     given = environ.get("XDG_CONFIG_HOME", "")
     base = given if given.startswith("/") else os.path.expanduser("~/.config")
     return os.path.join(base, "riseml", "config.yml")
 
 
 def configured_host(environ: Mapping[str, str]) -> str | SshAddress | None:
-    """What `host:` says, as `address.parse` gives it; None where it says nothing.
+    """The value of `host:`, as `address.parse` returns it; None where it is not set.
 
     Raises `ConfigError`.
     """
@@ -51,7 +51,7 @@ def configured_host(environ: Mapping[str, str]) -> str | SshAddress | None:
 def _host(text: str, path: str) -> str | SshAddress | None:
     if not any(line.strip() and not line.lstrip().startswith("#") for line in text.split("\n")):
         return None
-    from riseml_proto.yamltext import compose  # costs 20 ms, which those without the file save
+    from riseml_proto.yamltext import compose  # takes 20 ms, only needed with such a file
 
     value = compose(text, path).fields(("host",))["host"]
     host = value.text()

@@ -1,28 +1,32 @@
-"""The commands: which there are, and what several of them need.
+"""The list of commands, and what several of them need.
 
-Each command is a module of its name in this package, imported only when it is the one that was
-typed. It has `configure(parser)`, which adds its arguments to an `argparse.ArgumentParser`, and
-`run(args) -> int`, which does it and gives the exit code. `args.host` is there for all of them.
-Errors are raised as `RisemlError`.
+A command is a module of its name in this package. It is imported only when it was typed. Its
+docstring is its help. `configure(parser)` adds its arguments; `args.host` is added for every
+command. `run(args)` does the work and returns the exit code. Errors are raised as `RisemlError`.
+
+`status_view`, `results_view`, `usage_view` and `dry_run` are no commands: they hold what one or two
+commands show.
 """
 
 import argparse
 import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from riseml_proto import ids
+
 if TYPE_CHECKING:
     from riseml_proto.messages import Change
 
 
 class Command(NamedTuple):
-    """One line of `riseml --help`."""
+    """A command and its line in `riseml --help`."""
 
     name: str
     summary: str
 
 
 HIDDEN = ("pipe", "complete")
-"""For programs: the far end of ssh, and the shells."""
+"""Commands that programs call: ssh on the other machine, and shells. The help does not list them."""
 
 COMMANDS = (
     Command("init", "write a first riseml.yml"),
@@ -59,7 +63,7 @@ def current_project() -> str | None:
 
 
 def priority(text: str) -> int:
-    """Read `--priority`."""
+    """The value of `--priority`, from -100 to 100. Raises `ArgumentTypeError`, as argparse wants it."""
     try:
         number = int(text)
     except ValueError:
@@ -70,7 +74,7 @@ def priority(text: str) -> int:
 
 
 def change(host: str | None, request: "Change", said: str, *, as_json: bool) -> int:
-    """Have the daemon change experiments, and say for each that it is `said`, such as `paused {}`."""
+    """Send `request` and print for each experiment the text `said`, such as `paused experiment {}`."""
     from riseml.transport.daemon import connect
     from riseml_proto.messages import Changed
 
@@ -84,8 +88,18 @@ def change(host: str | None, request: "Change", said: str, *, as_json: bool) -> 
     return 0
 
 
+def add_ids(parser: argparse.ArgumentParser, nargs: str, text: str = "such as 144") -> None:
+    """Add the argument `ID`, once or several times; parsing it raises `InvalidId`."""
+    name = "id" if nargs == "?" else "ids"
+    parser.add_argument(name, nargs=nargs, metavar="ID", type=_checked_id, help=text)
+
+
+def _checked_id(text: str) -> str:
+    ids.parse(text)
+    return text
+
+
 def add_json(parser: argparse.ArgumentParser) -> None:
-    """Add `--json`."""
     parser.add_argument("--json", action="store_true", help="print JSON, for programs")
 
 

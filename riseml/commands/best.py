@@ -35,7 +35,6 @@ from riseml_proto.messages import Best, Member
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `riseml best`."""
     parser.add_argument("id", metavar="ID", help="a set, such as 144")
     parser.add_argument(
         "--by", metavar="RESULT", help="go by this result; needed where several were reported"
@@ -52,7 +51,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print it, or them."""
     wanted = ids.parse(args.id)
     if wanted.experiment is None or wanted.member is not None:
         raise InvalidInput(f"{args.id} is no experiment with sub-experiments; say one such as 144")

@@ -1,4 +1,4 @@
-"""Print how an unfinished command line may go on, a word a line with what it means, for shells."""
+"""For shells: print the words that can complete a command line, one a line, each with its meaning."""
 
 import argparse
 import os
@@ -12,19 +12,18 @@ from riseml_proto.errors import RisemlError
 if TYPE_CHECKING:
     from riseml.transport.http import Client
 
-_HURRY = 0.3
-"""Seconds that a daemon of this machine may take: a person waits, with a finger on the key."""
+_TIMEOUT = 0.3
+"""Seconds that a daemon of this machine may take to answer: a person has pressed Tab and waits."""
+_SSH_TIMEOUT = 1.0  # for a daemon behind ssh; only a connection that is open already is used
 _MEMBERS = 1000
-_HURRY_FAR = 1.0  # one behind ssh, whose connection must be kept already
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the words typed so far."""
     parser.add_argument("words", nargs="*", help="after --, what was typed after riseml")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print them. Errors are not worth a word here: the finished command will tell them."""
+    """Print the words. Errors are not shown: the finished command will show them."""
     try:
         words = candidates(args.words, _ids)
     except (RisemlError, OSError):
@@ -36,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _ids(command: str, host: str | None, typed: str) -> Iterator[Candidate]:
-    """The newest first. Behind a dot follow sub-experiments."""
+    """IDs that begin with what was `typed`: experiments, the newest first, or the members of one."""
     from riseml_proto import ids
     from riseml_proto.ids import CanonicalId
     from riseml_proto.messages import Detail, Summary
@@ -61,13 +60,13 @@ def _ids(command: str, host: str | None, typed: str) -> Iterator[Candidate]:
 
 def _client(host: str | None) -> "Client":
     from riseml.transport.address import SshAddress
-    from riseml.transport.daemon import found_here, named
+    from riseml.transport.daemon import configured_address, local_socket
     from riseml.transport.http import Client
     from riseml.transport.unix import UnixSocket
 
-    location = named(host, os.environ)
-    if isinstance(location, SshAddress):
+    address = configured_address(host, os.environ)
+    if isinstance(address, SshAddress):
         from riseml.ssh.host import SshHost
 
-        return Client(SshHost(location, os.environ, hurry=_HURRY_FAR), timeout=_HURRY_FAR)
-    return Client(UnixSocket(location or found_here(os.environ)[0]), timeout=_HURRY)
+        return Client(SshHost(address, os.environ, hurry=_SSH_TIMEOUT), timeout=_SSH_TIMEOUT)
+    return Client(UnixSocket(address or local_socket(os.environ)[0]), timeout=_TIMEOUT)

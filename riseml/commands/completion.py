@@ -18,11 +18,9 @@ from riseml.completion.scripts import SCRIPTS
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the shell."""
     parser.add_argument("shell", choices=list(SCRIPTS), help="whose completion it is")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print it."""
     sys.stdout.write(SCRIPTS[args.shell])
     return 0

@@ -27,7 +27,6 @@ _AGAIN = "the same command goes on from there"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `riseml cp`."""
     parser.add_argument("source", metavar="SRC", help="a URI such as output://144.2/x, or a file")
     parser.add_argument("target", metavar="DST", help="the other of the two")
     parser.add_argument(

@@ -60,12 +60,10 @@ _TAIL = """\
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `riseml init`."""
     parser.add_argument("-f", "--force", action="store_true", help="overwrite a riseml.yml")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write the file. Raises `InvalidInput` where there is one."""
     project = project_name(os.path.basename(os.getcwd()))
     script = os.path.isfile("train.py")
     try:

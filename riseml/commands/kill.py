@@ -17,15 +17,13 @@ Ctrl+C ends the waiting, not the kill.
 import argparse
 import sys
 
-from riseml.commands import add_json, current_project, print_json
+from riseml.commands import add_ids, add_json, current_project, print_json
 from riseml.transport.daemon import connect
-from riseml_proto import ids
 from riseml_proto.messages import Kill, Killed
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `riseml kill`."""
-    parser.add_argument("ids", nargs="*", metavar="ID", help="such as 144 or 144.2")
+    add_ids(parser, "*", "such as 144 or 144.2")
     parser.add_argument(
         "-f", "--force", action="store_true", help="SIGKILL at once, without time to clean up"
     )
@@ -33,9 +31,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Kill, and return when nothing of it is left."""
-    for text in args.ids:
-        ids.parse(text)
     project = None if args.ids else current_project()
     with connect(args.host) as client:
         request = Kill(ids=args.ids, project=project, force=args.force)

@@ -26,10 +26,9 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
-from riseml.commands import current_project
+from riseml.commands import add_ids, current_project
 from riseml.follow import Connect, entries, follow
 from riseml.transport.daemon import connect
-from riseml_proto import ids
 from riseml_proto.errors import InvalidInput
 from riseml_proto.messages import LogRequest
 
@@ -37,8 +36,7 @@ _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `riseml logs`."""
-    parser.add_argument("id", nargs="?", metavar="ID", help="such as 144, 144.2 or 144.2.train")
+    add_ids(parser, "?", "such as 144, 144.2 or 144.2.train")
     parser.add_argument("-f", "--follow", action="store_true", help="go on until it has ended")
     parser.add_argument("-n", "--tail", metavar="N", help="only the last N lines of output")
     parser.add_argument(
@@ -57,8 +55,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the log. 0 when it was read to its end."""
-    if args.id is not None:
-        ids.parse(args.id)
     request = LogRequest(
         id=args.id,
         project=current_project() if args.id is None else None,

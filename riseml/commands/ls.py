@@ -18,7 +18,6 @@ from riseml_proto.uris import Remote
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `riseml ls`."""
     parser.add_argument("uri", metavar="URI", help="such as output://144.2/ or data://images")
     parser.add_argument("-l", "--long", action="store_true", help="sizes and times, too")
     parser.add_argument("-r", "--recursive", action="store_true", help="all below it")

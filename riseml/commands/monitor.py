@@ -37,23 +37,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TextIO
 from urllib.parse import quote
 
-from riseml.commands import add_json, print_json
+from riseml.commands import add_ids, add_json, print_json
 from riseml.commands.usage_view import Rates, gpu_lines, job_lines
 from riseml.screen import clean, columns, cut, has_colour
 from riseml.transport.daemon import connect
 from riseml.transport.endpoint import Unreachable
 from riseml.transport.http import Client
-from riseml_proto import ids
 from riseml_proto.messages import GpuUse, Usage
 
-PATIENCE = 30.0
-"""Seconds for which a daemon that has gone may stay away, if its endpoint does not say otherwise."""
-_FIRST, _INTERVAL = 0.5, 1.0
+_FIRST, _INTERVAL = 0.5, 1.0  # seconds between two samples
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `riseml monitor`."""
-    parser.add_argument("id", nargs="?", metavar="ID", help="such as 144 or 144.2 (all that runs)")
+    add_ids(parser, "?", "such as 144 or 144.2 (all that runs)")
     parser.add_argument("-g", "--gpu", action="store_true", help="the GPUs, one by one")
     often = parser.add_mutually_exclusive_group()
     often.add_argument("--once", action="store_true", help="once, on a terminal too")
@@ -64,9 +60,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Show it once, or until a person has seen enough."""
-    if args.id is not None:
-        ids.parse(args.id)
     drawn = sys.stdout.isatty() and os.environ.get("TERM") != "dumb" and not args.json
     live = args.follow or (sys.stdout.isatty() and not args.once)
     try:
@@ -106,7 +99,7 @@ def _show(args: argparse.Namespace, picture: "_Picture | None", *, live: bool) -
 
 
 def _samples(client: Client, wanted: str | None) -> Iterator[Usage | str]:
-    """A sample every second; where the daemon has answered before and does not now, what to say."""
+    """A sample every second; while a daemon that has answered once does not, the text that says so."""
     path = "/v1/usage" + (f"?id={quote(wanted)}" if wanted else "")
     yield client.get(path, Usage)
     answered = time.monotonic()
@@ -117,7 +110,7 @@ def _samples(client: Client, wanted: str | None) -> Iterator[Usage | str]:
         try:
             sample = client.get(path, Usage)
         except Unreachable as error:
-            if time.monotonic() - answered > (error.patience or PATIENCE):
+            if time.monotonic() - answered > error.patience:
                 raise
             yield error.notice
         else:
@@ -138,7 +131,7 @@ def _lines(args: argparse.Namespace, now: Usage, cpus: Mapping[str, float | None
 
 
 def _gpus(args: argparse.Namespace, now: Usage) -> list[GpuUse]:
-    """All, or with an ID those that it has."""
+    """Every GPU, or with an ID those of its jobs."""
     own = {index for job in now.jobs for index in job.gpus}
     return [gpu for gpu in now.gpus if args.id is None or gpu.index in own]
 
@@ -165,14 +158,14 @@ def _print_json(value: dict[str, Any], *, one_line: bool) -> None:
 
 
 class _Picture:
-    """Lines on a terminal that are drawn over again, below whatever stood there before."""
+    """Lines at the bottom of a terminal that are drawn again and again in the same rows."""
 
     def __init__(self, out: TextIO) -> None:
         self._out = out
         self._drawn: list[str] = []
 
     def draw(self, lines: Sequence[str]) -> None:
-        """Draw `lines` in the place of those before, as far as they fit."""
+        """Replace the lines drawn before by `lines`, as many as the terminal has rows for."""
         width, height = self._size()
         room = max(2, height - 1)
         shown = [cut(line, width) for line in lines]

@@ -26,12 +26,10 @@ from riseml_proto.messages import Queue, Queued
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `riseml queue`."""
     add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print it."""
     with connect(args.host) as client:
         queue = client.get("/v1/queue", Queue)
     if args.json:

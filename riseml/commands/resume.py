@@ -5,20 +5,15 @@
 
 import argparse
 
-from riseml.commands import add_json, change
-from riseml_proto import ids
+from riseml.commands import add_ids, add_json, change
 from riseml_proto.messages import Change
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `riseml resume`."""
-    parser.add_argument("ids", nargs="+", metavar="ID", help="such as 144")
+    add_ids(parser, "+")
     add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Resume them."""
-    for text in args.ids:
-        ids.parse(text)
     request = Change(ids=args.ids, paused=False)
     return change(args.host, request, "resumed experiment {}", as_json=args.json)

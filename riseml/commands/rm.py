@@ -13,7 +13,6 @@ from riseml_proto.file_messages import Remove, Removed
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `riseml rm`."""
     parser.add_argument("uris", nargs="+", metavar="URI", help="such as output://144.2/model.pt")
     parser.add_argument(
         "-r", "--recursive", action="store_true", help="directories, with all in them"
@@ -21,7 +20,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Remove them."""
     targets = [str(uris.parse(text)) for text in args.uris]
     with connect(args.host) as client:
         request = Remove(uris=targets, recursive=args.recursive)

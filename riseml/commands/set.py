@@ -11,15 +11,13 @@ alone: with a lower concurrency nothing new starts until so few are left.
 
 import argparse
 
-from riseml.commands import add_json, change, priority
-from riseml_proto import ids
+from riseml.commands import add_ids, add_json, change, priority
 from riseml_proto.errors import InvalidInput
 from riseml_proto.messages import Change
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `riseml set`."""
-    parser.add_argument("ids", nargs="+", metavar="ID", help="such as 144")
+    add_ids(parser, "+")
     parser.add_argument(
         "--concurrency",
         type=_count,
@@ -36,9 +34,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Change it, and say how it stands now."""
-    for text in args.ids:
-        ids.parse(text)
     if args.concurrency is None and args.priority is None:
         raise InvalidInput("nothing is to be changed; say --concurrency N or --priority N")
     said = []

@@ -97,7 +97,6 @@ class View(NamedTuple):
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `riseml status`."""
     parser.add_argument(
         "id", nargs="?", metavar="ID", help="such as 144 or 144.2, or a user's name"
     )
@@ -127,7 +126,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the list or the detail."""
     wanted = CanonicalId(None) if args.id is None else ids.parse(args.id)
     _check_order(wanted, args)
     with connect(args.host) as client:

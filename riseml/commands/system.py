@@ -28,7 +28,6 @@ from riseml_proto.messages import Amount, Drain, Drained, Gpu, Prune, Pruned, Sy
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `riseml system`."""
     parser.add_argument(
         "action",
         choices=["info", "prune", "drain", "undrain"],
@@ -54,7 +53,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print it."""
     if args.reason is not None and args.action != "drain":
         raise InvalidInput("--reason says why nothing starts; say it with riseml system drain")
     if args.gpu and args.action not in ("drain", "undrain"):

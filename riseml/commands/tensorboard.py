@@ -10,27 +10,22 @@ parameters and results are in its HPARAMS tab. Without an ID: the last experimen
 import argparse
 from contextlib import ExitStack
 
-from riseml.commands import current_project
+from riseml.commands import add_ids, current_project
 from riseml.transport.daemon import connect
-from riseml_proto import ids
 from riseml_proto.errors import DaemonError
 from riseml_proto.messages import Board, BoardRequest
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `riseml tensorboard`."""
-    parser.add_argument("ids", nargs="*", metavar="ID", help="such as 144 or 144.2")
+    add_ids(parser, "*", "such as 144 or 144.2")
     parser.add_argument(
         "--json", action="store_true", help="print JSON, a line with the URL, for programs"
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the URL, and return when a person has seen enough."""
     import msgspec
 
-    for text in args.ids:
-        ids.parse(text)
     request = BoardRequest(ids=args.ids, project=None if args.ids else current_project())
     with connect(args.host) as client, ExitStack() as stack:
         for line in client.stream("/v1/tensorboard", request):

@@ -40,7 +40,6 @@ _ENV = ("PATH", "VIRTUAL_ENV", "CONDA_PREFIX")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `riseml train`."""
     parser.add_argument(
         "-f", "--file", default=_FILE, metavar="FILE", help=f"read FILE instead of ./{_FILE}"
     )

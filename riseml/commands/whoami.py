@@ -14,12 +14,10 @@ from riseml_proto.messages import Whoami
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `riseml whoami`."""
     add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print user, uid and host."""
     with connect(args.host) as client:
         who = client.get("/v1/whoami", Whoami)
     if args.json:

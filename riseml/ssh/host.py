@@ -1,4 +1,4 @@
-"""A machine behind ssh, as an `Endpoint`."""
+"""The `Endpoint` of a daemon on another machine, reached by ssh."""
 
 import atexit
 import select
@@ -9,13 +9,13 @@ from riseml.ssh import forward, options
 from riseml.ssh.remote import command
 from riseml.ssh.session import Lost, Session
 from riseml.transport.address import SshAddress
-from riseml.transport.endpoint import Unreachable
+from riseml.transport.endpoint import Unreachable, hung_up
 
 
 class SshHost:
     """The `Endpoint` of the daemon at `address`.
 
-    A connection that nobody uses any more waits for the next who does, so that a command needs one.
+    A connection that is released idle is kept for the next `open`, so that a command starts ssh once.
     """
 
     remote = True
@@ -23,8 +23,8 @@ class SshHost:
     def __init__(
         self, address: SshAddress, environ: Mapping[str, str], *, hurry: float | None = None
     ) -> None:
-        """`hurry`: answer within so many seconds, or not at all: ask for nothing, say nothing, and
-        use a kept connection only.
+        """`hurry`: connect within so many seconds, and only over a connection that ssh keeps open
+        already. The user is asked for nothing, and ssh prints nothing.
         """
         self.where = f"on {address.host}"
         self._address = address
@@ -37,10 +37,10 @@ class SshHost:
         atexit.register(self.close)
 
     def open(self, timeout: float) -> socket.socket:
-        """A connection; see `Endpoint`.
+        """Connect; see `Endpoint`.
 
-        It takes as long as a person needs for a password; how long the daemon may take, the other
-        end knows.
+        `timeout` is not used: a person may be typing a password, and the other end has a timeout of
+        its own for the daemon.
         """
         idle, self._idle = self._idle, None
         if idle:
@@ -56,44 +56,39 @@ class SshHost:
         except Lost:
             if not was_open:
                 raise
-        return self._start(call)  # the kept one was dead, and now it is known to be
+        return self._start(call)  # ssh has noticed now that the kept connection was dead
 
     def release(self, connection: socket.socket, *, idle: bool) -> None:
-        """Keep the connection, or end it."""
+        """Keep one idle connection; end any other."""
         if idle and not self._idle:
             self._idle = connection
         else:
             self._sessions.pop(connection).end()
 
     def close(self) -> None:
-        """End all that is left."""
+        """End every session of ssh."""
         self._idle = None
         while self._sessions:
             self._sessions.popitem()[1].end()
 
     def cut(self, connection: socket.socket) -> Unreachable:
-        """What to say of a connection that ended too early."""
+        """See `Endpoint`; tells a failure of ssh from one of the daemon."""
         session = self._sessions[connection]
-        if session.lost():
-            return session.gone()
-        return Unreachable(
-            f"the daemon {self.where} hung up in the middle of an answer; try again, and if it "
-            "happens again, its log tells why"
-        )
+        return session.gone() if session.lost() else hung_up(self.where)
 
     def how_to_restart(self, connection: socket.socket | None) -> str:
-        """For the machine's daemon, and for a user's own."""
+        """Both ways: from here nobody knows whether it is the machine's daemon or a user's own."""
         return " there (systemctl restart rised, or rised --stop)"
 
     def bring(self, url: str) -> str | None:
-        """The URL here for a URL there; None where no connection is kept. See `Endpoint`."""
+        """Forward a port; None where ssh keeps no connection. See `Endpoint`."""
         here = forward.bring(self._call(), url)
         if here:
             self._brought[url] = here
         return here
 
     def drop(self, url: str) -> None:
-        """Undo `bring(url)`."""
+        """Stop forwarding the port of `bring(url)`."""
         if here := self._brought.pop(url, None):
             forward.drop(self._call(), here, url)
 
@@ -101,7 +96,7 @@ class SshHost:
         return options.call(self._address, self._environ, ask=not self._hurry)
 
     def _start(self, call: options.Call) -> socket.socket:
-        quiet = self._reached or self._hurry is not None  # the first failure tells enough
+        quiet = self._reached or self._hurry is not None  # ssh's first complaint is enough
         session = Session(call, command(self._address.socket), self._address, quiet=quiet)
         try:
             session.greet(self._hurry)
@@ -117,5 +112,5 @@ class SshHost:
 
 
 def _is_quiet(connection: socket.socket) -> bool:
-    """Whether nothing has come: from an idle connection only its end can."""
+    """Whether nothing can be read: on an idle connection only its end could be."""
     return not select.select([connection], [], [], 0)[0]

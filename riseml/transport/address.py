@@ -1,7 +1,7 @@
-"""What --host, RISEML_HOST and config.yml take: `unix:///path` or `ssh://[user@]host[:port][/path]`.
+"""A daemon's address, in --host, RISEML_HOST and config.yml: `unix:///path` or `ssh://[user@]host[:port][/path]`.
 
-Pure. What an address holds ends up on ssh's command line and, by way of the user's ssh_config, in
-shell commands (ProxyCommand with %h and %r), so it is held to what OpenSSH itself accepts there.
+Pure. Parts of an address become arguments of ssh and, through ssh_config (ProxyCommand with %h and
+%r), parts of shell commands. So only what OpenSSH itself accepts there is accepted here.
 """
 
 import re
@@ -16,24 +16,24 @@ _NO_PATH = re.compile(r"[\x00-\x1f\x7f]")
 
 
 class SshAddress(NamedTuple):
-    """A machine that ssh reaches, and which daemon there is meant."""
+    """A machine that ssh reaches, and a daemon on it."""
 
     host: str
     """A name in the user's ssh_config or in DNS, or an IP address."""
     user: str | None = None
     port: int | None = None
     socket: str | None = None
-    """The path of the daemon's socket there; None: the one that a command typed there would use."""
+    """Path of the daemon's socket there. None: the daemon that a command typed there would use."""
 
     @property
     def destination(self) -> str:
-        """What a person types after `ssh`."""
+        """The arguments of `ssh` as a person would type them."""
         port = f"-p {self.port} " if self.port else ""
         return port + (f"{self.user}@{self.host}" if self.user else self.host)
 
 
 def parse(text: str) -> str | SshAddress:
-    """The socket's path in `unix:///path`, or the parts of an ssh:// address.
+    """The socket's path of a `unix://` address, or the parts of an `ssh://` address.
 
     Raises `InvalidInput`.
     """

@@ -1,13 +1,13 @@
-"""Find the daemon, and start the user's own one where none runs.
+"""Find the daemon, and start the user's own one where none runs. The first rule that applies decides:
 
-    --host or RISEML_HOST given     that one, here or behind ssh
-    host: in config.yml             that one
-    /run/rised/rised.sock exists    the machine's, which serves every user
-    otherwise                       the user's own, wherever it listens; the first command that
-                                    needs it starts it
+    --host or RISEML_HOST given     the daemon at that address, here or behind ssh
+    host: in config.yml             the daemon at that address
+    /run/rised/rised.sock exists    the machine's daemon, which serves every user
+    otherwise                       the user's own daemon, wherever it listens; the first command
+                                    that needs it starts it
 
-Only the last one is ever started from here. It lies in a directory that only its user can write to,
-or whoever else can would be obeyed as the daemon.
+Only the last one is ever started from here. Only its user may be able to write to its socket's
+directory: anybody else who can could put a daemon of their own there.
 """
 
 import functools
@@ -18,8 +18,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 from riseml.settings import configured_host
-from riseml.transport import address
-from riseml.transport.address import SshAddress
+from riseml.transport.address import SshAddress, parse
 from riseml.transport.endpoint import Endpoint, Unreachable
 from riseml.transport.unix import UnixSocket, is_private
 from riseml_proto.errors import DaemonError
@@ -39,33 +38,33 @@ _OPEN_TIMEOUT = 30.0  # seconds that one that listens may take to accept a conne
 
 @contextmanager
 def connect(host: str | None = None) -> "Iterator[Client]":
-    """A client of the daemon that `host` (default: $RISEML_HOST, else by the rules above) stands
-    for.
+    """A connected client of the daemon at `host`, or of the one that the rules above find.
 
-    Raises `InvalidInput` for a host that is none, `DaemonError` where the daemon cannot be reached.
+    Raises `InvalidInput` where `host` is no address, `DaemonError` where the daemon cannot be
+    reached.
     """
-    from riseml.transport.http import Client  # costs 30 ms, which the far end of ssh saves
+    from riseml.transport.http import Client  # takes 30 ms, which `riseml pipe` does not need
 
-    location = named(host, os.environ)
-    path, own = found_here(os.environ) if location is None else ("", False)
-    with Client(endpoint(path if location is None else location)) as client:
+    address = configured_address(host, os.environ)
+    path, own = local_socket(os.environ) if address is None else ("", False)
+    with Client(endpoint(path if address is None else address)) as client:
         _reach(client.connect, path, own=own)
         yield client
 
 
 def open_here(host: str | None = None) -> "socket.socket":
-    """A connection for a command that came through ssh: what names another machine is passed over.
+    """A connection to a daemon of this machine, for `riseml pipe`. Raises as `connect`.
 
-    Homes may be shared by a laptop and its server, and `host: ssh://server` in one with them: the
-    server would call itself for ever. Raises as `connect`.
+    Addresses of other machines are ignored: a laptop and its server may share a home directory whose
+    config.yml says `host: ssh://server`, and the server would call itself without end.
     """
-    location = named(host, os.environ)
-    path, own = (location, False) if isinstance(location, str) else found_here(os.environ)
+    address = configured_address(host, os.environ)
+    path, own = (address, False) if isinstance(address, str) else local_socket(os.environ)
     return _reach(lambda: UnixSocket(path).open(_OPEN_TIMEOUT), path, own=own)
 
 
 def _reach(connect: Callable[[], T], path: str, *, own: bool) -> T:
-    """What `connect` gives; where it is the user's `own` daemon, at `path`, that is started first."""
+    """The result of `connect`. Where the user's `own` daemon at `path` does not run, it is started."""
     try:
         return connect()
     except Unreachable:
@@ -75,40 +74,40 @@ def _reach(connect: Callable[[], T], path: str, *, own: bool) -> T:
     return connect()
 
 
-def named(host: str | None, environ: Mapping[str, str]) -> str | SshAddress | None:
-    """The daemon that somebody named, as a socket's path or an address; None where nobody did."""
+def configured_address(host: str | None, environ: Mapping[str, str]) -> str | SshAddress | None:
+    """The address in `host`, RISEML_HOST or config.yml, as `parse` returns it; None where there is none."""
     if host := host or environ.get("RISEML_HOST"):
-        return address.parse(host)
+        return parse(host)
     return configured_host(environ)
 
 
-def found_here(environ: Mapping[str, str]) -> tuple[str, bool]:
-    """The socket of this machine's daemon, and whether it is the user's own, which may be started.
+def local_socket(environ: Mapping[str, str]) -> tuple[str, bool]:
+    """The socket of a daemon of this machine, and whether it is the user's own, which may be started.
 
     Raises `DaemonError`.
     """
     if os.path.exists(SYSTEM_SOCKET):
         return SYSTEM_SOCKET, False
     path = own_socket(environ, os.getuid())
-    return (path if os.path.exists(path) else noted_socket(environ) or path), True
+    return (path if os.path.exists(path) else recorded_socket(environ) or path), True
 
 
-def endpoint(location: str | SshAddress) -> Endpoint:
-    """A socket of this machine, or a host behind ssh, which keeps its connection for the next."""
-    return UnixSocket(location) if isinstance(location, str) else _ssh_host(location)
+def endpoint(address: str | SshAddress) -> Endpoint:
+    """The endpoint at a path of this machine or behind ssh; of each host there is one per process."""
+    return UnixSocket(address) if isinstance(address, str) else _ssh_host(address)
 
 
 @functools.cache
-def _ssh_host(location: SshAddress) -> Endpoint:
-    from riseml.ssh.host import SshHost  # costs 15 ms, which those without ssh save
+def _ssh_host(address: SshAddress) -> Endpoint:
+    from riseml.ssh.host import SshHost  # takes 15 ms, only needed with ssh
 
-    return SshHost(location, os.environ)
+    return SshHost(address, os.environ)
 
 
 def own_socket(environ: Mapping[str, str], uid: int) -> str:
-    """The socket of `uid`'s own daemon, in a directory that is then there and `uid`'s alone.
+    """The socket of `uid`'s own daemon. Its directory is made where it is missing.
 
-    Raises `DaemonError` where it cannot be.
+    Raises `DaemonError` where the directory cannot be made or others can write to it.
     """
     path = user_socket(environ, uid, run_user=is_private(f"/run/user/{uid}", uid))
     directory = os.path.dirname(path)
@@ -130,9 +129,11 @@ def own_socket(environ: Mapping[str, str], uid: int) -> str:
     return path
 
 
-def noted_socket(environ: Mapping[str, str]) -> str | None:
-    """Where the user's own daemon listens, if one runs that was started with another runtime
-    directory: by cron, by su, or before a log-in that has one.
+def recorded_socket(environ: Mapping[str, str]) -> str | None:
+    """The socket of the user's running daemon, from its lock file; None where none runs.
+
+    It is another one than `own_socket` where the daemon was started with another runtime directory:
+    by cron, by su, or before a log-in.
     """
     try:
         with open(os.path.join(os.path.dirname(log_file(environ)), "lock"), "rb") as file:
@@ -144,20 +145,20 @@ def noted_socket(environ: Mapping[str, str]) -> str | None:
 
 
 def _try(path: str) -> None:
-    """Raises `DaemonError` where no daemon listens at `path`."""
+    """Connect once. Raises `DaemonError` where no daemon listens at `path`."""
     UnixSocket(path).open(_OPEN_TIMEOUT).close()
 
 
 def start(path: str, environ: Mapping[str, str]) -> None:
-    """Start a daemon at `path` and return when it listens there.
+    """Start a daemon that listens at `path`, and wait until it does.
 
-    Of several clients that try at once only one starts it. Raises `DaemonError` with the last
-    line of its log where it does not come up.
+    Of several clients that try at the same time only one starts it. Raises `DaemonError` with the
+    last line of the daemon's log where it does not start.
     """
     import fcntl
 
     with open(f"{path}.start", "wb") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # lasts until whoever is starting one has seen it listen
+        fcntl.flock(lock, fcntl.LOCK_EX)  # waits while another client starts one
         try:
             _try(path)
         except Unreachable:
@@ -165,7 +166,7 @@ def start(path: str, environ: Mapping[str, str]) -> None:
 
 
 def log_file(environ: Mapping[str, str]) -> str:
-    """Where the daemon's own log lies: in $XDG_STATE_HOME, by default ~/.local/state."""
+    """Path of the daemon's own log, in $XDG_STATE_HOME, by default ~/.local/state."""
     state = environ.get("XDG_STATE_HOME", "")
     base = state if state.startswith("/") else os.path.expanduser("~/.local/state")
     return os.path.join(base, "rised", "rised.log")
@@ -195,10 +196,12 @@ def _spawn(path: str, log: str) -> None:
                 pass_fds=[theirs],
                 start_new_session=True,
             )
-            process.returncode = 0  # it outlives us: without this, subprocess would complain
+            process.returncode = (
+                0  # without this, subprocess would warn that it still runs when we end
+            )
         if not select.select([ready], [], [], START_TIMEOUT)[0]:
             raise DaemonError(f"rised does not listen after {START_TIMEOUT:g} s; its log is {log}")
-        came_up = ready.read(16)  # nothing: it has ended
+        came_up = ready.read(16)  # empty where it has ended
     if came_up:
         return
     try:

@@ -1,13 +1,16 @@
-"""What a client has to know of a daemon's place: how to get a connection, and how to speak of it.
+"""Where a daemon is: how a client connects to it, and how messages name it.
 
-`unix.UnixSocket` is a socket of this machine, `ssh.SshHost` another machine. Nothing else depends on
-which one it is, but for `remote`.
+`unix.UnixSocket` is a socket of this machine, `ssh.host.SshHost` is another machine. Callers see the
+difference only in `Endpoint.remote`.
 """
 
 import socket
 from typing import Protocol
 
 from riseml_proto.errors import DaemonError
+
+PATIENCE = 30.0
+"""Seconds for which a client tries again when a daemon of this machine does not answer."""
 
 
 class Unreachable(DaemonError):
@@ -20,40 +23,51 @@ class Unreachable(DaemonError):
         patience: float | None = None,
         notice: str = "the daemon does not answer; waiting for it to come back",
     ) -> None:
-        """`patience`: the seconds for which it is worth trying again, if they are not the usual.
+        """`patience`: the seconds for which a client tries again (default: PATIENCE).
 
-        `notice` is what a person should read meanwhile.
+        `notice`: the text that a person reads in that time.
         """
         super().__init__(text)
-        self.patience = patience
+        self.patience = PATIENCE if patience is None else patience
         self.notice = notice
 
 
+def hung_up(where: str) -> Unreachable:
+    """The error for a connection that the daemon closed before the end of an answer."""
+    return Unreachable(
+        f"the daemon {where} hung up in the middle of an answer; try again, and if it happens again, "
+        "its log tells why"
+    )
+
+
 class Endpoint(Protocol):
-    """A daemon's place."""
+    """A daemon's address, and the connections to it."""
 
     where: str
-    """`at /run/rised/rised.sock`, `on gpu-box`."""
+    """How messages name it: `at /run/rised/rised.sock`, `on gpu-box`."""
     remote: bool
-    """Whether it is on another machine: paths and environments of this one mean nothing there."""
+    """Whether it is on another machine, where paths and environments of this one mean nothing."""
 
     def open(self, timeout: float) -> socket.socket:
-        """A connection. `timeout`: the seconds that a daemon may take to accept it.
+        """Connect. `timeout`: the seconds that a daemon may take to accept the connection.
 
-        Raises `DaemonError`, of which `Unreachable`.
+        Raises `DaemonError`; `Unreachable` where it is worth trying again.
         """
 
     def release(self, connection: socket.socket, *, idle: bool) -> None:
         """Close a connection, or keep it for the next `open` if it is `idle`."""
 
     def cut(self, connection: socket.socket) -> Unreachable:
-        """What to say of a connection that ended where more should have come."""
+        """The error for a connection that ended before the end of an answer."""
 
     def how_to_restart(self, connection: socket.socket | None) -> str:
-        """What follows the words "restart the daemon": nothing, or a blank and the way to do it."""
+        """The text after "restart the daemon" in a message: empty, or a blank and the command."""
 
     def bring(self, url: str) -> str | None:
-        """The URL under which this machine reaches a server of the daemon's 127.0.0.1, or None."""
+        """The URL by which this machine reaches `url`, a server on 127.0.0.1 of the daemon's machine.
+
+        None where it cannot.
+        """
 
     def drop(self, url: str) -> None:
         """Undo `bring(url)`."""

@@ -1,16 +1,15 @@
 """A blocking HTTP/1.1 client for one daemon: h11 for the protocol, a plain socket for the bytes.
 
-Not httpx, because importing it costs more than a whole `riseml status` may take.
+Not httpx, because importing it takes longer than a whole `riseml status` may.
 
-Whatever the other end does, a caller gets the reply it asked for, the `RisemlError` that the
+Whatever the other end does, a caller gets the reply that it expects, the `RisemlError` that the
 daemon's `Problem` stands for, or a `DaemonError` that says what to do. One connection is kept and
-used again; it serves one request at a time, and one whose reply was not read to its end is dropped.
+used again for one request after the other. It is dropped where a reply was not read to its end.
 """
 
 import select
 import socket
 from collections.abc import Callable, Iterable, Iterator
-from types import TracebackType
 from typing import Any, NoReturn, Self, TypeVar
 
 import h11
@@ -26,17 +25,17 @@ from riseml_proto.messages import Problem
 T = TypeVar("T")
 
 TIMEOUT = 30.0
-"""Seconds in which the daemon has to take or to send something."""
-_SEND_TIMEOUT = 300.0  # objects that were sent are synced to disk before they are acknowledged
+"""Seconds for which the daemon may neither read nor send a byte."""
+_SEND_TIMEOUT = 300.0  # the daemon syncs what it receives to disk before it answers
 _READ_SIZE = 1 << 16
 _HEADER = b"rised-api"
 
 
 class Client:
-    """A client of one daemon, for use in a `with`; connects when first used."""
+    """A client of one daemon, for use in a `with`. It connects when it is first used."""
 
     def __init__(self, endpoint: Endpoint | str, *, timeout: float = TIMEOUT) -> None:
-        """`endpoint`: its place, or the path of its socket."""
+        """`endpoint`: where the daemon is; a text is the path of its socket. `timeout`: seconds."""
         self.endpoint = UnixSocket(endpoint) if isinstance(endpoint, str) else endpoint
         self._timeout = timeout
         self._socket: socket.socket | None = None
@@ -45,16 +44,11 @@ class Client:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def close(self) -> None:
-        """Let go of the connection."""
+        """Give the connection back to the endpoint, which may keep it."""
         if self._socket:
             states = self._http.our_state, self._http.their_state
             idle = states in ((h11.IDLE, h11.IDLE), (h11.DONE, h11.DONE))
@@ -62,30 +56,33 @@ class Client:
             self._socket = None
 
     def get(self, path: str, reply: type[T]) -> T:
-        """GET `path`; the answer as a `reply`."""
+        """GET `path`, and decode the answer as a `reply`. Raises `RisemlError`, as all requests."""
         return self._decode(self._request("GET", path, [], self._timeout), reply)
 
     def post(
         self, path: str, message: msgspec.Struct, reply: type[T], *, patient: bool = False
     ) -> T:
-        """POST `message`; the answer as a `reply`. `patient`: wait for it as long as it takes."""
+        """POST `message`, and decode the answer as a `reply`. `patient`: without a timeout."""
         timeout = None if patient else self._timeout
         body = msgspec.json.encode(message)
         return self._decode(self._request("POST", path, [body], timeout, len(body)), reply)
 
     def send(self, path: str, chunks: Iterable[bytes], reply: type[T]) -> T:
-        """POST a body of `chunks`, taken as the daemon takes them; the answer as a `reply`."""
+        """POST a body of `chunks`, and decode the answer as a `reply`.
+
+        The next chunk is made when the daemon has read the one before.
+        """
         return self._decode(self._request("POST", path, chunks, _SEND_TIMEOUT), reply)
 
     def stream(self, path: str, message: msgspec.Struct) -> Iterator[bytes]:
-        """POST `message`; the lines of the answer, without their ends, each as soon as it is there.
+        """POST `message`; the lines of the answer, without line ends, as they arrive.
 
         Raises `Unreachable` where the stream stops in the middle.
         """
         return _lines(self.raw(path, message), self._cut)
 
     def raw(self, path: str, message: msgspec.Struct) -> Iterator[bytes]:
-        """POST `message`; the bytes of the answer as they come. Raises as `stream`."""
+        """POST `message`; the bytes of the answer as they arrive. Raises as `stream`."""
         body = msgspec.json.encode(message)
         return self._request("POST", path, [body], None, len(body))
 
@@ -99,7 +96,7 @@ class Client:
         timeout: float | None,
         length: int | None = None,
     ) -> Iterator[bytes]:
-        """Send a request and read the head of its answer; reading the iterator reads the body."""
+        """Send a request and read the head of its answer; the iterator reads the body."""
         self.connect()
         headers = [("Host", "rised"), ("Rised-Api", str(API_VERSION))]
         if method == "POST":
@@ -195,7 +192,7 @@ class Client:
     # Bytes
 
     def connect(self) -> None:
-        """Make sure that there is a connection. Raises `DaemonError`, of which `Unreachable`."""
+        """Connect, unless an idle connection is there. Raises as `Endpoint.open`."""
         if self._http.our_state is self._http.their_state is h11.DONE:
             self._http.start_next_cycle()
         idle = self._http.our_state is h11.IDLE
@@ -206,7 +203,7 @@ class Client:
         self._socket = self.endpoint.open(self._timeout)
 
     def _write(self, event: h11.Request | h11.Data | h11.EndOfMessage) -> bool:
-        """Send `event`. False: no need to go on, the daemon has answered already or is gone."""
+        """Send `event`. False where the daemon has answered already or is gone: send no more."""
         data = memoryview(self._http.send(event) or b"")
         assert self._socket
         poll = select.poll()
@@ -226,7 +223,7 @@ class Client:
         return True
 
     def _event(self, timeout: float | None) -> Any:
-        """The next event of the answer; `timeout` is for each piece of it."""
+        """The next event of the answer. `timeout`: seconds for each piece of it."""
         has_head = self._http.their_state is not h11.SEND_RESPONSE
         try:
             while (event := self._http.next_event()) is h11.NEED_DATA:

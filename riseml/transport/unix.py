@@ -1,11 +1,11 @@
-"""A daemon's socket on this machine, and the directories that may be trusted to hold sockets."""
+"""A daemon's socket on this machine, and which directories are safe for such a socket."""
 
 import os
 import socket
 import stat
 import struct
 
-from riseml.transport.endpoint import Unreachable
+from riseml.transport.endpoint import Unreachable, hung_up
 from riseml_proto.errors import DaemonError
 from riseml_proto.places import SYSTEM_SOCKET
 
@@ -22,7 +22,7 @@ class UnixSocket:
         self.where = f"at {path}"
 
     def open(self, timeout: float) -> socket.socket:
-        """A connection; see `Endpoint`."""
+        """Connect; see `Endpoint`."""
         path = os.fsencode(self.path)
         if len(path) > _LONGEST_PATH:
             raise DaemonError(
@@ -30,8 +30,8 @@ class UnixSocket:
                 f"this one has {len(path)}; use a shorter one"
             )
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-        # The kernel heeds it in connect() too, where Python's own timeout fails at once if the
-        # queue is full.
+        # The kernel applies this timeout to connect() too. Python's own timeout would fail at once
+        # where the socket's queue is full.
         limit = struct.pack("ll", int(timeout), int(timeout % 1 * 1e6))
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
         try:
@@ -47,14 +47,11 @@ class UnixSocket:
         connection.close()
 
     def cut(self, connection: socket.socket) -> Unreachable:
-        """What to say of a connection that ended too early."""
-        return Unreachable(
-            f"the daemon {self.where} hung up in the middle of an answer; try again, and if it "
-            "happens again, its log tells why"
-        )
+        """See `Endpoint`."""
+        return hung_up(self.where)
 
     def how_to_restart(self, connection: socket.socket | None) -> str:
-        """By systemctl, or by its pid."""
+        """The machine's daemon by systemctl, a user's own by its pid."""
         if self.path == SYSTEM_SOCKET:
             return " (systemctl restart rised)"
         if connection is None:
@@ -66,15 +63,15 @@ class UnixSocket:
         )
 
     def bring(self, url: str) -> str:
-        """The same URL: it is a server of this machine."""
+        """`url` itself: the server is on this machine."""
         return url
 
     def drop(self, url: str) -> None:
-        """Nothing has to be undone."""
+        """Do nothing, as `bring` did."""
 
 
 def is_private(directory: str, uid: int) -> bool:
-    """Whether it is a directory of `uid`'s, no link, that nobody else can write to."""
+    """Whether `directory` is a directory (no link), belongs to `uid`, and nobody else can write to it."""
     try:
         status = os.lstat(directory)
     except OSError:

@@ -39,10 +39,10 @@ def test_it_names_a_host(config: Path) -> None:
 def test_what_is_typed_and_what_is_in_the_environment_come_first(config: Path) -> None:
     config.write_text("hots: broken\n")
     environ = {"XDG_CONFIG_HOME": str(config.parent.parent)}
-    assert daemon.named("unix:///a", environ) == "/a"
-    assert daemon.named(None, {**environ, "RISEML_HOST": "ssh://b"}) == SshAddress("b")
+    assert daemon.configured_address("unix:///a", environ) == "/a"
+    assert daemon.configured_address(None, {**environ, "RISEML_HOST": "ssh://b"}) == SshAddress("b")
     with pytest.raises(ConfigError):
-        daemon.named(None, environ)
+        daemon.configured_address(None, environ)
 
 
 @pytest.mark.parametrize(
