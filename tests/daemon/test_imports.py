@@ -113,6 +113,14 @@ def test_the_root_of_the_daemon_has_room_for_few() -> None:
     assert len(list(PACKAGES["rised"].glob("*.py"))) <= 13
 
 
+@pytest.mark.parametrize("package", ["riseml", "rised"])
+def test_the_map_for_newcomers_names_every_folder(package: str) -> None:
+    guide = (ROOT / "CONTRIBUTING.md").read_text()
+    for folder in PACKAGES[package].iterdir():
+        if folder.is_dir() and folder.name != "__pycache__":
+            assert f"\n  {folder.name}/ " in guide, folder
+
+
 @pytest.mark.parametrize("name", PURE)
 def test_what_decides_has_no_clock_no_files_and_no_tasks(name: str) -> None:
     """All that it imports of ours is as pure, and so on."""
