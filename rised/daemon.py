@@ -33,7 +33,7 @@ from rised.http import listener
 from rised.linux.children import Children
 from rised.linux.files import PASSABLE
 from rised.linux.processes import stop
-from rised.linux.systemd import Manager
+from rised.linux.systemd import ServiceManager
 from rised.log import log
 from rised.logs.watch import LogWatcher
 from rised.policy.fairshare import FairShare
@@ -45,9 +45,9 @@ from rised.runners.client_package import link_client
 from rised.runners.docker.engine import Engine
 from rised.runners.docker.runner import ContainerRunner
 from rised.runners.process import scope, setpriv
-from rised.runners.process.cgroups import Groups
+from rised.runners.process.cgroups import Cgroups
 from rised.runners.process.runner import ProcessRunner
-from rised.runners.router import Runners
+from rised.runners.router import RunnerRouter
 from rised.scheduling.accounting import UsageAccounting
 from rised.scheduling.admission import Admission
 from rised.scheduling.scheduler import Scheduler
@@ -62,7 +62,7 @@ from riseml_proto.errors import DaemonError, RisemlError
 from riseml_proto.ids import job_id
 
 
-async def run(settings: Settings, manager: Manager, ready: Callable[[], None]) -> None:
+async def run(settings: Settings, manager: ServiceManager, ready: Callable[[], None]) -> None:
     """Run until SIGTERM or SIGINT; `ready` is called when requests are served. Raises `DaemonError`."""
     with _places(settings), contextlib.closing(Database(settings.state_dir)) as database:
         open_files = _raise_open_files()
@@ -74,16 +74,16 @@ async def run(settings: Settings, manager: Manager, ready: Callable[[], None]) -
         )
         engine = Engine()
         containers = ContainerRunner(settings.state_dir, database.instance, engine)
-        groups = Groups(database.instance, scope.of_this_service() if settings.system else None)
+        cgroups = Cgroups(database.instance, scope.of_this_service() if settings.system else None)
         processes = ProcessRunner(
             settings.state_dir,
             database.instance,
             children,
-            groups,
+            cgroups,
             open_files,
             shared=settings.system,
         )
-        runner = Runners(processes, containers)
+        runner = RunnerRouter(processes, containers)
         images = Images(engine, containers, revisions)
         share = FairShare(settings.half_life * 3600, database.usage())
         transitions = Transitions(database, subscriptions, share)
@@ -158,10 +158,10 @@ async def run(settings: Settings, manager: Manager, ready: Callable[[], None]) -
                     gc.set_threshold(20_000, 20, 50)
                     log.info("ready", version=VERSION, pid=os.getpid(), socket=settings.socket)
                     ready()
-                    nursery.start_soon(manager.keep_watchdog_quiet)
-                    manager.tell(READY=1, STATUS="serving")
+                    nursery.start_soon(manager.ping_watchdog)
+                    manager.notify(READY=1, STATUS="serving")
                     name = signal.Signals(await anext(signals)).name
-                    manager.tell(STOPPING=1, STATUS="stopping")
+                    manager.notify(STOPPING=1, STATUS="stopping")
                     log.info("stopping", signal=name)
                 if settings.stop_jobs:
                     await scheduler.stop_jobs()
@@ -251,7 +251,9 @@ def _memory() -> int:
 def main(settings: Settings, ready: Callable[[], None]) -> None:
     """`run`, from the outside. Raises `DaemonError`, and `sqlite3.DatabaseError` for a damaged database."""
     try:
-        trio.run(partial(run, settings, Manager(os.environ), ready), strict_exception_groups=True)
+        trio.run(
+            partial(run, settings, ServiceManager(os.environ), ready), strict_exception_groups=True
+        )
     except BaseExceptionGroup as group:
         if group.split((RisemlError, sqlite3.DatabaseError))[1]:
             raise

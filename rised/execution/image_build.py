@@ -162,13 +162,13 @@ class Building:
             handle = await services.runner.start(job)
         watch = services.watcher.add(job.log, self._ring)
         try:
-            if handle.waits:
+            if handle.is_held:
                 services.transitions.note_job(
                     row._replace(attempt=job.attempt, handle=handle.identity)
                 )
                 await services.database.sync()
                 crash_point("before-build")
-                handle.go("")
+                handle.begin("")
             how = await handle.wait()
             await handle.settle(0)
         except trio.Cancelled:

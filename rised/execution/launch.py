@@ -206,7 +206,7 @@ class Prelaunch:
         """The job, now the caller's; None where it could not be started, or somebody has ended it since."""
         await self._done.wait()
         held, self._held = self._held, None
-        if held and not held.handle.waits:
+        if held and not held.handle.is_held:
             await abandon(self._services, held)
             return None
         return held

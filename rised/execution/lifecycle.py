@@ -88,7 +88,7 @@ class Lifecycle:
     def use(self, snapshot: ProcessSnapshot) -> Use:
         """What its processes use now. Blocks for milliseconds: for another thread."""
         handle = self._handle
-        return measure(handle.pids(snapshot), handle.group) if handle else Use()
+        return measure(handle.pids(snapshot), handle.cgroup) if handle else Use()
 
     def kill(self, force: bool) -> None:
         """Make it end; a second call with `force` cuts the grace period short."""
@@ -159,11 +159,11 @@ class Lifecycle:
             self._come_to(State.RUNNING, handle=handle.identity, started_ms=now_ms())
             await self._write()
             await self._services.database.sync_start()
-            crash_point("before-go")
+            crash_point("before-begin")
             if not self._kill:
                 launch.tell_of_image(self._services, self._experiment, job)
-                handle.go(visible_gpus(self._grant))
-            crash_point("after-go")
+                handle.begin(visible_gpus(self._grant))
+            crash_point("after-begin")
         except BaseException:
             handle.close()
             raise

@@ -16,7 +16,7 @@ from typing import Protocol
 
 import trio
 
-from rised.linux.processes import ProcessSnapshot, ended, pidfd, send, stat
+from rised.linux.processes import ProcessSnapshot, ended, pidfd, send_signal, stat
 
 MARK = "RISEML_JOB"
 # Between two looks at processes that are gone sooner than they can be signalled.
@@ -25,19 +25,19 @@ _PAUSE = 0.02
 _PROCESS_GROUP = 4
 
 
-class Tree(Protocol):
+class ProcessTree(Protocol):
     """The processes of one job."""
 
     def pids(self, snapshot: ProcessSnapshot | None = None) -> list[int]:
         """Those alive now, or at the moment of `look`."""
         ...
 
-    def strike(self) -> None:
+    def kill_at_once(self) -> None:
         """SIGKILL those that the kernel can reach in one step, so that none forks meanwhile."""
         ...
 
 
-async def end(tree: Tree, grace: float) -> None:
+async def end_tree(tree: ProcessTree, grace: float) -> None:
     """SIGTERM to all, `grace` seconds to obey, then SIGKILL until none is left."""
     if grace > 0:
         with trio.move_on_after(grace):
@@ -45,13 +45,13 @@ async def end(tree: Tree, grace: float) -> None:
     return await _until_none(tree, signal.SIGKILL)
 
 
-async def _until_none(tree: Tree, number: signal.Signals) -> None:
+async def _until_none(tree: ProcessTree, number: signal.Signals) -> None:
     while pids := tree.pids():
         if number is signal.SIGKILL:
-            tree.strike()
+            tree.kill_at_once()
         with _held(tree, pids) as fds:
             for fd in fds:
-                send(fd, number)
+                send_signal(fd, number)
             for fd in fds:
                 await ended(fd)
         if not fds:
@@ -59,7 +59,7 @@ async def _until_none(tree: Tree, number: signal.Signals) -> None:
 
 
 @contextlib.contextmanager
-def _held(tree: Tree, pids: list[int]) -> Iterator[list[int]]:
+def _held(tree: ProcessTree, pids: list[int]) -> Iterator[list[int]]:
     """Pidfds of those of `pids` that are the tree's.
 
     A pid may be recycled between the look at the tree and the opening of its pidfd. One that is in the tree at a second
@@ -92,7 +92,7 @@ class CgroupTree:
                 found += [int(line) for line in file]
         return [pid for pid in {*found} if (seen := stat(pid)) and not seen.gone]
 
-    def strike(self) -> None:
+    def kill_at_once(self) -> None:
         """Linux 5.14 can; the leader may still be outside."""
         with (
             contextlib.suppress(OSError),
@@ -162,7 +162,7 @@ class SessionTree:
         self._known = {(pid, seen[pid].start) for pid in members}
         return [pid for pid in members if not seen[pid].gone]
 
-    def strike(self) -> None:
+    def kill_at_once(self) -> None:
         """The leader's process group, in which everything is that does not leave it."""
         with pidfd(self._leader) as fd, contextlib.suppress(OSError):
             found = stat(self._leader)

@@ -51,7 +51,7 @@ class ProcessSnapshot:
             if name.isdigit() and (found := stat(int(name)))
         }
         self._environs: dict[int, frozenset[bytes]] = {}
-        self._groups: dict[int, bytes] = {}
+        self._cgroups: dict[int, bytes] = {}
         self._links: dict[tuple[int, str], str] = {}
 
     def environ(self, pid: int) -> frozenset[bytes]:
@@ -60,11 +60,11 @@ class ProcessSnapshot:
             self._environs[pid] = frozenset(_read(pid, "environ").split(b"\0"))
         return self._environs[pid]
 
-    def group(self, pid: int) -> bytes:
+    def cgroup(self, pid: int) -> bytes:
         """Its control groups, as /proc/PID/cgroup has them; empty for one that is gone."""
-        if pid not in self._groups:
-            self._groups[pid] = _read(pid, "cgroup")
-        return self._groups[pid]
+        if pid not in self._cgroups:
+            self._cgroups[pid] = _read(pid, "cgroup")
+        return self._cgroups[pid]
 
     def link(self, pid: int, name: str) -> str:
         """Where /proc/PID/`name` leads; empty as `environ`."""
@@ -118,7 +118,7 @@ async def ended(fd: int) -> None:
     await trio.lowlevel.wait_readable(fd)
 
 
-def send(fd: int, number: signal.Signals) -> None:
+def send_signal(fd: int, number: signal.Signals) -> None:
     """Signal the process behind a pidfd; one that has ended is no error, one that may not be signalled neither."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         signal.pidfd_send_signal(fd, number)

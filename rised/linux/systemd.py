@@ -14,7 +14,7 @@ import trio
 _FIRST_FD = 3
 
 
-class Manager:
+class ServiceManager:
     """The service manager; where there is none, nothing happens."""
 
     def __init__(self, environ: MutableMapping[str, str]) -> None:
@@ -36,7 +36,7 @@ class Manager:
         os.set_inheritable(_FIRST_FD, False)
         return found
 
-    def tell(self, **facts: object) -> None:
+    def notify(self, **facts: object) -> None:
         """Send facts such as `READY=1` and `STATUS=text`. A manager that does not listen any more is no error."""
         if not self._address:
             return
@@ -48,8 +48,8 @@ class Manager:
             except OSError:
                 return
 
-    async def keep_watchdog_quiet(self) -> None:
+    async def ping_watchdog(self) -> None:
         """Say that the main loop turns, twice as often as the manager wants to hear it; return where it does not."""
         while self._watchdog:
-            self.tell(WATCHDOG=1)
+            self.notify(WATCHDOG=1)
             await trio.sleep(self._watchdog / 2)

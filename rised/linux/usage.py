@@ -26,8 +26,8 @@ class Use(NamedTuple):
     processes: int = 0
 
 
-def measure(pids: Iterable[int], group: str | None) -> Use:
-    """What `pids` use, and all that ever were in the control group at `group`; those that are gone count nothing.
+def measure(pids: Iterable[int], cgroup: str | None) -> Use:
+    """What `pids` use, and all that ever were in the control group at `cgroup`; those that are gone count nothing.
 
     Blocks for about 50 µs a process, and longer for one with many GiB.
     """
@@ -41,7 +41,7 @@ def measure(pids: Iterable[int], group: str | None) -> Use:
         seconds += cpu_seconds(text)
         memory += _memory(pid, text)
         count += 1
-    counted = _group_seconds(group) if group else None
+    counted = _cgroup_seconds(cgroup) if cgroup else None
     return Use(seconds if counted is None else counted, memory, count)
 
 
@@ -64,7 +64,7 @@ def share(rollup: bytes) -> int | None:
     return None
 
 
-def group_seconds(cpu_stat: bytes) -> float | None:
+def cgroup_seconds(cpu_stat: bytes) -> float | None:
     """Seconds of the `usage_usec` line of a control group's cpu.stat."""
     for line in cpu_stat.splitlines():
         if line.startswith(b"usage_usec "):
@@ -72,7 +72,7 @@ def group_seconds(cpu_stat: bytes) -> float | None:
     return None
 
 
-def own_group(cgroup: str, mounts: str, name: str) -> str | None:
+def counting_cgroup(cgroup: str, mounts: str, name: str) -> str | None:
     """Where the control group that has `name` in its path counts processor time, of either version of cgroups.
 
     `cgroup` is the text of a member's /proc/PID/cgroup, `mounts` that of /proc/self/mounts. None where there is none.
@@ -94,13 +94,13 @@ def own_group(cgroup: str, mounts: str, name: str) -> str | None:
     return None
 
 
-def _group_seconds(group: str) -> float | None:
+def _cgroup_seconds(cgroup: str) -> float | None:
     try:
-        return group_seconds(_read(os.path.join(group, "cpu.stat")))
+        return cgroup_seconds(_read(os.path.join(cgroup, "cpu.stat")))
     except OSError:  # removed, or of the first version of cgroups
         pass
     try:
-        return int(_read(os.path.join(group, "cpuacct.usage"))) * _NANOSECOND
+        return int(_read(os.path.join(cgroup, "cpuacct.usage"))) * _NANOSECOND
     except OSError:
         return None
 

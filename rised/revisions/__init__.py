@@ -22,7 +22,7 @@ from riseml_proto.errors import NotFound
 from riseml_proto.messages import Manifest, Revision
 
 
-class _Open(Repository):
+class _OpenRepository(Repository):
     """A repository in use: who writes to it, and who makes or removes which of its trees."""
 
     def __init__(self, project: repo_paths.Project) -> None:
@@ -49,7 +49,7 @@ class Revisions:
         """`max_files` and `max_bytes` are the most that a project, and one upload, may have."""
         self._state_dir = os.path.abspath(state_dir)
         self._limits = Limits(max_files, max_bytes)
-        self._open: dict[tuple[str, str], _Open] = {}
+        self._open: dict[tuple[str, str], _OpenRepository] = {}
         self._opening = trio.Lock()
 
     async def commit(self, user: str, manifest: Manifest) -> Revision:
@@ -117,13 +117,13 @@ class Revisions:
         if old is not None:
             await trio.to_thread.run_sync(remove_tree, old, abandon_on_cancel=True)
 
-    async def _use(self, user: str, name: str, *, create: bool) -> _Open:
+    async def _use(self, user: str, name: str, *, create: bool) -> _OpenRepository:
         key = user, name
         if key not in self._open:
             async with self._opening:
                 if key not in self._open:
                     project = repo_paths.project(self._state_dir, user, name)
-                    repository = _Open(project)
+                    repository = _OpenRepository(project)
                     if not await trio.to_thread.run_sync(_prepare, repository, create):
                         raise NotFound(f"there is no project {name} of {user}; sync it first")
                     self._open[key] = repository

@@ -19,7 +19,7 @@ _LONGEST_HEADER = 40 + 1 + 18 + 1
 _BATCH = 1 << 18  # bytes that are gathered before a thread is asked to take them
 
 
-class Sink(Protocol):
+class BlobSink(Protocol):
     """Where the blobs of a body go, one after the other."""
 
     def begin(self, oid: str, size: int) -> None:
@@ -32,10 +32,10 @@ class Sink(Protocol):
         """That was all of it."""
 
 
-class Frames:
+class FrameParser:
     """Cuts a body into blobs and tells `sink`. Raises `SyncError` for what is no body."""
 
-    def __init__(self, sink: Sink, limit: int) -> None:
+    def __init__(self, sink: BlobSink, limit: int) -> None:
         """`limit` is the most bytes that the blobs of one body may have together."""
         self.count = 0
         self._sink = sink
@@ -101,7 +101,7 @@ async def receive(objects: str, limit: int, chunks: AsyncIterator[bytes]) -> int
     blob whose content is another than its id says, and `StorageFull`.
     """
     writer = Writer(objects)
-    frames = Frames(writer, limit)
+    frames = FrameParser(writer, limit)
     held = bytearray()
     try:
         async for chunk in chunks:
@@ -118,6 +118,6 @@ async def receive(objects: str, limit: int, chunks: AsyncIterator[bytes]) -> int
     return frames.count
 
 
-def _finish(writer: Writer, frames: Frames, held: bytearray) -> None:
+def _finish(writer: Writer, frames: FrameParser, held: bytearray) -> None:
     with writer:
         frames.feed(held)

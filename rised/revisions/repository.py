@@ -44,7 +44,7 @@ class Repository:
         Only before its first use in a process: what is half made then is nobody's any more.
         """
         if os.path.isdir(self.path):
-            self._sweep()
+            self._remove_leftovers()
             return True
         if create:
             with disk_may_be_full(self.path):
@@ -198,7 +198,7 @@ class Repository:
             raise
         sync_directory(owner)
 
-    def _sweep(self) -> None:
+    def _remove_leftovers(self) -> None:
         for name in os.listdir(self.objects):
             if name.startswith(repo_paths.TEMPORARY):
                 os.unlink(os.path.join(self.objects, name))

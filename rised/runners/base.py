@@ -4,7 +4,7 @@ The order that makes a crash of the daemon harmless at any instant:
 
     handle = await runner.start(job)   the job exists but must wait
     (handle.identity is committed)     from here on a restarted daemon finds it
-    handle.go(gpus)                    it may begin
+    handle.begin(gpus)                 it may begin
     await handle.wait()                it ended by itself, or
     await handle.kill(grace)           it is made to end
     await handle.settle(grace)         nothing of it is left
@@ -102,7 +102,7 @@ class JobHandle(Protocol):
         ...
 
     @property
-    def waits(self) -> bool:
+    def is_held(self) -> bool:
         """Whether it is there and waits for leave."""
         ...
 
@@ -111,11 +111,11 @@ class JobHandle(Protocol):
         ...
 
     @property
-    def group(self) -> str | None:
+    def cgroup(self) -> str | None:
         """Directory of a control group that counts its processor time and no other's; None where there is none."""
         ...
 
-    def go(self, visible_gpus: str) -> None:
+    def begin(self, visible_gpus: str) -> None:
         """Let it begin, with this CUDA_VISIBLE_DEVICES. Not for an adopted one."""
         ...
 

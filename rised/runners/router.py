@@ -7,7 +7,7 @@ from rised.runners.docker.runner import ContainerRunner
 from rised.runners.process.runner import ProcessRunner
 
 
-class Runners:
+class RunnerRouter:
     """Both of them as one."""
 
     def __init__(self, processes: ProcessRunner, containers: ContainerRunner) -> None:

@@ -94,7 +94,7 @@ class TensorBoards:
             handle = await self._start(job)
             row = row._replace(handle=handle.identity)
             services.transitions.note_job(row)
-            handle.go("")
+            handle.begin("")
         watch = services.watcher.add(path, partial(services.subscriptions.notify, number))
         try:
             async with trio.open_nursery() as nursery:
@@ -135,7 +135,7 @@ class TensorBoards:
         grown = Subscription()
         watch = services.watcher.add(path, grown.notify)
         try:
-            handle.go("")
+            handle.begin("")
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_leave_after, handle.wait, nursery.cancel_scope)
                 while (url := services.layout.board_url(name, owner)) is None:

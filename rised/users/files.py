@@ -20,7 +20,7 @@ def give(fd: int, owner: Owner) -> None:
     os.fchown(fd, owner.uid, owner.gid)
 
 
-def make_owners(path: str, owner: Owner) -> None:
+def give_file(path: str, owner: Owner) -> None:
     """Make a file in a directory of the daemon's its owner's. Raises `OSError`."""
     fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:

@@ -100,18 +100,18 @@ class FakeHandle:
         self._adopted = adopted
 
     @property
-    def waits(self) -> bool:
+    def is_held(self) -> bool:
         """Whether it is there and has not begun."""
         return self.process.alive and not self.process.begun
 
-    def pids(self, look: ProcessSnapshot) -> list[int]:
+    def pids(self, snapshot: ProcessSnapshot) -> list[int]:
         return []
 
     @property
-    def group(self) -> str | None:
+    def cgroup(self) -> str | None:
         return None
 
-    def go(self, visible_gpus: str) -> None:
+    def begin(self, visible_gpus: str) -> None:
         """Let it begin."""
         self.process.gpus = tuple(map(int, filter(None, visible_gpus.split(","))))
         if self.process.alive:

@@ -173,7 +173,8 @@ def test_a_running_container_is_taken_back(box: Box) -> None:
 
 
 @pytest.mark.parametrize(
-    "point", ["before-container", "container-made", "before-go", "after-go", "container-removed"]
+    "point",
+    ["before-container", "container-made", "before-begin", "after-begin", "container-removed"],
 )
 def test_a_crash_between_any_two_steps_runs_it_once(
     make_engine_box: Callable[..., Box], point: str

@@ -178,7 +178,7 @@ def test_a_crash_in_a_kill_leaves_it_carried_out(make_box: MakeBox, name: str) -
     assert try_all(make_box, kill_dies, name) > 0, "this kill never passes it"
 
 
-@pytest.mark.parametrize("crash_at", ["before-acknowledge", "after-go:2", "before-end"])
+@pytest.mark.parametrize("crash_at", ["before-acknowledge", "after-begin:2", "before-end"])
 def test_a_crash_in_a_sweep_is_survived(make_box: MakeBox, crash_at: str) -> None:
     assert sweep_dies(make_box(), crash_at)
 

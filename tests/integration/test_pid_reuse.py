@@ -87,7 +87,7 @@ def with_runner(isolation: str, test: Callable[[ProcessRunner, Job], object]) ->
             children = Children()
             await nursery.start(children.run)
             instance = f"reuse{time.time_ns()}"
-            runner = ProcessRunner(root, instance, children, cgroups.Groups(instance), 1024)
+            runner = ProcessRunner(root, instance, children, cgroups.Cgroups(instance), 1024)
             assert runner.isolation == isolation
             os.mkdir(f"{root}/files")
             token = "exec 2> /dev/null; "
@@ -141,7 +141,7 @@ def adopted(isolation: str, *, kill: bool = False) -> None:
 
     async def test(runner: ProcessRunner, job: Job) -> None:
         handle = await runner.start(job)
-        handle.go("")
+        handle.begin("")
         await until_free(job, handle)
         with bystander(number(handle)):
             again = await runner.adopt(job, handle.identity)
@@ -165,7 +165,7 @@ def left_behind(isolation: str) -> None:
 
     async def test(runner: ProcessRunner, job: Job) -> None:
         handle = await runner.start(job)
-        handle.go("")
+        handle.begin("")
         assert await handle.wait() == Exit(begun=True, code=137)
         await until_free(job, handle)
         with bystander(number(handle)):

@@ -317,7 +317,7 @@ def test_a_job_whose_shell_is_killed_while_no_daemon_runs_is_lost(make_box: Make
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["before-commit", "after-spawn", "before-go", "after-go"])
+@pytest.mark.parametrize("name", ["before-commit", "after-spawn", "before-begin", "after-begin"])
 def test_a_daemon_that_dies_again_and_again_runs_nothing_twice(
     make_box: MakeBox, name: str
 ) -> None:

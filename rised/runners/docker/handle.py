@@ -7,7 +7,7 @@ import os
 import msgspec
 import trio
 
-from rised.linux.process_tree import end
+from rised.linux.process_tree import end_tree
 from rised.linux.processes import ProcessSnapshot, ended, pidfd
 from rised.runners.base import Exit, Job
 from rised.runners.docker.engine import Engine, EngineError, NoEngine
@@ -64,9 +64,9 @@ class ContainerHandle:
         return msgspec.json.encode(self._identity).decode()
 
     @property
-    def waits(self) -> bool:
+    def is_held(self) -> bool:
         """Whether it is there and has no leave yet."""
-        there = self.processes.there or not self._visible_here
+        there = self.processes.alive or not self._visible_here
         return self._leave is not None and not self._abandon and there
 
     @property
@@ -79,11 +79,11 @@ class ContainerHandle:
         return self.processes.pids(snapshot)
 
     @property
-    def group(self) -> str | None:
+    def cgroup(self) -> str | None:
         """The container's."""
-        return self.processes.group
+        return self.processes.cgroup
 
-    def go(self, visible_gpus: str) -> None:
+    def begin(self, visible_gpus: str) -> None:
         """Write the line that the shell waits for."""
         assert self._leave is not None
         visible = self._identity.visible if self._identity.visible is not None else visible_gpus
@@ -105,7 +105,7 @@ class ContainerHandle:
                 await self._ask(math.inf)
             return
         with pidfd(self._identity.pid) as fd:
-            if fd is not None and self.processes.there:
+            if fd is not None and self.processes.alive:
                 await ended(fd)
 
     async def _ask(self, patience: float = _PATIENCE) -> int | None:
@@ -134,15 +134,15 @@ class ContainerHandle:
     def _take_leave_away(self) -> None:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(os.path.join(os.path.dirname(self._identity.exit_file), "leave"))
-        self.processes.strike()
+        self.processes.kill_at_once()
 
     async def kill(self, grace: float) -> None:
         """SIGTERM, `grace` seconds, SIGKILL; by the engine where the processes are not ours, or paused."""
         if not self._abandon:
             self.close()
-        if self._visible_here and self.processes.is_ours:
+        if self._visible_here and self.processes.may_signal:
             with trio.move_on_after(grace + _SLACK):
-                return await end(self.processes, grace)
+                return await end_tree(self.processes, grace)
             grace = 0
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._kill_by_engine, grace)

@@ -34,7 +34,7 @@ from rised.runners.docker.engine import Engine, EngineError, NoEngine
 from rised.runners.docker.handle import UNSEEN, ContainerHandle, Identity
 from rised.runners.process.setpriv import exports
 from rised.runners.shell import SHELL, WORKING_DIRECTORY
-from rised.users.files import make_owners, open_log
+from rised.users.files import give_file, open_log
 from rised.users.impersonation import impersonating
 from rised.users.owner import Owner
 
@@ -135,7 +135,7 @@ class ContainerRunner:
             for path in (directory, os.path.join(directory, "python")):
                 os.chmod(path, PASSABLE)
             os.chown(leave, job.owner.uid, job.owner.gid)
-            make_owners(exit_file, job.owner)
+            give_file(exit_file, job.owner)
         if not container.has_code:
             code = os.path.join(directory, "code")
             await trio.to_thread.run_sync(_copy_anew, job.files, code, job.owner)

@@ -43,7 +43,7 @@ def contents(amounts: Amounts) -> dict[str, str]:
     return found
 
 
-class Groups:
+class Cgroups:
     """The control groups of one daemon's jobs."""
 
     def __init__(self, instance: str, scope: Scope | None = None) -> None:
@@ -83,7 +83,7 @@ class Groups:
         try:
             os.mkdir(path)
         except FileExistsError:  # a shell that waited when its daemon died, and has not gone yet
-            CgroupTree(path).strike()
+            CgroupTree(path).kill_at_once()
         except FileNotFoundError:
             if self._scope is None:
                 raise
@@ -121,7 +121,7 @@ class Groups:
         for entry in list(os.scandir(self.base)):
             if entry.is_dir() and entry.name not in kept and entry.name != _HOLDER:
                 group = CgroupTree(entry.path)
-                group.strike()
+                group.kill_at_once()
                 group.remove()
 
     def close(self) -> None:

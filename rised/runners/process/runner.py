@@ -31,14 +31,14 @@ from rised.crashpoints import crash_point
 from rised.linux.children import Child, Children
 from rised.linux.copy_tree import copy_tree, remove_tree
 from rised.linux.files import PASSABLE, disk_may_be_full, overwrite
-from rised.linux.process_tree import MARK, CgroupTree, SessionTree, Tree, end
+from rised.linux.process_tree import MARK, CgroupTree, ProcessTree, SessionTree, end_tree
 from rised.linux.processes import ProcessSnapshot, boot_id, ended, pidfd, stat
 from rised.log import log
 from rised.runners.base import Exit, Job, StartFailed
 from rised.runners.process import setpriv
-from rised.runners.process.cgroups import Groups
+from rised.runners.process.cgroups import Cgroups
 from rised.runners.shell import SCRIPT, SHELL, read_exit
-from rised.users.files import make_owners, open_log
+from rised.users.files import give_file, open_log
 from rised.users.impersonation import impersonating
 from rised.users.owner import Owner
 
@@ -67,7 +67,7 @@ class ProcessRunner:
         state_dir: str,
         instance: str,
         children: Children,
-        groups: Groups,
+        cgroups: Cgroups,
         open_files: int,
         *,
         shared: bool = False,
@@ -86,7 +86,7 @@ class ProcessRunner:
         self._exit_files: dict[str, str] = {}
         # By user: whoever ran a job may have kept its exit file open.
         self._free_exit_files: dict[int, list[str]] = {}
-        self._groups = groups
+        self._cgroups = cgroups
         for directory in (self._work, self._run):
             os.makedirs(directory, mode=0o700, exist_ok=True)
             if shared:
@@ -95,7 +95,7 @@ class ProcessRunner:
     @property
     def isolation(self) -> str:
         """`cgroup`: every process of a job is known. `session`: see `trees.SessionTree`."""
-        return "cgroup" if self._groups.base else "session"
+        return "cgroup" if self._cgroups.base else "session"
 
     def starts_ahead(self, job: Job, gpus: int) -> bool:
         """A shell can wait, and is told its GPUs with its leave to begin."""
@@ -118,7 +118,7 @@ class ProcessRunner:
                     copy_tree(job.files, to, owner.uid, owner.gid)
                 else:
                     await trio.to_thread.run_sync(copy_tree, job.files, to, owner.uid, owner.gid)
-                return self._spawn(job, self._groups.make(job.key, job.amounts), exit_file)
+                return self._spawn(job, self._cgroups.make(job.key, job.amounts), exit_file)
         except OSError as error:
             raise StartFailed(
                 f"{os.fsdecode(error.filename or SHELL)}: {error.strerror}"
@@ -135,7 +135,7 @@ class ProcessRunner:
         self._exit_files[job.key] = path
         overwrite(path, b"new\n%s\n" % job.key.encode())
         if job.owner.is_other:
-            make_owners(path, job.owner)
+            give_file(path, job.owner)
         return path
 
     def _spawn(self, job: Job, cgroup: str | None, exit_file: str) -> "ProcessHandle":
@@ -190,7 +190,7 @@ class ProcessRunner:
             if job.owner.is_other:
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(path + _ENV)
-        self._groups.remove(job.key)
+        self._cgroups.remove(job.key)
 
     def remove_leftovers(self, kept: Mapping[str, str]) -> None:
         """Remove what jobs left that are not in `kept`."""
@@ -203,13 +203,13 @@ class ProcessRunner:
             path = os.path.join(self._run, name)
             if path not in self._exit_files.values():
                 os.unlink(path)
-        self._groups.remove_leftovers(set(kept))
+        self._cgroups.remove_leftovers(set(kept))
 
     def close(self) -> None:
         """Let go of the control groups."""
-        self._groups.close()
+        self._cgroups.close()
 
-    def _tree(self, identity: Identity, job: Job) -> Tree:
+    def _tree(self, identity: Identity, job: Job) -> ProcessTree:
         if identity.cgroup:
             return CgroupTree(identity.cgroup, identity.pid, identity.start)
         mark = f"{self._instance}/{job.key}"
@@ -259,7 +259,7 @@ class ProcessHandle:
         self,
         identity: Identity,
         key: str,
-        tree: Tree,
+        tree: ProcessTree,
         children: Children,
         child: Child | None,
         leave: int | None,
@@ -278,7 +278,7 @@ class ProcessHandle:
         return msgspec.json.encode(self._identity).decode()
 
     @property
-    def waits(self) -> bool:
+    def is_held(self) -> bool:
         """Whether the shell is alive and has no leave yet."""
         return self._leave is not None and self._child is not None and self._child.code is None
 
@@ -288,11 +288,11 @@ class ProcessHandle:
         return copy.copy(self._tree).pids(snapshot)
 
     @property
-    def group(self) -> str | None:
+    def cgroup(self) -> str | None:
         """Its own, where it has one."""
         return self._identity.cgroup
 
-    def go(self, visible_gpus: str) -> None:
+    def begin(self, visible_gpus: str) -> None:
         """Write the line that the shell waits for."""
         assert self._leave is not None
         with contextlib.suppress(BrokenPipeError):  # it was killed meanwhile; `wait` tells
@@ -318,16 +318,16 @@ class ProcessHandle:
     async def kill(self, grace: float) -> None:
         """SIGTERM, `grace` seconds, SIGKILL."""
         self.close()
-        await end(self._tree, grace)
+        await end_tree(self._tree, grace)
 
     async def settle(self, grace: float) -> None:
         """End what the shell left behind, and remove its control group."""
         if isinstance(self._tree, CgroupTree):
             while not self._tree.remove():
-                await end(self._tree, grace)
+                await end_tree(self._tree, grace)
                 await trio.sleep(_CGROUP_DELAY)
         elif self._child is None or self._children.strays():
-            await end(self._tree, grace)
+            await end_tree(self._tree, grace)
 
     def close(self) -> None:
         """Close the pipe; a shell that was not let go ends."""

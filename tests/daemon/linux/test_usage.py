@@ -6,7 +6,15 @@ import sys
 
 import pytest
 
-from rised.linux.usage import Use, cpu_seconds, group_seconds, measure, own_group, resident, share
+from rised.linux.usage import (
+    Use,
+    cgroup_seconds,
+    counting_cgroup,
+    cpu_seconds,
+    measure,
+    resident,
+    share,
+)
 
 TICKS = os.sysconf("SC_CLK_TCK")
 # A process may call itself what it likes.
@@ -35,8 +43,8 @@ def test_a_share_is_the_proportional_one() -> None:
 
 
 def test_a_groups_processor_time_is_in_microseconds() -> None:
-    assert group_seconds(b"usage_usec 2500000\nuser_usec 1\n") == 2.5
-    assert group_seconds(b"") is None
+    assert cgroup_seconds(b"usage_usec 2500000\nuser_usec 1\n") == 2.5
+    assert cgroup_seconds(b"") is None
 
 
 MOUNTS = """\
@@ -55,12 +63,12 @@ cgroup2 /sys/fs/cgroup/unified cgroup2 rw 0 0
     ],
 )
 def test_a_containers_group_is_found_in_either_version(cgroup: str, group: str) -> None:
-    assert own_group(cgroup, MOUNTS, "abc") == f"/sys/fs/cgroup/{group}"
+    assert counting_cgroup(cgroup, MOUNTS, "abc") == f"/sys/fs/cgroup/{group}"
 
 
 @pytest.mark.parametrize("cgroup", ["", "0::/\n", "4:memory:/docker/abc\n0::/user.slice\n"])
 def test_a_group_that_others_share_is_nobodys(cgroup: str) -> None:
-    assert own_group(cgroup, MOUNTS, "abc") is None
+    assert counting_cgroup(cgroup, MOUNTS, "abc") is None
 
 
 def test_what_is_gone_counts_nothing() -> None:

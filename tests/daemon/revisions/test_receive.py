@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rised.revisions import Revisions
-from rised.revisions.receive import Frames
+from rised.revisions.receive import FrameParser
 from riseml_proto.errors import SyncError
 
 LIMIT = 1 << 20
@@ -67,7 +67,7 @@ def test_a_body_means_the_same_wherever_it_is_cut(blobs: list[bytes], cuts: list
     body = b"".join(map(frame, blobs))
     at = [0, *sorted(min(cut, len(body)) for cut in cuts), len(body)]
     sink = Recorder()
-    frames = Frames(sink, LIMIT)
+    frames = FrameParser(sink, LIMIT)
     for start, stop in itertools.pairwise(at):
         frames.feed(body[start:stop])
     frames.close()
@@ -78,7 +78,7 @@ def test_a_body_means_the_same_wherever_it_is_cut(blobs: list[bytes], cuts: list
 @given(st.binary(max_size=50), st.integers(0, 10_000))
 def test_a_body_that_ends_early_is_refused_wherever_that_is(content: bytes, cut: int) -> None:
     body = frame(content)
-    frames = Frames(Recorder(), LIMIT)
+    frames = FrameParser(Recorder(), LIMIT)
     frames.feed(body[: 1 + cut % (len(body) - 1)])
     with pytest.raises(SyncError, match="sync again"):
         frames.close()

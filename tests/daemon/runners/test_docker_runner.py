@@ -106,9 +106,9 @@ def test_it_begins_only_when_it_has_leave_and_in_a_copy_of_its_own(place: Place)
 
     async def test(runner: ContainerRunner) -> None:
         handle = await runner.start(made)
-        assert handle.waits
+        assert handle.is_held
         assert output(made) == ""
-        handle.go("2,3")
+        handle.begin("2,3")
         assert await finish(runner, made, handle) == Exit(begun=True, code=0)
 
     run(place, test)
@@ -123,7 +123,7 @@ def test_its_exit_code_is_that_of_the_command_that_failed(place: Place, code: in
 
     async def test(runner: ContainerRunner) -> None:
         handle = await runner.start(made)
-        handle.go("")
+        handle.begin("")
         assert await finish(runner, made, handle) == Exit(begun=True, code=code)
 
     run(place, test)
@@ -135,7 +135,7 @@ def test_the_code_of_a_shell_that_was_killed_is_the_engines(place: Place) -> Non
 
     async def test(runner: ContainerRunner) -> None:
         handle = await runner.start(made)
-        handle.go("")
+        handle.begin("")
         assert await finish(runner, made, handle) == Exit(begun=True, code=137)
 
     run(place, test)
@@ -207,8 +207,8 @@ def test_the_daemons_end_lets_what_runs_run_on_and_ends_what_was_not_let_go(plac
         handles = [await runner.start(made) for made in jobs]
         identities.extend(handle.identity for handle in handles)
         await runner.start(unknown)
-        handles[0].go("")
-        handles[1].go("")
+        handles[0].begin("")
+        handles[1].begin("")
         await handles[1].wait()
 
     async def second(runner: ContainerRunner) -> None:
@@ -249,7 +249,7 @@ def test_a_deaf_and_forking_job_is_killed_with_all_that_it_started(
     async def begin(runner: ContainerRunner) -> ContainerHandle:
         handle = await runner.start(made)
         identities.append(handle.identity)
-        handle.go("")
+        handle.begin("")
         await trio.Path(place.root / "data" / "up").read_text()
         return handle
 
@@ -275,7 +275,7 @@ def test_a_job_that_ends_when_it_is_asked_to_may_say_its_last_words(place: Place
 
     async def test(runner: ContainerRunner) -> None:
         handle = await runner.start(made)
-        handle.go("")
+        handle.begin("")
         await trio.Path(place.root / "data" / "up").read_text()
         await handle.kill(30)
         assert await finish(runner, made, handle) == Exit(begun=True, code=4)
@@ -291,7 +291,7 @@ def test_a_crash_while_it_was_made_is_no_hindrance(place: Place) -> None:
     async def twice(runner: ContainerRunner) -> None:
         await runner.start(made)
         handle = await runner.start(made)
-        handle.go("")
+        handle.begin("")
         assert await finish(runner, made, handle) == Exit(begun=True, code=0)
 
     run(place, twice)
@@ -303,7 +303,7 @@ def test_what_the_job_makes_is_its_users_and_its_data_are_not(place: Place) -> N
 
     async def test(runner: ContainerRunner) -> None:
         handle = await runner.start(made)
-        handle.go("")
+        handle.begin("")
         await finish(runner, made, handle)
 
     run(place, test)
@@ -322,7 +322,7 @@ def test_places_may_have_any_name(tmp_path: Path) -> None:
 
     async def test(runner: ContainerRunner) -> None:
         handle = await runner.start(made)
-        handle.go("")
+        handle.begin("")
         assert await finish(runner, made, handle) == Exit(begun=True, code=0)
 
     run(place, test)
@@ -338,7 +338,7 @@ def test_a_build_leaves_its_files_in_the_image_and_its_environment_out_of_it(pla
 
     async def test(runner: ContainerRunner) -> None:
         handle = await runner.start(build)
-        handle.go("")
+        handle.begin("")
         assert await handle.wait() == Exit(begun=True, code=0)
         image = await runner.commit(build, handle.identity, {"riseml.test": place.instance})
         built.append(image)
@@ -349,7 +349,7 @@ def test_a_build_leaves_its_files_in_the_image_and_its_environment_out_of_it(pla
         assert made.container
         container = made.container._replace(image=image, has_code=True)
         handle = await runner.start(made._replace(container=container))
-        handle.go("")
+        handle.begin("")
         assert await finish(runner, made, handle) == Exit(begun=True, code=0)
 
     try:
@@ -435,7 +435,7 @@ def test_many_jobs_leave_nothing_behind(place: Place) -> None:
         async def one(attempt: int) -> None:
             made = place.job("exit 5", attempt=attempt)
             handle = await runner.start(made)
-            handle.go("")
+            handle.begin("")
             assert await finish(runner, made, handle) == Exit(begun=True, code=5)
 
         async def some(first: int) -> None:
@@ -466,13 +466,13 @@ def test_an_engine_that_is_killed_and_comes_back_loses_no_job(tmp_path: Path) ->
 
         async def test(runner: ContainerRunner) -> None:
             one, two, three = [await runner.start(made) for made in jobs]
-            one.go("")
-            three.go("")
+            one.begin("")
+            three.begin("")
             await trio.to_thread.run_sync(engine.kill)
             with pytest.raises(NoEngine):
                 await runner.start(place.job("echo", attempt=4))
             await three.kill(0.1)
-            two.go("")
+            two.begin("")
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(trio.to_thread.run_sync, engine.start)
                 # Only the engine knows the code of these.
@@ -508,12 +508,12 @@ def test_an_engine_that_counts_processes_otherwise_is_asked_instead(tmp_path: Pa
             for made, code, grace in ((polite, 4, 30), (deaf, 137, 0.1)):
                 handle = await runner.start(made)
                 assert msgspec.json.decode(handle.identity, type=Identity).start == -1
-                handle.go("")
+                handle.begin("")
                 await trio.Path(place.root / "data" / "up").read_text()
                 await handle.kill(grace)
                 assert await finish(runner, made, handle) == Exit(begun=True, code=code)
             handle = await runner.start(plain)
-            handle.go("")
+            handle.begin("")
             assert await finish(runner, plain, handle) == Exit(begun=True, code=3)
             handle = await runner.start(unwanted)
             handle.close()

@@ -12,7 +12,7 @@ import pytest
 import trio
 
 from rised.linux.children import Children
-from rised.linux.process_tree import MARK, CgroupTree, SessionTree, delegated_cgroup, end
+from rised.linux.process_tree import MARK, CgroupTree, SessionTree, delegated_cgroup, end_tree
 from rised.linux.processes import ProcessSnapshot, Stat, boot_id, pidfd, stat
 from rised.linux.usage import measure
 from rised.runners.base import Exit, Job, StartFailed
@@ -62,7 +62,7 @@ def run(place: Path, test: Callable[[ProcessRunner], Awaitable[None]]) -> None:
                 await nursery.start(children.run)
                 instance = f"tests{os.getpid()}"
                 runner = ProcessRunner(
-                    str(place), instance, children, cgroups.Groups(instance), 1024
+                    str(place), instance, children, cgroups.Cgroups(instance), 1024
                 )
                 try:
                     await test(runner)
@@ -83,7 +83,7 @@ async def finish(runner: ProcessRunner, made: Job, handle: ProcessHandle) -> Exi
 
 def assert_clean(place: Path, runner: ProcessRunner) -> None:
     assert os.listdir(place / "work") == []
-    group = runner._groups.base
+    group = runner._cgroups.base
     if group:
         assert [entry.name for entry in os.scandir(group) if entry.is_dir()] == []
 
@@ -93,9 +93,9 @@ def test_it_begins_only_when_it_has_leave_and_in_a_copy_of_its_own(place: Path) 
 
     async def test(runner: ProcessRunner) -> None:
         handle = await runner.start(made)
-        assert handle.waits
+        assert handle.is_held
         assert output(made) == ""
-        handle.go("2,3")
+        handle.begin("2,3")
         assert await finish(runner, made, handle) == Exit(begun=True, code=0)
         assert_clean(place, runner)
 
@@ -128,7 +128,7 @@ def test_the_daemons_end_lets_what_runs_run_on_and_ends_what_was_not_let_go(plac
     async def first(runner: ProcessRunner) -> None:
         one, two = await runner.start(running), await runner.start(held)
         identities.extend([one.identity, two.identity])
-        one.go("")
+        one.begin("")
         two.close()
 
     async def second(runner: ProcessRunner) -> None:
@@ -153,7 +153,7 @@ def test_an_adopted_one_is_killed_with_all_that_it_started(place: Path) -> None:
     async def first(runner: ProcessRunner) -> None:
         handle = await runner.start(made)
         identities.append(handle.identity)
-        handle.go("")
+        handle.begin("")
         await trio.Path(place / "fifo").read_text()
 
     async def second(runner: ProcessRunner) -> None:
@@ -177,7 +177,7 @@ def test_after_a_reboot_what_ended_is_believed_and_what_ran_is_lost(place: Path)
         for made in (ended, ran):
             handle = await runner.start(made)
             identities[made.key] = handle.identity
-            handle.go("")
+            handle.begin("")
             await handle.wait()
             await handle.settle(0)
 
@@ -198,7 +198,7 @@ def test_the_exit_code_of_another_job_is_never_taken_for_its_own(place: Path) ->
 
     async def test(runner: ProcessRunner) -> None:
         handle = await runner.start(made)
-        handle.go("")
+        handle.begin("")
         await handle.wait()
         adopted = await runner.adopt(other, handle.identity)
         assert await adopted.wait() == Exit(begun=True, code=None)
@@ -227,7 +227,7 @@ def test_its_open_files_are_limited_as_the_daemons_were_at_first(place: Path) ->
 
     async def test(runner: ProcessRunner) -> None:
         handle = await runner.start(made)
-        handle.go("")
+        handle.begin("")
         await finish(runner, made, handle)
 
     run(place, test)
@@ -241,8 +241,8 @@ def test_a_sweep_removes_what_nobody_keeps(place: Path) -> None:
         handle = await runner.start(kept)
         (place / "work" / "9.train.1" / "deep").mkdir(parents=True)
         (place / "run" / "77").touch()
-        if runner._groups.base:
-            os.mkdir(runner._groups.path("9.train.1"))
+        if runner._cgroups.base:
+            os.mkdir(runner._cgroups.path("9.train.1"))
         runner.remove_leftovers({kept.key: handle.identity})
         assert os.listdir(place / "work") == [kept.key]
         assert os.listdir(place / "run") == ["0"]
@@ -262,9 +262,9 @@ def test_what_it_uses_is_known_while_it_runs(place: Path) -> None:
 
     async def test(runner: ProcessRunner) -> None:
         handle = await runner.start(made)
-        handle.go("")
+        handle.begin("")
         await trio.to_thread.run_sync(told.read_text)
-        use = measure(handle.pids(ProcessSnapshot()), handle.group)
+        use = measure(handle.pids(ProcessSnapshot()), handle.cgroup)
         assert use.cpu_seconds >= 0.25
         assert use.memory > 0
         assert use.processes >= 1
@@ -286,7 +286,7 @@ class Changing:
     def pids(self, look: ProcessSnapshot | None = None) -> list[int]:
         return self._looks.pop(0) if self._looks else []
 
-    def strike(self) -> None:
+    def kill_at_once(self) -> None:
         """Reaches nothing."""
 
 
@@ -303,7 +303,7 @@ def test_a_pid_that_is_not_the_trees_at_a_second_look_gets_no_signal(
     bystander: subprocess.Popen[bytes], grace: float
 ) -> None:
     """Its process has ended after the first look, and the bystander took its number."""
-    trio.run(end, Changing([bystander.pid], []), grace)
+    trio.run(end_tree, Changing([bystander.pid], []), grace)
     assert bystander.poll() is None
 
 
@@ -313,9 +313,9 @@ def test_processes_that_come_and_go_are_looked_for_until_none_is_left(
     """At no two looks the same one: that there is none to signal does not mean that there is none."""
     gone = 1 << 22  # more than any pid
     pid = bystander.pid
-    trio.run(end, Changing([gone], [gone - 1], [], [pid], [pid]), 0)
+    trio.run(end_tree, Changing([gone], [gone - 1], [], [pid], [pid]), 0)
     assert bystander.poll() is None, "the tree was empty at the third look"
-    trio.run(end, Changing([gone], [gone - 1], [pid], [pid]), 0)
+    trio.run(end_tree, Changing([gone], [gone - 1], [pid], [pid]), 0)
     assert bystander.wait(10) == -9
 
 
@@ -328,11 +328,11 @@ def test_a_recycled_leader_and_its_session_are_not_the_jobs(
     assert mine.pids() == [bystander.pid]
     other = SessionTree(bystander.pid, found.start - 1, "x", "/nowhere", "/nowhere")
     assert other.pids() == []
-    other.strike()
+    other.kill_at_once()
     group = CgroupTree("/nowhere", bystander.pid, found.start - 1)
     assert group.pids() == []
-    trio.run(end, other, 0)
-    trio.run(end, group, 0)
+    trio.run(end_tree, other, 0)
+    trio.run(end_tree, group, 0)
     assert bystander.poll() is None
 
 
