@@ -15,6 +15,7 @@ from rised.crashpoints import crash_point
 from rised.experiments.experiment import Experiment, check_member
 from rised.http.request import Answer, Request, Streamed
 from rised.log import log
+from rised.policy.outcome import KillMode
 from rised.policy.resources import ResourceRequest, shortage
 from rised.runners.docker.engine import NoEngine
 from rised.storage.owners import encode
@@ -185,6 +186,7 @@ async def kill(context: Context, request: Request) -> Answer:
     All IDs are understood before anything is killed.
     """
     asked = await request.message(Kill)
+    mode = KillMode.FORCE if asked.force else KillMode.GRACEFUL
     texts = asked.ids or [str(context.last(request.peer, asked.project))]
     targets = []
     for text in texts:
@@ -196,7 +198,7 @@ async def kill(context: Context, request: Request) -> Answer:
 
     async def kill_one(text: str, number: int, member: int | None) -> None:
         try:
-            killed[text] = await context.scheduler.kill(number, member, force=asked.force)
+            killed[text] = await context.scheduler.kill(number, member, mode)
         except RisemlError as error:  # the others are killed all the same
             failed.append(error)
 

@@ -24,6 +24,7 @@ from rised.execution.services import Services
 from rised.experiments.experiment import Experiment
 from rised.linux.files import disk_may_be_full, make_directory
 from rised.log import log
+from rised.policy.outcome import KillMode
 from rised.runners.base import Exit, Job, JobHandle
 from rised.runners.docker.engine import ImageInfo, NoEngine
 from rised.storage.database import BUILD
@@ -60,9 +61,9 @@ class Building:
         self._scope = trio.CancelScope()
         self._begun = 0  # the attempt that this daemon began
 
-    def kill(self, force: bool) -> None:
+    def kill(self, mode: KillMode) -> None:
         """Make it end: nothing of a build is worth a grace period."""
-        self._kill = max(self._kill, 2 if force else 1)
+        self._kill = max(self._kill, mode)
         self._scope.cancel()
 
     async def run(self) -> None:

@@ -28,6 +28,7 @@ from rised.experiments.job_spec import visible_gpus
 from rised.linux.processes import ProcessSnapshot
 from rised.linux.usage import Use, measure
 from rised.log import log
+from rised.policy.outcome import KillMode
 from rised.policy.resources import Grant
 from rised.runners.base import Exit, Job, JobHandle
 from rised.runners.docker.engine import NoEngine
@@ -90,15 +91,15 @@ class Lifecycle:
         handle = self._handle
         return measure(handle.pids(snapshot), handle.cgroup) if handle else Use()
 
-    def kill(self, force: bool) -> None:
-        """Make it end; a second call with `force` cuts the grace period short."""
-        self._kill = max(self._kill, 2 if force else 1)
+    def kill(self, mode: KillMode) -> None:
+        """Make it end; a second call by force cuts the grace period short."""
+        self._kill = max(self._kill, mode)
         self._row = self._row._replace(kill=self._kill)
         self._unwritten[:] = [
             change._replace(row=change.row._replace(kill=self._kill)) for change in self._unwritten
         ]
         self._patience.cancel()
-        if force:
+        if mode is KillMode.FORCE:
             self._grace.cancel()
 
     async def run(self) -> None:
@@ -247,7 +248,7 @@ class Lifecycle:
 
     async def _with_grace(self, end: Callable[[float], Awaitable[None]]) -> None:
         """Call `end` with the seconds of grace that there are; a kill by force meanwhile cuts them off."""
-        if self._kill < 2:
+        if self._kill is not KillMode.FORCE:
             with trio.CancelScope() as self._grace:
                 return await end(self._services.kill_grace)
         return await end(0)

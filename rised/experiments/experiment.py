@@ -11,6 +11,7 @@ import trio
 from rised.experiments.configuration_file import ConfigurationFile
 from rised.linux.processes import ProcessSnapshot
 from rised.linux.usage import Use
+from rised.policy.outcome import KillMode
 from rised.policy.queue import Waiting
 from rised.policy.resources import ResourceRequest
 from rised.storage.rows import ExperimentRow
@@ -22,7 +23,7 @@ from riseml_proto.states import State
 class Stoppable(Protocol):
     """What can be made to end."""
 
-    def kill(self, force: bool) -> None:
+    def kill(self, mode: KillMode) -> None:
         """Make it end."""
         ...
 
@@ -39,7 +40,7 @@ class RunningMember(Protocol):
         """What its processes use, found by `look`, now. Blocks for milliseconds: for another thread."""
         ...
 
-    def kill(self, force: bool) -> None:
+    def kill(self, mode: KillMode) -> None:
         """Make it end."""
         ...
 

@@ -12,6 +12,7 @@ from rised.clock import now_ms
 from rised.experiments.experiment import Experiment
 from rised.log import log
 from rised.policy.fairshare import FairShare, Used
+from rised.policy.outcome import KillMode
 from rised.policy.queue import rate
 from rised.storage.database import BUILD, Database
 from rised.storage.rows import ExperimentRow, JobRow, MemberChange, MemberRow
@@ -28,7 +29,7 @@ _OUTCOMES = {
     State.KILLED: Reason.KILLED,
 }
 
-_KILLED = MemberRow(0, 0, State.KILLED, kill=1, reason=Reason.KILLED)
+_KILLED = MemberRow(0, 0, State.KILLED, kill=KillMode.GRACEFUL, reason=Reason.KILLED)
 
 
 class Transitions:
@@ -147,15 +148,15 @@ class Transitions:
         experiment.change(row)
         self._subscriptions.notify(experiment.number)
 
-    def mark_killed(self, experiment: Experiment, force: int) -> None:
+    def mark_killed(self, experiment: Experiment, mode: KillMode) -> None:
         """Note that the whole experiment is to end; what runs for it ends it. Raises `StorageFull`."""
         with self._database.transaction():
-            self._database.mark_killed(experiment.number, force)
-        experiment.row = experiment.row._replace(kill=max(experiment.row.kill, force))
+            self._database.mark_killed(experiment.number, mode)
+        experiment.row = experiment.row._replace(kill=max(experiment.row.kill, mode))
 
-    def kill_rest(self, experiment: Experiment, force: int) -> None:
+    def kill_rest(self, experiment: Experiment, mode: KillMode) -> None:
         """Note that the whole experiment is to end, and end all of it that has not started. Raises `StorageFull`."""
-        before, killed = experiment.row, max(experiment.row.kill, force)
+        before, killed = experiment.row, max(experiment.row.kill, mode)
         experiment.row = before._replace(kill=killed)
         try:
             self._end_rest(experiment, _KILLED)
@@ -248,12 +249,12 @@ class Transitions:
         self.write(experiment, MemberChange(_ended(row, _KILLED, time_ms), time_ms))
         experiment.skip(member)
 
-    def kill_running(self, experiment: Experiment, member: int, force: int) -> None:
+    def kill_running(self, experiment: Experiment, member: int, mode: KillMode) -> None:
         """Note that a running member is to end. Raises `StorageFull`."""
         row = self._database.member(experiment.number, member)
         with self._database.transaction():
             row = row or MemberRow(experiment.number, member, State.PENDING)
-            self._database.put_member(row._replace(kill=max(row.kill, force)))
+            self._database.put_member(row._replace(kill=max(row.kill, mode)))
 
 
 def _ended(row: MemberRow, end: MemberRow, time_ms: int) -> MemberRow:

@@ -23,6 +23,7 @@ from rised.experiments.experiment import Experiment, check_member
 from rised.experiments.transitions import Transitions
 from rised.gpus.monitor import GpuWatch
 from rised.log import log
+from rised.policy.outcome import KillMode
 from rised.policy.queue import Waiting
 from rised.policy.resources import Grant, Inventory
 from rised.scheduling.accounting import UsageAccounting
@@ -102,7 +103,7 @@ class Scheduler:
         self._stopping = True
         runs = [run for e in self.experiments.values() for run in e.running.values()]
         for run in runs:
-            run.kill(False)
+            run.kill(KillMode.GRACEFUL)
         while any(experiment.running for experiment in self.experiments.values()):
             await self._changed.wait()
 
@@ -259,7 +260,7 @@ class Scheduler:
         if self.experiments.pop(experiment.number, None) is None:
             return
         if experiment.building:
-            experiment.building.kill(True)
+            experiment.building.kill(KillMode.FORCE)
         self._drop_ahead(experiment.number)
         row = experiment.row
         assert self._nursery is not None
@@ -277,7 +278,7 @@ class Scheduler:
         except (RisemlError, OSError) as error:
             log.warning("cannot remove a tree", revision=revision, error=str(error))
 
-    async def kill(self, number: int, member: int | None, *, force: bool) -> bool:
+    async def kill(self, number: int, member: int | None, mode: KillMode) -> bool:
         """End an experiment, or one member of it; return when nothing of it is left.
 
         False if it had ended before. The wish is on disk before anything is done. Raises `NotFound`, `StorageFull`.
@@ -290,26 +291,26 @@ class Scheduler:
         if experiment is None:
             return False
         if member is None or not experiment.is_set:
-            await self._kill_all(experiment, force)
+            await self._kill_all(experiment, mode)
             return True
-        return await self._kill_member(experiment, member, force)
+        return await self._kill_member(experiment, member, mode)
 
-    async def _kill_all(self, experiment: Experiment, force: bool) -> None:
+    async def _kill_all(self, experiment: Experiment, mode: KillMode) -> None:
         if experiment.building:
-            self._transitions.mark_killed(experiment, 2 if force else 1)
+            self._transitions.mark_killed(experiment, mode)
             await self._flush_kill()
         if experiment.building:  # it ends the experiment when nothing of it is left
-            experiment.building.kill(force)
+            experiment.building.kill(mode)
             await experiment.done.wait()
             return
         # Ended by itself, while its build was asked to end or a full disk had no room for the wish.
         if experiment.done.is_set():
             return
-        self._transitions.kill_rest(experiment, 2 if force else 1)
+        self._transitions.kill_rest(experiment, mode)
         self._drop_ahead(experiment.number)
         await self._flush_kill()
         for run in list(experiment.running.values()):
-            run.kill(force)
+            run.kill(mode)
         if experiment.done.is_set():
             self._forget(experiment)
             self._changed.set()
@@ -319,12 +320,12 @@ class Scheduler:
         await self._database.sync()
         crash_point("kill-recorded")
 
-    async def _kill_member(self, experiment: Experiment, member: int, force: bool) -> bool:
+    async def _kill_member(self, experiment: Experiment, member: int, mode: KillMode) -> bool:
         if run := experiment.running.get(member):
             done = experiment.member_done.setdefault(member, trio.Event())
-            self._transitions.kill_running(experiment, member, 2 if force else 1)
+            self._transitions.kill_running(experiment, member, mode)
             await self._flush_kill()
-            run.kill(force)
+            run.kill(mode)
             await done.wait()
             return True
         if not experiment.not_started(member):
@@ -362,7 +363,7 @@ class Scheduler:
                     experiment.skip(ahead.member)
             if row.kill and not experiment.building:
                 experiment.skip_all()
-                self._nursery.start_soon(self._kill_again, experiment, row.kill == 2)
+                self._nursery.start_soon(self._kill_again, experiment, row.kill)
         for job in self._database.unended_jobs():
             if job.job == BOARD and job.experiment not in self.experiments:
                 self._nursery.start_soon(self._tensorboards.end, job)
@@ -374,13 +375,13 @@ class Scheduler:
             running=sum(len(e.running) for e in self.experiments.values()),
         )
 
-    async def _kill_again(self, experiment: Experiment, force: bool) -> None:
+    async def _kill_again(self, experiment: Experiment, mode: KillMode) -> None:
         """Kill what was killed: a member whose start had not been written down yet was not counted as killed either."""
         for run in experiment.running.values():
-            run.kill(force)
+            run.kill(mode)
         while True:
             try:
-                return await self._kill_all(experiment, force)
+                return await self._kill_all(experiment, mode)
             except StorageFull as error:
                 log.error("cannot write that the rest is killed, trying again", error=str(error))
                 await trio.sleep(_RETRY_SECONDS)

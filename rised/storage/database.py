@@ -17,6 +17,7 @@ import trio
 
 from rised.crashpoints import crash_point
 from rised.policy.fairshare import Used
+from rised.policy.outcome import KillMode
 from rised.storage.flush import Flush
 from rised.storage.rows import EventRow, ExperimentRow, JobRow, MemberChange, MemberRow
 from rised.storage.schema import migrate
@@ -214,9 +215,9 @@ class Database:
             (state, reason, time_ms, self._last_seq(), number),
         )
 
-    def mark_killed(self, number: int, force: int) -> None:
+    def mark_killed(self, number: int, mode: KillMode) -> None:
         """Note that a person asked for the end of the whole experiment."""
-        self._db.execute("UPDATE experiments SET kill = max(kill, ?) WHERE id = ?", (force, number))
+        self._db.execute("UPDATE experiments SET kill = max(kill, ?) WHERE id = ?", (mode, number))
 
     def change_experiment(self, row: ExperimentRow) -> None:
         """Write an experiment's priority, pause and concurrency."""
@@ -289,7 +290,7 @@ class Database:
             f"SELECT {', '.join(ExperimentRow._fields)} FROM experiments {where}",
             values,
         )
-        return [ExperimentRow(*row)._replace(state=State(row[9])) for row in rows]
+        return [_experiment(row) for row in rows]
 
     def job(self, experiment: int, job: str) -> JobRow | None:
         """The newest attempt of one job of an experiment itself, such as `build`."""
@@ -457,6 +458,11 @@ class Database:
         return sorted(newest.values())
 
 
+def _experiment(columns: Sequence[object]) -> ExperimentRow:
+    row = ExperimentRow(*columns)  # type: ignore[arg-type]  # sqlite3 rows are untyped
+    return row._replace(state=State(row.state), kill=KillMode(row.kill))
+
+
 def _event(row: Sequence[object]) -> EventRow:
     found = EventRow(*row)  # type: ignore[arg-type]  # sqlite3 rows are untyped
     return found._replace(state=State(found.state))
@@ -464,4 +470,4 @@ def _event(row: Sequence[object]) -> EventRow:
 
 def _member(row: Sequence[object]) -> MemberRow:
     found = MemberRow(*row)  # type: ignore[arg-type]  # sqlite3 rows are untyped
-    return found._replace(state=State(found.state))
+    return found._replace(state=State(found.state), kill=KillMode(found.kill))

@@ -2,11 +2,12 @@
 
 from typing import NamedTuple
 
+from rised.policy.outcome import KillMode
 from riseml_proto.states import State
 
 
 class ExperimentRow(NamedTuple):
-    """One experiment or set. `members` is 0 for one without parameters; `kill` is 1 when a person asked for it."""
+    """One experiment or set. `members` is 0 for one without parameters."""
 
     id: int
     user: str
@@ -19,7 +20,7 @@ class ExperimentRow(NamedTuple):
     members: int
     state: State
     reason: str | None
-    kill: int
+    kill: KillMode
     finished: int
     failed: int
     killed: int
@@ -56,8 +57,7 @@ class MemberRow(NamedTuple):
     """JSON: list of `[index, uuid or null]`."""
     handle: str | None = None
     """What the runner needs to find the job again after a restart."""
-    kill: int = 0
-    """1: a person asked for it; 2: at once, without a grace period."""
+    kill: KillMode = KillMode.NONE
     exit_code: int | None = None
     reason: str | None = None
     started_ms: int | None = None

@@ -19,6 +19,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from rised.policy.outcome import KillMode
 from rised.storage.rows import ExperimentRow, MemberRow
 from riseml_proto import ids
 from riseml_proto.config import parse_config
@@ -30,10 +31,9 @@ _FORWARD = list(State)
 
 _crashes = st.sampled_from([0] * 12 + list(range(1, 13)))
 """The crash point, counted from now, at which the daemon dies; 0: at none."""
-_kills = st.one_of(
-    st.none(), st.none(), st.tuples(st.booleans(), st.integers(0, 12), st.integers(0, 3))
-)
-"""A kill in the middle of what happens: by force, after how many turns of the loop, of which member."""
+_modes = st.sampled_from([KillMode.GRACEFUL, KillMode.FORCE])
+_kills = st.one_of(st.none(), st.none(), st.tuples(_modes, st.integers(0, 12), st.integers(0, 3)))
+"""A kill in the middle of what happens: its mode, after how many turns of the loop, of which member."""
 
 
 def riseml_yml(members: int, **train: Any) -> str:
@@ -98,7 +98,7 @@ class Sweeps(RuleBasedStateMachine):
         retries: int,
         limit: int | None,
         crash: int,
-        then_kill: tuple[bool, int, int] | None,
+        then_kill: tuple[KillMode, int, int] | None,
     ) -> None:
         text = riseml_yml(
             members,
@@ -119,24 +119,24 @@ class Sweeps(RuleBasedStateMachine):
     @precondition(lambda self: self.up() and self.told)
     @rule(
         data=st.data(),
-        force=st.booleans(),
+        mode=_modes,
         crash=_crashes,
     )
-    def kill(self, data: st.DataObject, force: bool, crash: int) -> None:
+    def kill(self, data: st.DataObject, mode: KillMode, crash: int) -> None:
         unended = sorted(self.told.keys() - self.outcomes.keys())
         number = data.draw(st.sampled_from(unended or sorted(self.told)), "experiment")
         count = parse_config(self.told[number]).count
         member = data.draw(st.sampled_from([None, *range(1, count + 1)]), "member")
         self.world.crash_in = crash
-        self.ask_to_kill(number, member, force, 0)
+        self.ask_to_kill(number, member, mode, 0)
 
     def ask_to_kill(
-        self, number: int, member: int | None, force: bool, ticks: int, *, calm: bool = True
+        self, number: int, member: int | None, mode: KillMode, ticks: int, *, calm: bool = True
     ) -> None:
         """Ask for it so many turns of the daemon's loop after what is done next."""
         self.wished.add((number, member))
         answer = self.theatre.ask(
-            lambda d: d.scheduler.kill(number, member, force=force), ticks=ticks, calm=calm
+            lambda d: d.scheduler.kill(number, member, mode), ticks=ticks, calm=calm
         )
         self.kills.append((number, member, answer))
 
@@ -188,7 +188,7 @@ class Sweeps(RuleBasedStateMachine):
         code: int,
         leftovers: bool,
         crash: int,
-        then_kill: tuple[bool, int, int] | None,
+        then_kill: tuple[KillMode, int, int] | None,
     ) -> None:
         process = data.draw(st.sampled_from(self.running()))
         if self.up() and then_kill:

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rised.policy.outcome import KillMode
 from riseml_proto.errors import NotFound
 from riseml_proto.ids import CanonicalId, experiment_id
 from riseml_proto.messages import ElidedEntry, StateEntry
@@ -114,7 +115,7 @@ def test_of_a_set_that_was_killed_early_the_end_of_what_ran_is_shown() -> None:
     with records(SET.format(1000)) as world:
         for member in (1, 2):
             world.move(member, State.PENDING, State.STARTING, State.KILLED)
-        world.transitions.kill_rest(world.experiment, 1)
+        world.transitions.kill_rest(world.experiment, KillMode.GRACEFUL)
         world.unfinished.clear()
         assert [m.id for m in world.shown(4)] == ["1.2", "1.3", "1.4", "1.5"]
         assert {m.state for m in world.shown(4)} == {State.KILLED}

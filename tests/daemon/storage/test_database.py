@@ -12,6 +12,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
+from rised.policy.outcome import KillMode
 from rised.storage.database import Database
 from rised.storage.rows import EventRow, ExperimentRow, MemberChange, MemberRow
 from rised.storage.schema import MIGRATIONS
@@ -71,7 +72,9 @@ def experiment(database: Database, number: int) -> ExperimentRow:
 
 
 def test_what_was_written_is_read_back(database: Database) -> None:
-    row = MemberRow(1, 2, State.FAILED, 3, 1, '[[0, "GPU-1"]]', "{}", 2, 137, Reason.ERROR, 10, 20)
+    row = MemberRow(
+        1, 2, State.FAILED, 3, 1, '[[0, "GPU-1"]]', "{}", KillMode.FORCE, 137, Reason.ERROR, 10, 20
+    )
     with database.transaction():
         assert add(database) == 1
         database.put_member(row)
@@ -95,14 +98,14 @@ def test_a_transaction_that_fails_leaves_no_trace(database: Database) -> None:
     def fail() -> None:
         with database.transaction():
             put(database, add(database), "1 RUNNING 1")
-            database.mark_killed(1, 2)
+            database.mark_killed(1, KillMode.FORCE)
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
         fail()
     assert database.experiment(2) is None
     assert database.members(2, 0, 9) == []
-    assert experiment(database, 1).kill == 0
+    assert experiment(database, 1).kill is KillMode.NONE
     with database.transaction():
         assert add(database) == 2
     assert database.events(experiment(database, 2), 0, 9) == []
@@ -328,9 +331,9 @@ def test_experiments_are_found_by_owner_project_and_whether_they_have_ended(
 def test_a_kill_by_force_stays_one(database: Database) -> None:
     with database.transaction():
         add(database)
-        database.mark_killed(1, 2)
-        database.mark_killed(1, 1)
-    assert experiment(database, 1).kill == 2
+        database.mark_killed(1, KillMode.FORCE)
+        database.mark_killed(1, KillMode.GRACEFUL)
+    assert experiment(database, 1).kill is KillMode.FORCE
 
 
 TOLD = [
