@@ -1,6 +1,6 @@
 """Show what running sub-experiments use: CPUs, memory, GPUs and their memory.
 
-All that run are shown, those of an experiment, or one (`144.2`). CPU and MEM are used/available
+It shows all of them, those of one experiment, or a single one (`144.2`). CPU and MEM are used/available
 |requested: CPUs and GiB that its processes use, that the daemon has to hand out in all, and that
 `resources` guarantees. GPU is how busy its GPUs are (the mean), GPU MEM what of their memory is in use.
 

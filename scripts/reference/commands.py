@@ -32,7 +32,7 @@ def section(parser: argparse.ArgumentParser) -> str:
     """What one command does and takes. Raises `NoHelp`."""
     if not parser.description:
         raise NoHelp(parser.prog)
-    rows = [(f"`{names(action)}`", text) for action, text in arguments(parser)]
+    rows = [(f"`{names(action)}`", link(text, parser.prog)) for action, text in arguments(parser)]
     parts = [
         f"### {parser.prog}",
         f"```\n{usage(parser)}\n```",
@@ -92,7 +92,7 @@ def prose(text: str, prog: str = "") -> str:
     for paragraph in text.strip("\n").split("\n\n"):
         if not paragraph.startswith("    "):
             filled = textwrap.fill(
-                _link(paragraph, prog), _WIDTH, break_on_hyphens=False, break_long_words=False
+                link(paragraph, prog), _WIDTH, break_on_hyphens=False, break_long_words=False
             )
             parts.append(filled)
             continue
@@ -114,8 +114,8 @@ def table(titles: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _link(text: str, prog: str) -> str:
-    """Make links of other commands' names and of pages beside this one."""
+def link(text: str, prog: str = "") -> str:
+    """Make links of pages beside this one, of report_result, and of commands other than `prog`."""
 
     def command(match: re.Match[str]) -> str:
         name = f"riseml {match[1]}"
@@ -123,6 +123,7 @@ def _link(text: str, prog: str) -> str:
         return f"[{match[0]}](#riseml-{match[1]})" if known and name != prog else match[0]
 
     text = re.sub(r"`riseml ([a-z]+)`", command, text)
+    text = re.sub(r"`riseml\.report_result[^`]*`", r"[\g<0>](#in-a-job-report_result)", text)
     return re.sub(r"\bdocs/([a-z-]+\.md)((?:#[a-z-]+)?)", r"[\1](\1\2)", text)
 
 

@@ -7,7 +7,7 @@ import msgspec
 
 from rised.__main__ import parser
 from rised.settings import Settings
-from scripts.reference.commands import arguments, names, table
+from scripts.reference.commands import arguments, link, names, table
 
 _QUOTAS = (
     "`quotas`",
@@ -25,7 +25,7 @@ def settings() -> str:
 
 def options() -> str:
     """All flags."""
-    rows = [(f"`{names(action)}`", text) for action, text in arguments(parser())]
+    rows = [(f"`{names(action)}`", link(text)) for action, text in arguments(parser())]
     return table(("option", "meaning"), rows)
 
 
@@ -37,4 +37,4 @@ def description() -> str:
 def _setting(action: argparse.Action, text: str) -> tuple[str, str, str]:
     """A row of the table; a help text ends with the default, in parentheses."""
     meaning, default = re.fullmatch(r"(.*?)(?: \(([^()]*)\))?", text).groups()  # type: ignore[union-attr] # matches all
-    return f"`{action.option_strings[0].lstrip('-')}`", meaning, default or ""
+    return f"`{action.option_strings[0].lstrip('-')}`", link(meaning), default or ""
