@@ -8,10 +8,10 @@ import sys
 from typing import NoReturn
 
 from rised import daemon, settings
-from rised.http.listener import AlreadyRunning, locked
+from rised.http.listener import locked
 from rised.linux import processes
 from riseml_proto import VERSION
-from riseml_proto.errors import DaemonError, InvalidInput, RisemlError
+from riseml_proto.errors import AlreadyRunning, DaemonError, InvalidInput, RisemlError
 
 _DESCRIPTION = """\
 The daemon behind riseml: takes experiments, gives each its GPUs, runs them,

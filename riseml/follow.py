@@ -14,9 +14,8 @@ from typing import TextIO
 import msgspec
 
 from riseml.screen import Screen
-from riseml.transport.endpoint import Unreachable
 from riseml.transport.http import Client
-from riseml_proto.errors import DaemonError
+from riseml_proto.errors import DaemonError, Unreachable
 from riseml_proto.messages import (
     ElidedEntry,
     EndEntry,

@@ -1,22 +1,34 @@
-"""Every error that a user can meet, in one tree.
+"""Every error that a user can meet, in one tree: class, code, HTTP status, and what it is about.
 
-    RisemlError                 one sentence that names the place and the way out
-    ├── InvalidInput            what the user typed or wrote is wrong
-    │   ├── ConfigError         riseml.yml, with file, line and path
-    │   ├── InvalidId           not a canonical ID
-    │   └── SyncError           the project's files cannot be taken as they are
-    ├── NotFound                an ID, project or revision that does not exist
-    ├── Forbidden               it belongs to someone else
-    ├── Unsatisfiable           asks for more than this machine has
-    ├── QuotaExceeded           more than a user or a group may have
-    ├── StorageFull             the disk has no room for it
-    └── DaemonError             the daemon is not there, too old, too new, or talks nonsense
+    RisemlError              error            500  anything else
+    ├── InvalidInput         invalid          400  what the user typed, wrote or sent is wrong
+    │   ├── ConfigError      config           422  riseml.yml is wrong; file, line and path say where
+    │   ├── InvalidId        invalid-id       400  not a canonical ID
+    │   ├── MethodNotAllowed not-allowed      405  the path of a request is right, its method is not
+    │   └── SyncError        sync             422  the project's files cannot be taken as they are
+    │       └── ProjectTooLarge too-large     422  the project has too many files or bytes
+    ├── NotFound             not-found        404  there is no such experiment, project or file
+    ├── Forbidden            forbidden        403  it belongs to someone else
+    ├── Unsatisfiable        unsatisfiable    422  asks for more than this machine has
+    ├── QuotaExceeded        quota-exceeded   403  more than a user or a group may have
+    ├── StorageFull          storage-full     507  the disk has no room for it
+    ├── StartFailed          start-failed     500  a job cannot be started
+    │   ├── NoEngine         no-engine        500  no container engine answers
+    │   ├── EngineError      engine           500  the container engine refuses
+    │   └── ImageFailed      image            500  an image cannot be had
+    └── DaemonError          daemon           503  the daemon is of another version, or talks nonsense
+        ├── AlreadyRunning   already-running  503  another daemon is in the way of this one
+        └── Unreachable      unreachable      503  the daemon does not answer
+            └── SshFailed    ssh              503  ssh itself failed
 
-Both sides raise these: the daemon turns one into an HTTP status and a `Problem`, the client turns that back into the
-same class. The client ends with exit code 2 on each of them and prints the text after `riseml: `.
+The daemon answers with an error's HTTP status and a `Problem`; the client makes the same class of that again. The
+client prints the text after `riseml: ` and ends with exit code 2. No module defines such a class anywhere else.
 """
 
 from typing import ClassVar
+
+PATIENCE = 30.0
+"""Seconds for which a client tries again when a daemon of this machine does not answer."""
 
 
 class RisemlError(Exception):
@@ -51,15 +63,28 @@ class InvalidId(InvalidInput):
     code = "invalid-id"
 
 
+class MethodNotAllowed(InvalidInput):
+    """The path of a request is right, its method is not."""
+
+    code = "not-allowed"
+    status = 405
+
+
 class SyncError(InvalidInput):
-    """The project's files cannot be synced as they are: too many, too large, changed meanwhile, lead outside."""
+    """The project's files cannot be synced as they are: they changed meanwhile, cannot be read, or lead outside."""
 
     code = "sync"
     status = 422
 
 
+class ProjectTooLarge(SyncError):
+    """The project has more files or bytes than the limits allow."""
+
+    code = "too-large"
+
+
 class NotFound(RisemlError):
-    """There is no such experiment, project or revision."""
+    """There is no such experiment, project, revision, result or file."""
 
     code = "not-found"
     status = 404
@@ -93,21 +118,80 @@ class StorageFull(RisemlError):
     status = 507
 
 
+class StartFailed(RisemlError):
+    """A job cannot be started; the text says which file, directory or program stood in the way."""
+
+    code = "start-failed"
+
+
+class NoEngine(StartFailed):
+    """No container engine answers; the text says where one was looked for. It may come back."""
+
+    code = "no-engine"
+
+
+class EngineError(StartFailed):
+    """The container engine refuses; the text is its own."""
+
+    code = "engine"
+
+    def __init__(self, text: str, engine_status: int = 0) -> None:
+        """`engine_status`: the HTTP status of the engine's answer, 0 for none."""
+        super().__init__(text)
+        self.engine_status = engine_status
+
+
+class ImageFailed(StartFailed):
+    """An image cannot be had; the text names it and says why."""
+
+    code = "image"
+
+
 class DaemonError(RisemlError):
-    """The daemon is not there, is of another version, or answers nonsense."""
+    """The daemon is of another version, answers nonsense, or cannot do its work."""
 
     code = "daemon"
     status = 503
 
 
-def _tree(cls: type[RisemlError]) -> dict[str, type[RisemlError]]:
-    classes = {cls.code: cls}
-    for child in cls.__subclasses__():
-        classes |= _tree(child)
-    return classes
+class AlreadyRunning(DaemonError):
+    """Another daemon holds the socket or the state directory."""
+
+    code = "already-running"
 
 
-_BY_CODE = _tree(RisemlError)
+class Unreachable(DaemonError):
+    """Nobody listens, or the connection was cut: the daemon may be restarting."""
+
+    code = "unreachable"
+
+    def __init__(
+        self,
+        text: str,
+        *,
+        patience: float | None = None,
+        notice: str = "the daemon does not answer; waiting for it to come back",
+    ) -> None:
+        """`patience`: the seconds for which a client tries again (default: PATIENCE).
+
+        `notice`: the text that a person reads in that time.
+        """
+        super().__init__(text)
+        self.patience = PATIENCE if patience is None else patience
+        self.notice = notice
+
+
+class SshFailed(Unreachable):
+    """ssh itself failed, so that nothing was learnt of the daemon."""
+
+    code = "ssh"
+
+
+_BY_CODE = {
+    kind.code: kind
+    for kind in list(globals().values())
+    if isinstance(kind, type) and issubclass(kind, RisemlError)
+}
 
 
 def from_code(code: str, text: str) -> RisemlError:

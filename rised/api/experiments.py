@@ -17,7 +17,6 @@ from rised.http.request import Answer, Request, Streamed
 from rised.log import log
 from rised.policy.outcome import KillMode
 from rised.policy.resources import ResourceRequest, shortage
-from rised.runners.docker.engine import NoEngine
 from rised.storage.owners import encode
 from rised.storage.rows import ExperimentRow
 from rised.tensorboard import manager
@@ -25,7 +24,14 @@ from rised.users.owner import Owner, of_peer
 from rised.users.peer import Peer
 from riseml_proto import config as riseml_yml
 from riseml_proto.config import Config
-from riseml_proto.errors import InvalidInput, NotFound, RisemlError, StorageFull, Unsatisfiable
+from riseml_proto.errors import (
+    InvalidInput,
+    NoEngine,
+    NotFound,
+    RisemlError,
+    StorageFull,
+    Unsatisfiable,
+)
 from riseml_proto.messages import Kill, Killed, Submission, Submitted, Summary
 
 _ENV = frozenset({"PATH", "VIRTUAL_ENV", "CONDA_PREFIX"})

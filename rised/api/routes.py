@@ -17,7 +17,7 @@ from rised.api import (
 )
 from rised.api.context import Context
 from rised.http.request import Answer, Handler, Request, Streamed
-from riseml_proto.errors import InvalidInput, NotFound
+from riseml_proto.errors import MethodNotAllowed, NotFound
 
 _Handler = Callable[..., Awaitable[Answer | Streamed]]
 
@@ -49,12 +49,6 @@ ROUTES: tuple[tuple[str, str, _Handler], ...] = (
 )
 
 
-class NotAllowed(InvalidInput):
-    """The path is right, the method is not."""
-
-    status = 405
-
-
 def handler(context: Context) -> Handler:
     """One function that answers every request."""
 
@@ -68,7 +62,9 @@ def handler(context: Context) -> Handler:
             if match:
                 methods.append(method)
         if methods:
-            raise NotAllowed(f"{request.path} takes {' or '.join(methods)}, not {request.method}")
+            raise MethodNotAllowed(
+                f"{request.path} takes {' or '.join(methods)}, not {request.method}"
+            )
         raise NotFound(f"there is no {request.path} here; docs/api.md lists what there is")
 
     return handle

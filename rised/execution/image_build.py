@@ -26,12 +26,12 @@ from rised.linux.files import disk_may_be_full, make_directory
 from rised.log import log
 from rised.policy.outcome import KillMode
 from rised.runners.base import Exit, Job, JobHandle
-from rised.runners.docker.engine import ImageInfo, NoEngine
+from rised.runners.docker.engine import ImageInfo
 from rised.storage.database import BUILD
 from rised.storage.owners import owner_of
 from rised.storage.rows import file_beside
 from rised.users.files import open_log
-from riseml_proto.errors import RisemlError, StorageFull
+from riseml_proto.errors import NoEngine, RisemlError, StorageFull
 
 _RETRY_SECONDS = 5.0
 _TRIES = 4

@@ -31,10 +31,9 @@ from rised.log import log
 from rised.policy.outcome import KillMode
 from rised.policy.resources import Grant
 from rised.runners.base import Exit, Job, JobHandle
-from rised.runners.docker.engine import NoEngine
 from rised.storage.owners import owner_of
 from rised.storage.rows import MemberChange, MemberRow
-from riseml_proto.errors import RisemlError, StorageFull
+from riseml_proto.errors import NoEngine, RisemlError, StorageFull
 from riseml_proto.states import Reason, State, advance
 
 # A job that cannot start because the disk is full, or the container engine away, is tried again: nobody tells when

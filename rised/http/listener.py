@@ -20,7 +20,7 @@ from rised.http.connection import Connection
 from rised.http.connection_limit import ConnectionLimiter
 from rised.http.request import Handler
 from rised.users.peer import Peer
-from riseml_proto.errors import DaemonError
+from riseml_proto.errors import AlreadyRunning, DaemonError
 
 _BACKLOG = 4096
 _CREDENTIALS = struct.Struct("3i")
@@ -29,12 +29,6 @@ _GROUP = struct.Struct("I")
 _MOST_GROUPS = 256
 _LONGEST_PATH = 107
 _NEW = ".new"
-
-
-class AlreadyRunning(DaemonError):
-    """Another daemon holds the socket or the state directory."""
-
-    code = "already-running"
 
 
 @contextlib.contextmanager

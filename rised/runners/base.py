@@ -18,13 +18,6 @@ from typing import NamedTuple, Protocol
 
 from rised.linux.processes import ProcessSnapshot
 from rised.users.owner import Owner
-from riseml_proto.errors import RisemlError
-
-
-class StartFailed(RisemlError):
-    """The job could not be started; the text says which file, directory or program stood in the way."""
-
-    code = "start-failed"
 
 
 class Amounts(NamedTuple):

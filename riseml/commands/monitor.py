@@ -41,8 +41,8 @@ from riseml.commands import add_ids, add_json, print_json
 from riseml.commands.usage_view import Rates, gpu_lines, job_lines
 from riseml.screen import clean, columns, cut, has_colour
 from riseml.transport.daemon import connect
-from riseml.transport.endpoint import Unreachable
 from riseml.transport.http import Client
+from riseml_proto.errors import Unreachable
 from riseml_proto.messages import GpuUse, Usage
 
 _FIRST, _INTERVAL = 0.5, 1.0  # seconds between two samples

@@ -4,7 +4,6 @@ import argparse
 
 from riseml.ssh import relay
 from riseml.transport.daemon import open_here
-from riseml.transport.endpoint import Unreachable
 from riseml_proto.errors import RisemlError
 
 
@@ -17,8 +16,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         connection = open_here(args.host)
     except RisemlError as error:
-        kind = "unreachable" if isinstance(error, Unreachable) else error.code
-        relay.say(f"{kind} {error}")
+        relay.say(f"{error.code} {error}")
         return 2
     relay.say("ready")
     relay.carry(connection)

@@ -181,7 +181,8 @@ def _submit(
 
 def _scan(root: bytes, host: str | None) -> "Scan":
     """The project's files; the daemon is asked for its limits if they exceed the usual ones."""
-    from riseml.sync.scan import ProjectLimits, ProjectTooLarge, scan
+    from riseml.sync.scan import ProjectLimits, scan
+    from riseml_proto.errors import ProjectTooLarge
 
     try:
         return scan(root, ProjectLimits())

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 
 from riseml.ssh import forward, options
 from riseml.ssh.remote import command
-from riseml.ssh.session import Lost, Session
+from riseml.ssh.session import Session
 from riseml.transport.address import SshAddress
-from riseml.transport.endpoint import Unreachable, hung_up
+from riseml.transport.endpoint import hung_up
+from riseml_proto.errors import SshFailed, Unreachable
 
 
 class SshHost:
@@ -53,7 +54,7 @@ class SshHost:
             raise Unreachable(f"no connection to the daemon {self.where} is kept")
         try:
             return self._start(call)
-        except Lost:
+        except SshFailed:
             if not was_open:
                 raise
         return self._start(call)  # ssh has noticed now that the kept connection was dead

@@ -12,18 +12,13 @@ from riseml.ssh import relay
 from riseml.ssh.options import Call
 from riseml.ssh.remote import SEND, program
 from riseml.transport.address import SshAddress
-from riseml.transport.endpoint import Unreachable
-from riseml_proto.errors import DaemonError, from_code
+from riseml_proto.errors import DaemonError, SshFailed, from_code
 
 PATIENCE = 300.0
 """Seconds for which a follower tries to get a lost connection back: a laptop moves and sleeps."""
 _FAILED = 255  # ssh's exit code for an error of its own
 _LONGEST_GREETING = 1 << 16  # bytes that a shell's start-up files may print
 _GRACE = 2.0
-
-
-class Lost(Unreachable):
-    """ssh itself failed, so that nothing was learnt of the daemon."""
 
 
 class Session:
@@ -49,7 +44,7 @@ class Session:
     def greet(self, timeout: float | None) -> None:
         """Wait until the other end is ready. `timeout`: for each piece of what it says, in seconds.
 
-        Raises the error that it tells, `Lost` where ssh fails, `TimeoutError`.
+        Raises the error that it tells, `SshFailed` where ssh fails, `TimeoutError`.
         """
         self.connection.settimeout(timeout)
         try:
@@ -62,8 +57,7 @@ class Session:
         kind, _, text = said.partition(" ")
         if kind == "ready":
             return
-        text = f"{self._where}: {text}"
-        raise Unreachable(text) if kind == "unreachable" else from_code(kind, text)
+        raise from_code(kind, f"{self._where}: {text}")
 
     def _first_line(self) -> str:
         """The next line that is marked as one, whatever comes before it."""
@@ -88,9 +82,9 @@ class Session:
             return False
         return code == _FAILED or code < 0
 
-    def gone(self) -> Lost:
+    def gone(self) -> SshFailed:
         """What to say where it has."""
-        return Lost(
+        return SshFailed(
             f"the connection to the daemon {self._where} is lost; try {self._try}",
             patience=PATIENCE,
             notice=f"the connection to the daemon {self._where} is lost; trying to get it back",
@@ -108,7 +102,7 @@ class Session:
 
     def _explain(self) -> NoReturn:
         if self.lost():
-            raise Lost(
+            raise SshFailed(
                 f"ssh cannot reach the daemon {self._where}; when {self._try} works, this does, too",
                 patience=PATIENCE,
             )

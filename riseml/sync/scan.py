@@ -14,7 +14,7 @@ from typing import NamedTuple
 from riseml.progress import size_text
 from riseml.sync.files import EXECUTABLE, LINK, REGULAR, FileStamp, ScannedFile, show, trouble
 from riseml.sync.ignore import IGNORE_FILES, Ignore
-from riseml_proto.errors import SyncError
+from riseml_proto.errors import ProjectTooLarge, SyncError
 
 _NAMED = 3  # places or files that a message names before it gets long
 
@@ -24,10 +24,6 @@ class ProjectLimits(NamedTuple):
 
     files: int = 100_000
     bytes: int = 2 << 30
-
-
-class ProjectTooLarge(SyncError):
-    """More files or bytes than the limits allow."""
 
 
 class Scan(NamedTuple):

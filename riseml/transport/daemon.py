@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, TypeVar
 
 from riseml.settings import configured_host
 from riseml.transport.address import SshAddress, parse
-from riseml.transport.endpoint import Endpoint, Unreachable
+from riseml.transport.endpoint import Endpoint
 from riseml.transport.unix import UnixSocket, is_private
-from riseml_proto.errors import DaemonError
+from riseml_proto.errors import DaemonError, Unreachable
 from riseml_proto.places import SYSTEM_SOCKET, user_socket
 
 if TYPE_CHECKING:

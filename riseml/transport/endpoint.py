@@ -7,29 +7,7 @@ difference only in `Endpoint.remote`.
 import socket
 from typing import Protocol
 
-from riseml_proto.errors import DaemonError
-
-PATIENCE = 30.0
-"""Seconds for which a client tries again when a daemon of this machine does not answer."""
-
-
-class Unreachable(DaemonError):
-    """Nobody listens, or the connection was cut: the daemon may be restarting."""
-
-    def __init__(
-        self,
-        text: str,
-        *,
-        patience: float | None = None,
-        notice: str = "the daemon does not answer; waiting for it to come back",
-    ) -> None:
-        """`patience`: the seconds for which a client tries again (default: PATIENCE).
-
-        `notice`: the text that a person reads in that time.
-        """
-        super().__init__(text)
-        self.patience = PATIENCE if patience is None else patience
-        self.notice = notice
+from riseml_proto.errors import Unreachable
 
 
 def hung_up(where: str) -> Unreachable:

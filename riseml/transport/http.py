@@ -16,7 +16,6 @@ import h11
 import msgspec
 
 from riseml.transport.endpoint import Endpoint
-from riseml.transport.endpoint import Unreachable as Unreachable
 from riseml.transport.unix import UnixSocket
 from riseml_proto import API_VERSION, VERSION
 from riseml_proto.errors import DaemonError, from_code

@@ -5,8 +5,8 @@ import socket
 import stat
 import struct
 
-from riseml.transport.endpoint import Unreachable, hung_up
-from riseml_proto.errors import DaemonError
+from riseml.transport.endpoint import hung_up
+from riseml_proto.errors import DaemonError, Unreachable
 from riseml_proto.places import SYSTEM_SOCKET
 
 _LONGEST_PATH = 107  # bytes that fit into the kernel's sockaddr_un

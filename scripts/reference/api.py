@@ -48,7 +48,8 @@ def _requests() -> str:
 def _errors() -> str:
     lines = [
         "## Errors\n",
-        "An answer that is no success is a `Problem`, whose `code` is one of these.\n",
+        "An answer that is no success is a `Problem`, whose `code` is one of these. Some of them only `riseml`",
+        "itself raises: `too-large`, `unreachable`, `ssh`; or `rised` when it starts: `already-running`.\n",
     ]
     lines += ["| code | status | meaning |", "| --- | --- | --- |"]
     for kind in vars(errors).values():

@@ -11,11 +11,10 @@ import pytest
 
 from riseml import follow as follower
 from riseml.follow import entries, follow
-from riseml.transport import endpoint
-from riseml.transport.endpoint import Unreachable
 from riseml.transport.http import Client
 from riseml.transport.unix import UnixSocket
-from riseml_proto.errors import DaemonError, NotFound
+from riseml_proto import errors
+from riseml_proto.errors import DaemonError, NotFound, Unreachable
 from riseml_proto.messages import (
     ElidedEntry,
     EndEntry,
@@ -175,7 +174,7 @@ def test_a_daemon_that_was_never_there_is_not_waited_for(following: Following) -
 def test_a_daemon_that_stays_away_is_given_up(
     following: Following, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(endpoint, "PATIENCE", 0.2)
+    monkeypatch.setattr(errors, "PATIENCE", 0.2)
     monkeypatch.setattr(follower, "_NOTICE_AFTER", 0.1)
     streams = following.daemon.streams
     following.daemon.scripts = [streams(*wire(HEAD, line("a", 2)), cut=True), streams(cut=True)]
@@ -187,7 +186,7 @@ def test_a_daemon_that_stays_away_is_given_up(
 def test_a_stream_that_held_counts_as_back_though_nothing_came(
     following: Following, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(endpoint, "PATIENCE", 1.5 * follower._FIRST_DELAY)
+    monkeypatch.setattr(errors, "PATIENCE", 1.5 * follower._FIRST_DELAY)
     monkeypatch.setattr(follower, "_STEADY", 0.0)
     streams = following.daemon.streams
     silent = streams(*wire(HEAD), cut=True)
@@ -199,7 +198,7 @@ def test_a_stream_that_held_counts_as_back_though_nothing_came(
 def test_an_endpoint_may_ask_for_more_patience_and_say_why(
     following: Following, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(endpoint, "PATIENCE", 0.0)
+    monkeypatch.setattr(errors, "PATIENCE", 0.0)
     monkeypatch.setattr(follower, "_NOTICE_AFTER", 0.0)
     streams = following.daemon.streams
     following.daemon.scripts = [

@@ -33,7 +33,7 @@ from rised.policy.fairshare import FairShare
 from rised.policy.quotas import Quotas
 from rised.policy.resources import Inventory
 from rised.queries.views import Views
-from rised.runners.base import Exit, Job, StartFailed
+from rised.runners.base import Exit, Job
 from rised.runners.docker.engine import Engine
 from rised.runners.docker.runner import ContainerRunner
 from rised.scheduling.accounting import UsageAccounting
@@ -43,7 +43,7 @@ from rised.storage.layout import Layout
 from rised.subscriptions import Subscriptions
 from rised.tensorboard.manager import TensorBoards
 from riseml_proto.config import parse_config
-from riseml_proto.errors import RisemlError, StorageFull
+from riseml_proto.errors import RisemlError, StartFailed, StorageFull
 from riseml_proto.states import State
 
 T = TypeVar("T")

@@ -4,10 +4,11 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from rised.runners.base import Amounts, Container, Job, StartFailed
+from rised.runners.base import Amounts, Container, Job
 from rised.runners.client_package import client_package
 from rised.runners.docker.engine import EngineInfo
 from rised.runners.shell import SCRIPT, SHELL, WORKING_DIRECTORY
+from riseml_proto.errors import StartFailed
 
 INSIDE = "/.riseml"
 """Where a container has its job's directory."""

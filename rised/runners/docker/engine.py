@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import trio
 
-from rised.runners.base import StartFailed
 from rised.runners.docker.credentials import credentials
+from riseml_proto.errors import EngineError, ImageFailed, NoEngine
 
 if TYPE_CHECKING:
     from aiodocker import Docker
@@ -22,28 +22,6 @@ T = TypeVar("T")
 _NOT_FOUND, _CONFLICT, _NOT_MODIFIED = 404, 409, 304
 _UNREACHABLE = 900  # what aiodocker calls it
 _AUTH = (401, 403)
-
-
-class NoEngine(StartFailed):
-    """No container engine answers; the text says where one was looked for. It may come back."""
-
-    code = "no-engine"
-
-
-class EngineError(StartFailed):
-    """The engine refuses; the text is its own."""
-
-    code = "engine"
-
-    def __init__(self, text: str, status: int = 0) -> None:
-        super().__init__(text)
-        self.http_status = status
-
-
-class ImageFailed(StartFailed):
-    """An image cannot be had; the text names it and says why."""
-
-    code = "image"
 
 
 class ImageInfo(NamedTuple):
@@ -187,7 +165,7 @@ class Engine:
         try:
             found = await self._ask(lambda docker: docker.images.inspect(name))
         except EngineError as error:
-            if error.http_status == _NOT_FOUND:
+            if error.engine_status == _NOT_FOUND:
                 return None
             raise
         pairs = (entry.partition("=") for entry in (found.get("Config") or {}).get("Env") or ())
@@ -216,7 +194,7 @@ class Engine:
         try:
             await self._call(pull)
         except EngineError as error:
-            hint = "; log in with docker login" if error.http_status in _AUTH else ""
+            hint = "; log in with docker login" if error.engine_status in _AUTH else ""
             raise ImageFailed(f"{wanted} cannot be pulled: {error}{hint}") from error
         found = await self.look(wanted)
         if found is None:
@@ -240,9 +218,9 @@ class Engine:
         try:
             await self._call(lambda docker: docker.images.delete(image, force=False))
         except EngineError as error:
-            if error.http_status not in (_CONFLICT, _NOT_FOUND):
+            if error.engine_status not in (_CONFLICT, _NOT_FOUND):
                 raise
-            return error.http_status == _NOT_FOUND
+            return error.engine_status == _NOT_FOUND
         return True
 
     # Containers.
@@ -256,7 +234,7 @@ class Engine:
                 )
                 return str(made.id)
             except EngineError as error:
-                if error.http_status != _CONFLICT or last:
+                if error.engine_status != _CONFLICT or last:
                     raise
             await self.remove(name)
         raise AssertionError
@@ -274,7 +252,7 @@ class Engine:
                 lambda docker: docker.containers.container(container).show()
             )
         except EngineError as error:
-            if error.http_status == _NOT_FOUND:
+            if error.engine_status == _NOT_FOUND:
                 return None
             raise
         return found
@@ -286,7 +264,7 @@ class Engine:
                 lambda docker: docker.containers.container(container).wait(timeout=None)
             )
         except EngineError as error:
-            if error.http_status == _NOT_FOUND:
+            if error.engine_status == _NOT_FOUND:
                 return None
             raise
         return int(found["StatusCode"])
@@ -309,7 +287,7 @@ class Engine:
                     lambda docker, ask=ask: getattr(docker.containers.container(container), ask)()  # type: ignore[misc]
                 )
             except EngineError as error:  # it is not paused, or has ended
-                if error.http_status < _NOT_FOUND:
+                if error.engine_status < _NOT_FOUND:
                     raise
 
     async def remove(self, container: str) -> None:
@@ -319,7 +297,7 @@ class Engine:
                 lambda docker: docker.containers.container(container).delete(force=True, v=True)
             )
         except EngineError as error:
-            if error.http_status not in (_NOT_FOUND, _CONFLICT):  # it is being removed
+            if error.engine_status not in (_NOT_FOUND, _CONFLICT):  # it is being removed
                 raise
 
     async def commit(

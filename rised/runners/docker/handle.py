@@ -10,9 +10,10 @@ import trio
 from rised.linux.process_tree import end_tree
 from rised.linux.processes import ProcessSnapshot, ended, pidfd
 from rised.runners.base import Exit, Job
-from rised.runners.docker.engine import Engine, EngineError, NoEngine
+from rised.runners.docker.engine import Engine
 from rised.runners.docker.processes import ContainerProcesses
 from rised.runners.shell import read_exit
+from riseml_proto.errors import EngineError, NoEngine
 
 UNSEEN = -1
 """The start of a first process that an engine runs out of this machine's sight."""

@@ -28,15 +28,16 @@ from rised.linux.copy_tree import copy_tree, remove_tree
 from rised.linux.files import PASSABLE, disk_may_be_full, overwrite
 from rised.linux.processes import boot_id, stat
 from rised.log import log
-from rised.runners.base import Container, Job, StartFailed
+from rised.runners.base import Container, Job
 from rised.runners.docker.config import ASKS_FOR_GPUS, configure, environment
-from rised.runners.docker.engine import Engine, EngineError, NoEngine
+from rised.runners.docker.engine import Engine
 from rised.runners.docker.handle import UNSEEN, ContainerHandle, Identity
 from rised.runners.process.setpriv import exports
 from rised.runners.shell import SHELL, WORKING_DIRECTORY
 from rised.users.files import give_file, open_log
 from rised.users.impersonation import impersonating
 from rised.users.owner import Owner
+from riseml_proto.errors import EngineError, NoEngine, StartFailed
 
 _RETRY_SECONDS = 30.0
 

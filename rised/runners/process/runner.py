@@ -34,13 +34,14 @@ from rised.linux.files import PASSABLE, disk_may_be_full, overwrite
 from rised.linux.process_tree import MARK, CgroupTree, ProcessTree, SessionTree, end_tree
 from rised.linux.processes import ProcessSnapshot, boot_id, ended, pidfd, stat
 from rised.log import log
-from rised.runners.base import Exit, Job, StartFailed
+from rised.runners.base import Exit, Job
 from rised.runners.process import setpriv
 from rised.runners.process.cgroups import Cgroups
 from rised.runners.shell import SCRIPT, SHELL, read_exit
 from rised.users.files import give_file, open_log
 from rised.users.impersonation import impersonating
 from rised.users.owner import Owner
+from riseml_proto.errors import StartFailed
 
 # A control group may count a process for a moment after the kernel has said that it ended.
 _CGROUP_DELAY = 0.002

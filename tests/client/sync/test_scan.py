@@ -13,16 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from riseml.sync.files import EXECUTABLE, LINK, REGULAR, read
-from riseml.sync.scan import (
-    ProjectLimits,
-    ProjectTooLarge,
-    Scan,
-    biggest,
-    leads_outside,
-    scan,
-    special_text,
-)
-from riseml_proto.errors import SyncError
+from riseml.sync.scan import ProjectLimits, Scan, biggest, leads_outside, scan, special_text
+from riseml_proto.errors import ProjectTooLarge, SyncError
 
 
 def put(root: Path, name: str, text: str = "") -> Path:

@@ -12,9 +12,8 @@ from typing import Any
 import pytest
 
 from riseml.transport import daemon as finder
-from riseml.transport.endpoint import Unreachable
 from riseml.transport.http import Client
-from riseml_proto.errors import DaemonError
+from riseml_proto.errors import DaemonError, Unreachable
 from riseml_proto.places import user_socket
 
 RISED = """

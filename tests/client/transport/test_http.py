@@ -9,9 +9,8 @@ from typing import Any
 
 import pytest
 
-from riseml.transport.endpoint import Unreachable
 from riseml.transport.http import Client
-from riseml_proto.errors import ConfigError, DaemonError, NotFound, RisemlError
+from riseml_proto.errors import ConfigError, DaemonError, NotFound, RisemlError, Unreachable
 from riseml_proto.messages import Kill, Killed, Revision, Whoami
 
 WHO = b'{"user": "paul", "uid": 1000, "host": "box"}'

@@ -9,17 +9,9 @@ from pathlib import Path
 import pytest
 import trio
 
-from rised.http.listener import (
-    AlreadyRunning,
-    check_place,
-    listening,
-    locked,
-    peer_of,
-    serve,
-    user_name,
-)
+from rised.http.listener import check_place, listening, locked, peer_of, serve, user_name
 from rised.http.request import Answer, Request
-from riseml_proto.errors import DaemonError
+from riseml_proto.errors import AlreadyRunning, DaemonError
 from riseml_proto.messages import Whoami
 
 

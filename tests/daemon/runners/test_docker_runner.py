@@ -16,10 +16,11 @@ from engine import BUSYBOX, docker, image_id, need_engine, own_engine
 
 from rised.linux.processes import ProcessSnapshot
 from rised.runners.base import Container, Exit, Job
-from rised.runners.docker.engine import Engine, ImageFailed, NoEngine
+from rised.runners.docker.engine import Engine
 from rised.runners.docker.handle import ContainerHandle, Identity
 from rised.runners.docker.runner import ContainerRunner
 from rised.users.owner import own
+from riseml_proto.errors import ImageFailed, NoEngine
 
 
 class Place(NamedTuple):

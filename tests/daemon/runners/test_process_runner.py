@@ -15,10 +15,11 @@ from rised.linux.children import Children
 from rised.linux.process_tree import MARK, CgroupTree, SessionTree, delegated_cgroup, end_tree
 from rised.linux.processes import ProcessSnapshot, Stat, boot_id, pidfd, stat
 from rised.linux.usage import measure
-from rised.runners.base import Exit, Job, StartFailed
+from rised.runners.base import Exit, Job
 from rised.runners.process import cgroups
 from rised.runners.process.runner import Identity, ProcessHandle, ProcessRunner
 from rised.users.owner import own
+from riseml_proto.errors import StartFailed
 
 
 @pytest.fixture(params=["cgroup", "session"])
