@@ -13,6 +13,10 @@ _RISED_SECTIONS = ("Start and stop", "Configuration", "The state directory", "It
 _ESCAPES = {"\\": r"\e", "-": r"\-", "'": r"\(aq", "`": r"\(ga", "^": r"\(ha", "~": r"\(ti"}
 
 
+class NoSuchSection(Exception):
+    """A page has another heading now: change `_RISED_SECTIONS`, too."""
+
+
 def riseml(page: str) -> str:
     """riseml(1), from docs/cli.md."""
     page = page.partition("\n")[2].strip()  # without its title
@@ -51,8 +55,11 @@ def _head(name: str, number: int, summary: str) -> str:
 
 
 def _section(page: str, title: str) -> str:
-    """A section of a page, with its heading and up to the next of the same rank."""
-    return f"## {title}\n" + page.partition(f"\n## {title}\n")[2].partition("\n## ")[0]
+    """A section of a page, with its heading and up to the next of the same rank. Raises `NoSuchSection`."""
+    _, heading, rest = page.partition(f"\n## {title}\n")
+    if not heading:
+        raise NoSuchSection(f"the page has no section {title!r}, of which a man page is made")
+    return heading + rest.partition("\n## ")[0]
 
 
 def _parts(text: str) -> Iterator[str]:

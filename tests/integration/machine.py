@@ -87,7 +87,7 @@ class Machine:
         layers = f"lowerdir={tree},upperdir={self._place}/upper,workdir={self._place}/work"
         _mount("overlay", self.root, "-o", layers)
         shutil.copytree(wheels, self.root / "opt" / "wheels")
-        for name in ("systemd", "scripts", "riseml", "rised", "proto"):
+        for name in ("systemd", "scripts", "docs", "riseml", "rised", "proto"):
             ignored = shutil.ignore_patterns("__pycache__")
             shutil.copytree(SOURCE / name, self.root / "opt" / "source" / name, ignore=ignored)
         for name in ("pyproject.toml", "README.md", "LICENSE"):
