@@ -86,9 +86,9 @@ class Lifecycle:
         return self._grant.gpus
 
     def use(self, snapshot: ProcessSnapshot) -> Use:
-        """What its processes use now. Blocks for milliseconds: for another thread."""
-        handle = self._handle
-        return measure(handle.pids(snapshot), handle.cgroup) if handle else Use()
+        """What its processes on this machine use now. Blocks for milliseconds: for another thread."""
+        local = self._handle.local if self._handle else None
+        return measure(local.pids(snapshot), local.cgroup) if local else Use()
 
     def kill(self, mode: KillMode) -> None:
         """Make it end; a second call by force cuts the grace period short."""

@@ -25,11 +25,24 @@ _PAUSE = 0.02
 _PROCESS_GROUP = 4
 
 
-class ProcessTree(Protocol):
-    """The processes of one job."""
+class LocalProcesses(Protocol):
+    """The processes of a job that runs on the daemon's machine, as other threads may look at them."""
+
+    @property
+    def cgroup(self) -> str | None:
+        """Directory of a control group that counts their processor time and no other's; None where there is none."""
+        ...
+
+    def pids(self, snapshot: ProcessSnapshot) -> list[int]:
+        """Those alive at the moment of the snapshot, as the daemon's machine numbers them."""
+        ...
+
+
+class ProcessTree(LocalProcesses, Protocol):
+    """The processes of one job, to be signalled."""
 
     def pids(self, snapshot: ProcessSnapshot | None = None) -> list[int]:
-        """Those alive now, or at the moment of `look`."""
+        """Those alive now, or at the moment of the snapshot."""
         ...
 
     def kill_at_once(self) -> None:
@@ -74,9 +87,9 @@ def _held(tree: ProcessTree, pids: list[int]) -> Iterator[list[int]]:
 class CgroupTree:
     """The processes in a control group and in those below it, and the leader, who joins it a moment after it began."""
 
-    def __init__(self, path: str, leader: int = 0, start: int = -1) -> None:
-        """`path` is the group's directory; `leader` started at `start` (`Stat.start`)."""
-        self.path = path
+    def __init__(self, cgroup: str, leader: int = 0, start: int = -1) -> None:
+        """`cgroup` is the group's directory; `leader` started at `start` (`Stat.start`)."""
+        self.cgroup = cgroup
         self._leader = leader
         self._start = start
 
@@ -84,7 +97,7 @@ class CgroupTree:
         """Those alive now."""
         led = stat(self._leader) if self._leader else None
         found = [self._leader] if led and led.start == self._start else []
-        for directory, _, _ in os.walk(self.path):
+        for directory, _, _ in os.walk(self.cgroup):
             with (
                 contextlib.suppress(OSError),  # removed meanwhile
                 open(os.path.join(directory, "cgroup.procs"), encoding="ascii") as file,
@@ -96,14 +109,14 @@ class CgroupTree:
         """Linux 5.14 can; the leader may still be outside."""
         with (
             contextlib.suppress(OSError),
-            open(os.path.join(self.path, "cgroup.kill"), "w", encoding="ascii") as file,
+            open(os.path.join(self.cgroup, "cgroup.kill"), "w", encoding="ascii") as file,
         ):
             file.write("1")
 
     def remove(self) -> bool:
         """Remove the group; False if a process is still in it. A group that is not there is removed."""
         try:
-            os.rmdir(self.path)
+            os.rmdir(self.cgroup)
         except FileNotFoundError:
             return True
         except OSError:
@@ -112,7 +125,7 @@ class CgroupTree:
 
     def _remove_below(self) -> bool:
         try:
-            for directory, _, _ in os.walk(self.path, topdown=False):
+            for directory, _, _ in os.walk(self.cgroup, topdown=False):
                 os.rmdir(directory)
         except OSError:
             return False
@@ -125,6 +138,8 @@ class SessionTree:
     The number of a session may be another's once its leader is gone and it is empty. So it counts only for as long as
     the leader is the one that was started, and, once it is gone, for what it left to the daemon, its subreaper.
     """
+
+    cgroup = None
 
     def __init__(self, leader: int, start: int, mark: str, directory: str, log: str) -> None:
         """`leader` started at `start` (`Stat.start`); `mark` is the value of `MARK` in the job's environment."""
@@ -164,45 +179,11 @@ class SessionTree:
 
     def kill_at_once(self) -> None:
         """The leader's process group, in which everything is that does not leave it."""
-        with pidfd(self._leader) as fd, contextlib.suppress(OSError):
-            found = stat(self._leader)
-            if fd is not None and found and found.start == self._start:
+        with pidfd(self._leader, self._start) as fd, contextlib.suppress(OSError):
+            if fd is not None:
                 signal.pidfd_send_signal(fd, signal.SIGKILL, None, _PROCESS_GROUP)
 
 
 def _is_in(target: str, path: str) -> bool:
     """Whether a link of /proc leads to `path`, or into it, also if that was removed meanwhile."""
     return target == path or target.startswith((f"{path}/", f"{path} (deleted)"))
-
-
-def delegated_cgroup(name: str) -> str | None:
-    """Make the group `name`, in which each job gets its own; None where there is no cgroup2 or no right to."""
-    own = own_cgroup()
-    if own is None:
-        return None
-    for mount in cgroup2_mounts():
-        base = os.path.join(mount + own.rstrip("/"), name)
-        probe = os.path.join(base, "probe")
-        try:
-            os.makedirs(probe, exist_ok=True)
-            # Moving a process needs the right to write where it comes from, too.
-            writable = os.access(os.path.join(mount + own, "cgroup.procs"), os.W_OK)
-            os.rmdir(probe)
-        except OSError:
-            continue
-        if writable:
-            return base
-    return None
-
-
-def own_cgroup() -> str | None:
-    """The control group (cgroup2) that this process is in, as a path from the hierarchy's root."""
-    with open("/proc/self/cgroup", encoding="utf-8") as file:
-        return next((line[3:].strip() for line in file if line.startswith("0::")), None)
-
-
-def cgroup2_mounts() -> list[str]:
-    """Where cgroup2 is mounted."""
-    with open("/proc/self/mounts", encoding="utf-8") as file:
-        fields = [line.split() for line in file]
-    return [f[1].encode().decode("unicode_escape") for f in fields if f[2] == "cgroup2"]

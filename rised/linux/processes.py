@@ -92,15 +92,20 @@ def boot_id() -> str:
 
 
 @contextlib.contextmanager
-def pidfd(pid: int) -> Iterator[int | None]:
-    """A descriptor that stands for the process `pid` is now, whatever the pid is used for later; None if it is gone."""
+def pidfd(pid: int, start: int | None = None) -> Iterator[int | None]:
+    """A descriptor that stands for the process `pid` is now, whatever the pid is used for later; None if it is gone.
+
+    With `start` (`Stat.start`) it is also None if the pid belongs to another process than the one that started then.
+    """
     try:
         fd = os.pidfd_open(pid)
     except ProcessLookupError:
         yield None
         return
     try:
-        yield fd
+        # Looked at only now: from here on the descriptor and the number mean the same process.
+        same = start is None or ((now := stat(pid)) is not None and now.start == start)
+        yield fd if same else None
     finally:
         os.close(fd)
 
@@ -116,6 +121,13 @@ def stop(pid: int) -> None:
 async def ended(fd: int) -> None:
     """Return when the process behind a pidfd has ended."""
     await trio.lowlevel.wait_readable(fd)
+
+
+async def wait_for_end(pid: int, start: int) -> None:
+    """Return when the process `pid` that started at `start` has ended; no child of the daemon has to be one."""
+    with pidfd(pid, start) as fd:
+        if fd is not None:
+            await ended(fd)
 
 
 def send_signal(fd: int, number: signal.Signals) -> None:

@@ -72,28 +72,6 @@ def cgroup_seconds(cpu_stat: bytes) -> float | None:
     return None
 
 
-def counting_cgroup(cgroup: str, mounts: str, name: str) -> str | None:
-    """Where the control group that has `name` in its path counts processor time, of either version of cgroups.
-
-    `cgroup` is the text of a member's /proc/PID/cgroup, `mounts` that of /proc/self/mounts. None where there is none.
-    """
-    places = [line.split() for line in mounts.splitlines()]
-    for line in cgroup.splitlines():
-        _, controllers, path = line.split(":", 2)
-        if name not in path:
-            continue
-        for _, mount, kind, options, *_ in places:
-            wanted = (
-                kind == "cgroup2"
-                if not controllers
-                else kind == "cgroup"
-                and "cpuacct" in {*options.split(",")} & {*controllers.split(",")}
-            )
-            if wanted:
-                return mount.encode().decode("unicode_escape") + path
-    return None
-
-
 def _cgroup_seconds(cgroup: str) -> float | None:
     try:
         return cgroup_seconds(_read(os.path.join(cgroup, "cpu.stat")))

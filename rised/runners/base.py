@@ -16,7 +16,7 @@ A job whose daemon died before `go` ends by itself without having begun, and `Ex
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
-from rised.linux.processes import ProcessSnapshot
+from rised.linux.process_tree import LocalProcesses
 from rised.users.owner import Owner
 
 
@@ -99,13 +99,9 @@ class JobHandle(Protocol):
         """Whether it is there and waits for leave."""
         ...
 
-    def pids(self, snapshot: ProcessSnapshot) -> list[int]:
-        """Its processes at the moment of `look`, as the daemon's machine numbers them; may be asked by any thread."""
-        ...
-
     @property
-    def cgroup(self) -> str | None:
-        """Directory of a control group that counts its processor time and no other's; None where there is none."""
+    def local(self) -> LocalProcesses | None:
+        """Its processes if they run on the daemon's machine, for any thread; None if they run elsewhere."""
         ...
 
     def begin(self, visible_gpus: str) -> None:

@@ -1,12 +1,29 @@
-"""The shell that runs a job's commands, and the exit file that it leaves: the same for processes and containers."""
+"""The shell that runs a job's commands, the same for processes and containers, and the exit file that it leaves.
+
+The exit file is made before the shell starts. Its first four bytes are overwritten in place, which even a full disk
+allows:
+
+    new     has had no start signal
+    run     has begun, and its end is not known
+    0-255   has ended with this code
+
+After a loss of power a file may hold the end of a job that had it before. So its second line names the job.
+"""
 
 import os
+import re
+import shlex
+from collections.abc import Mapping
 
+from rised.linux.files import overwrite
 from rised.runners.base import Exit
+from rised.users.files import give_file
+from rised.users.owner import Owner
 
 SHELL = "/bin/sh"
 WORKING_DIRECTORY = "/code"
 """Working directory of a job in a container."""
+_NAME = re.compile("[A-Za-z_][A-Za-z0-9_]*")
 
 # $1 exit file, $2 control group or empty, $3 working directory, $4 limit on open files or empty, then the commands.
 # TERM, INT and HUP reach the whole session; the shell outlives its command to write down how that ended.
@@ -19,7 +36,7 @@ SCRIPT = """\
 cd "$3" || exit 0
 [ -z "$4" ] || ulimit -S -n "$4"
 trap '' TERM INT HUP
-read -r _riseml_leave CUDA_VISIBLE_DEVICES || exit 0
+read -r _riseml_start CUDA_VISIBLE_DEVICES || exit 0
 trap : TERM INT HUP
 exec </dev/null
 _riseml_exit=$1
@@ -35,8 +52,30 @@ printf '%-3d\\n' "$_riseml_code" 1<>"$_riseml_exit"
 """
 
 
-def read_exit(path: str, key: bytes, status: int | None, *, other_boot: bool) -> Exit:
-    """What the exit file of the job `key` tells, and where that is nothing, the `status` that somebody else saw."""
+def exports(env: Mapping[str, str]) -> bytes:
+    """An environment as lines for a shell to read; names that no shell variable can have are left out."""
+    lines = [
+        f"export {name}={shlex.quote(value)}\n"
+        for name, value in env.items()
+        if _NAME.fullmatch(name)
+    ]
+    return os.fsencode("".join(lines))
+
+
+def send_start_signal(fd: int, visible_gpus: str) -> None:
+    """Write the line that `SCRIPT` waits for, with the job's CUDA_VISIBLE_DEVICES."""
+    os.write(fd, f"start {visible_gpus}\n".encode())
+
+
+def reset_exit_file(path: str, key: str, owner: Owner) -> None:
+    """Make the exit file at `path` that of the job `key`, which has not begun. Raises `OSError`."""
+    overwrite(path, b"new\n%s\n" % key.encode())
+    if owner.is_other:
+        give_file(path, owner)
+
+
+def read_exit_file(path: str, key: str, status: int | None, *, other_boot: bool) -> Exit:
+    """How the job `key` ended, by its exit file; where that has no code, by the exit `status` that its parent saw."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
@@ -45,7 +84,7 @@ def read_exit(path: str, key: bytes, status: int | None, *, other_boot: bool) ->
             os.close(fd)
     except OSError:  # the job has removed it, or made something else of it
         return Exit(begun=True, code=None)
-    if rest.partition(b"\n")[0] != key:
+    if rest.partition(b"\n")[0] != key.encode():
         return Exit(begun=True, code=None)
     if text == b"new":
         # What the shell wrote after that may not have reached the disk before the power went.

@@ -28,7 +28,6 @@ from rised.experiments.transitions import Transitions
 from rised.gpus.devices import Gpu
 from rised.gpus.monitor import GpuWatch
 from rised.gpus.nvml import Meters
-from rised.linux.processes import ProcessSnapshot
 from rised.policy.fairshare import FairShare
 from rised.policy.quotas import Quotas
 from rised.policy.resources import Inventory
@@ -91,7 +90,9 @@ class Process:
 
 
 class FakeHandle:
-    """A daemon's hold on a process."""
+    """A daemon's hold on a process that runs on another machine than the daemon."""
+
+    local = None
 
     def __init__(self, world: "World", process: Process, *, adopted: bool) -> None:
         self._world = world
@@ -103,13 +104,6 @@ class FakeHandle:
     def is_held(self) -> bool:
         """Whether it is there and has not begun."""
         return self.process.alive and not self.process.begun
-
-    def pids(self, snapshot: ProcessSnapshot) -> list[int]:
-        return []
-
-    @property
-    def cgroup(self) -> str | None:
-        return None
 
     def begin(self, visible_gpus: str) -> None:
         """Let it begin."""

@@ -24,7 +24,8 @@ from rised.linux.children import Children
 from rised.linux.processes import ended, pidfd, stat
 from rised.runners.base import Exit, Job
 from rised.runners.process import cgroups
-from rised.runners.process.runner import Identity, ProcessHandle, ProcessRunner
+from rised.runners.process.handle import Identity, ProcessHandle
+from rised.runners.process.runner import ProcessRunner
 from rised.users.owner import own
 from riseml_proto.states import Reason, State
 

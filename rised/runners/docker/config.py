@@ -7,12 +7,13 @@ from typing import Any
 from rised.runners.base import Amounts, Container, Job
 from rised.runners.client_package import client_package
 from rised.runners.docker.engine import EngineInfo
+from rised.runners.docker.handle import START
 from rised.runners.shell import SCRIPT, SHELL, WORKING_DIRECTORY
 from riseml_proto.errors import StartFailed
 
 INSIDE = "/.riseml"
 """Where a container has its job's directory."""
-_OPEN = f"exec >>{INSIDE}/log 2>&1 <{INSIDE}/leave || exit 0\n"
+_OPEN = f"exec >>{INSIDE}/log 2>&1 <{INSIDE}/{START} || exit 0\n"
 _TAKE_ENV = f". {INSIDE}/env\n"
 # The steps that build an image find the project's files there, and make their own copy.
 _COPY = f"cp -a {INSIDE}/code/. ."

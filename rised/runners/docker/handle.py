@@ -7,14 +7,16 @@ import os
 import msgspec
 import trio
 
-from rised.linux.process_tree import end_tree
-from rised.linux.processes import ProcessSnapshot, ended, pidfd
+from rised.linux.process_tree import LocalProcesses, end_tree
+from rised.linux.processes import wait_for_end
 from rised.runners.base import Exit, Job
 from rised.runners.docker.engine import Engine
 from rised.runners.docker.processes import ContainerProcesses
-from rised.runners.shell import read_exit
+from rised.runners.shell import read_exit_file, send_start_signal
 from riseml_proto.errors import EngineError, NoEngine
 
+START = "start"
+"""Name of the FIFO in a job's directory."""
 UNSEEN = -1
 """The start of a first process that an engine runs out of this machine's sight."""
 _PATIENCE = 60.0
@@ -44,18 +46,18 @@ class ContainerHandle:
         identity: Identity,
         job: Job,
         engine: Engine,
-        leave: int | None,
+        fifo: int | None,
         *,
         rebooted: bool = False,
     ) -> None:
-        """`leave` is the FIFO, open; None for a container that an earlier daemon started."""
+        """`fifo` is where the start signal goes, open; None for a container that an earlier daemon started."""
         self._rebooted = rebooted
         self._visible_here = identity.start != UNSEEN and not rebooted
         self._identity = identity
-        self._key = job.key.encode()
+        self._key = job.key
         self._engine = engine
-        self._leave = leave
-        self._abandon = False
+        self._fifo = fifo
+        self._begun = False
         start = UNSEEN if rebooted else identity.start
         self.processes = ContainerProcesses(identity.container, identity.pid, start)
 
@@ -66,36 +68,32 @@ class ContainerHandle:
 
     @property
     def is_held(self) -> bool:
-        """Whether it is there and has no leave yet."""
+        """Whether it is there and has had no start signal yet."""
         there = self.processes.alive or not self._visible_here
-        return self._leave is not None and not self._abandon and there
+        return self._fifo is not None and not self._begun and there
 
     @property
     def has_begun(self) -> bool:
         """Whether its first command was started."""
         return self._read(None).begun
 
-    def pids(self, snapshot: ProcessSnapshot) -> list[int]:
-        """The container's."""
-        return self.processes.pids(snapshot)
-
     @property
-    def cgroup(self) -> str | None:
-        """The container's."""
-        return self.processes.cgroup
+    def local(self) -> LocalProcesses | None:
+        """The container's, unless the engine runs it out of this machine's sight."""
+        return self.processes if self._visible_here else None
 
     def begin(self, visible_gpus: str) -> None:
-        """Write the line that the shell waits for."""
-        assert self._leave is not None
-        visible = self._identity.visible if self._identity.visible is not None else visible_gpus
-        self._abandon = True
-        os.write(self._leave, f"go {visible}\n".encode())
+        """Send the start signal."""
+        assert self._fifo is not None
+        visible = self._identity.visible
+        self._begun = True
+        send_start_signal(self._fifo, visible_gpus if visible is None else visible)
 
     async def wait(self) -> Exit:
         """Return when its first process has ended, and with it all that it had."""
         await self._ended()
         how = self._read(None)
-        ended_by_itself = how.begun or self._abandon
+        ended_by_itself = how.begun or self._begun
         if how.code is None and ended_by_itself and not self._rebooted:
             return self._read(await self._ask())
         return how
@@ -105,9 +103,7 @@ class ContainerHandle:
             if not self._rebooted:
                 await self._ask(math.inf)
             return
-        with pidfd(self._identity.pid) as fd:
-            if fd is not None and self.processes.alive:
-                await ended(fd)
+        await wait_for_end(self._identity.pid, self._identity.start)
 
     async def _ask(self, patience: float = _PATIENCE) -> int | None:
         """The exit code that the engine sees, if it answers within `patience` seconds."""
@@ -123,23 +119,23 @@ class ContainerHandle:
 
     def _read(self, status: int | None) -> Exit:
         path = self._identity.exit_file
-        return read_exit(path, self._key, status, other_boot=self._rebooted)
+        return read_exit_file(path, self._key, status, other_boot=self._rebooted)
 
     async def refuse(self) -> None:
-        """End one that never got leave; if the engine is away it ends where it would read its leave."""
-        self._take_leave_away()
+        """End one that never had a start signal; if the engine is away it ends where it would read that."""
+        self._withdraw()
         if not self._visible_here and not self._rebooted:
             with contextlib.suppress(NoEngine, EngineError):
                 await self._engine.kill(self._identity.container)
 
-    def _take_leave_away(self) -> None:
+    def _withdraw(self) -> None:
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(os.path.join(os.path.dirname(self._identity.exit_file), "leave"))
+            os.unlink(os.path.join(os.path.dirname(self._identity.exit_file), START))
         self.processes.kill_at_once()
 
     async def kill(self, grace: float) -> None:
         """SIGTERM, `grace` seconds, SIGKILL; by the engine where the processes are not ours, or paused."""
-        if not self._abandon:
+        if not self._begun:
             self.close()
         if self._visible_here and self.processes.may_signal:
             with trio.move_on_after(grace + _SLACK):
@@ -166,10 +162,10 @@ class ContainerHandle:
         await trio.lowlevel.checkpoint()
 
     def close(self) -> None:
-        """Close the FIFO; a shell that was not let go ends, also one that has not come as far as the FIFO."""
-        if self._leave is None:
+        """Close the FIFO; a shell that is still held ends, also one that has not come as far as the FIFO."""
+        if self._fifo is None:
             return
-        if not self._abandon:
-            self._take_leave_away()
-        os.close(self._leave)
-        self._leave = None
+        if not self._begun:
+            self._withdraw()
+        os.close(self._fifo)
+        self._fifo = None

@@ -5,8 +5,8 @@ import os
 import signal
 from pathlib import Path
 
+from rised.linux.cgroups import counting_cgroup, read_mounts
 from rised.linux.processes import ProcessSnapshot, pidfd, send_signal, stat
-from rised.linux.usage import counting_cgroup
 
 
 class ContainerProcesses:
@@ -21,8 +21,8 @@ class ContainerProcesses:
     @property
     def alive(self) -> bool:
         """Whether its first process lives, without which no other can."""
-        found = stat(self._pid) if self._pid else None
-        return found is not None and found.start == self._start and not found.gone
+        first = stat(self._pid) if self._pid else None
+        return first is not None and first.start == self._start and not first.gone
 
     @property
     def may_signal(self) -> bool:
@@ -33,31 +33,28 @@ class ContainerProcesses:
             return True
 
     def pids(self, snapshot: ProcessSnapshot | None = None) -> list[int]:
-        """Those alive now, or at the moment of `look`."""
+        """Those alive now, or at the moment of the snapshot."""
         if not self.alive:
             return []
         snapshot = snapshot or ProcessSnapshot()
         return [
             pid
-            for pid, found in snapshot.stats.items()
-            if not found.gone and self._container in snapshot.cgroup(pid)
+            for pid, process in snapshot.stats.items()
+            if not process.gone and self._container in snapshot.cgroup(pid)
         ]
 
     @property
     def cgroup(self) -> str | None:
-        """Its control group (`LocalProcesses.cgroup`)."""
+        """Its control group."""
         with contextlib.suppress(OSError):
             text = Path(f"/proc/{self._pid}/cgroup").read_text()
             if self.alive:
-                return counting_cgroup(
-                    text, Path("/proc/self/mounts").read_text(), self._container.decode()
-                )
+                return counting_cgroup(text, read_mounts(), self._container.decode())
         return None
 
     def kill_at_once(self) -> None:
         """SIGKILL to its first process, which takes all others with it."""
-        if not self.alive:
-            return
-        with pidfd(self._pid) as fd:
-            if fd is not None and self.alive:
-                send_signal(fd, signal.SIGKILL)
+        if self.alive:
+            with pidfd(self._pid, self._start) as fd:
+                if fd is not None:
+                    send_signal(fd, signal.SIGKILL)

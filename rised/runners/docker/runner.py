@@ -7,8 +7,8 @@ not write down.
 
 Each job has a directory `containers/<key>` with
 
-    exit    as the process runner has it
-    leave   a FIFO, on which the shell waits for leave to begin; the daemon holds it open until the job has ended
+    exit    the exit file (`rised.runners.shell`)
+    start   a FIFO, on which the shell waits for the start signal; the daemon holds it open until the job has ended
     log     where the log is mounted
     env     what a build's steps find in their environment; an image keeps what its container was made with
     code    the project's files, the job's working directory
@@ -31,10 +31,9 @@ from rised.log import log
 from rised.runners.base import Container, Job
 from rised.runners.docker.config import ASKS_FOR_GPUS, configure, environment
 from rised.runners.docker.engine import Engine
-from rised.runners.docker.handle import UNSEEN, ContainerHandle, Identity
-from rised.runners.process.setpriv import exports
-from rised.runners.shell import SHELL, WORKING_DIRECTORY
-from rised.users.files import give_file, open_log
+from rised.runners.docker.handle import START, UNSEEN, ContainerHandle, Identity
+from rised.runners.shell import SHELL, WORKING_DIRECTORY, exports, reset_exit_file
+from rised.users.files import open_log
 from rised.users.impersonation import impersonating
 from rised.users.owner import Owner
 from riseml_proto.errors import EngineError, NoEngine, StartFailed
@@ -82,7 +81,7 @@ class ContainerRunner:
         return False
 
     async def start(self, job: Job) -> "ContainerHandle":
-        """Make and start the container; its shell waits for leave."""
+        """Make and start the container; its shell waits for the start signal."""
         container = job.container
         assert container is not None
         info = await self._engine.info()
@@ -100,19 +99,19 @@ class ContainerRunner:
         config, visible = configure(job, container, info, found.env, directory, self.instance)
         if container.build:
             overwrite(os.path.join(directory, "env"), exports(environment(job, found.env)))
-        leave = os.open(os.path.join(directory, "leave"), os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        fifo = os.open(os.path.join(directory, START), os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
             made = await self._engine.create(self._name(job.key), config)
             crash_point("container-made")
             pid = await self._engine.start(made)
         except BaseException:
-            os.close(leave)
+            os.close(fifo)
             raise
         seen = stat(pid) if pid else None
         identity = Identity(
             made, pid, seen.start if seen else UNSEEN, self._boot, exit_file, visible
         )
-        handle = ContainerHandle(identity, job, self._engine, leave)
+        handle = ContainerHandle(identity, job, self._engine, fifo)
         if job.owner.is_other and container.output:
             try:
                 _check_output(container.output, job.owner, pid)
@@ -124,19 +123,18 @@ class ContainerRunner:
     async def _prepare(self, job: Job, container: Container, directory: str) -> str:
         """Make the job's directory; return the path of its exit file."""
         os.makedirs(os.path.join(directory, "python", "riseml"), mode=0o700, exist_ok=True)
-        leave, mounted = (os.path.join(directory, name) for name in ("leave", "log"))
+        fifo, mounted = (os.path.join(directory, name) for name in (START, "log"))
         with contextlib.suppress(FileExistsError):
-            os.mkfifo(leave, 0o600)
+            os.mkfifo(fifo, 0o600)
         for path in (mounted, job.log):
             os.close(open_log(path, job.owner))
         exit_file = os.path.join(directory, "exit")
-        overwrite(exit_file, b"new\n%s\n" % job.key.encode())
+        reset_exit_file(exit_file, job.key, job.owner)
         if job.owner.is_other:
             # The job passes through and uses what is its own; nothing that lies here can it rename or remove.
             for path in (directory, os.path.join(directory, "python")):
                 os.chmod(path, PASSABLE)
-            os.chown(leave, job.owner.uid, job.owner.gid)
-            give_file(exit_file, job.owner)
+            os.chown(fifo, job.owner.uid, job.owner.gid)
         if not container.has_code:
             code = os.path.join(directory, "code")
             await trio.to_thread.run_sync(_copy_anew, job.files, code, job.owner)

@@ -15,8 +15,9 @@ What a job asked for is written where the kernel has a controller for it:
 import contextlib
 import os
 
+from rised.linux.cgroups import delegated_cgroup
 from rised.linux.files import write_file
-from rised.linux.process_tree import CgroupTree, delegated_cgroup
+from rised.linux.process_tree import CgroupTree
 from rised.log import log
 from rised.runners.base import Amounts
 from rised.runners.process.scope import Scope

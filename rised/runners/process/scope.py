@@ -8,7 +8,7 @@ group can be made in microseconds. A process that only waits keeps it alive whil
 import os
 import subprocess
 
-from rised.linux.process_tree import cgroup2_mounts, own_cgroup
+from rised.linux.cgroups import cgroup2_mounts, own_cgroup
 from riseml_proto.errors import DaemonError
 
 _RUNS = "/run/systemd/system"

@@ -10,19 +10,18 @@ so the environment comes later, and from a file, for everybody can read the argu
 """
 
 import os
-import re
 import resource
 import shlex
 from collections.abc import Mapping, Sequence
 
 from rised.linux.files import write_all
+from rised.runners.shell import exports
 from rised.users.files import give
 from rised.users.owner import LIMITS, Owner
 from riseml_proto.errors import DaemonError
 
 _SHELL, _SETPRIV, _PRLIMIT = "/bin/sh", "/usr/bin/setpriv", "/usr/bin/prlimit"
 _JOIN = 'if [ -n "$1" ]; then echo 0 >"$1/cgroup.procs" || exit 0; fi; shift; exec "$@"'
-_NAME = re.compile("[A-Za-z_][A-Za-z0-9_]*")
 
 
 def check() -> None:
@@ -74,13 +73,3 @@ def write_environment(path: str, env: Mapping[str, str], owner: Owner) -> None:
         give(fd, owner)
     finally:
         os.close(fd)
-
-
-def exports(env: Mapping[str, str]) -> bytes:
-    """An environment for a shell to read; names that it cannot have are left out."""
-    lines = [
-        f"export {name}={shlex.quote(value)}\n"
-        for name, value in env.items()
-        if _NAME.fullmatch(name)
-    ]
-    return os.fsencode("".join(lines))

@@ -6,10 +6,10 @@ import sys
 
 import pytest
 
+from rised.linux.cgroups import counting_cgroup
 from rised.linux.usage import (
     Use,
     cgroup_seconds,
-    counting_cgroup,
     cpu_seconds,
     measure,
     resident,

@@ -14,7 +14,6 @@ import pytest
 import trio
 from engine import BUSYBOX, docker, image_id, need_engine, own_engine
 
-from rised.linux.processes import ProcessSnapshot
 from rised.runners.base import Container, Exit, Job
 from rised.runners.docker.engine import Engine
 from rised.runners.docker.handle import ContainerHandle, Identity
@@ -259,9 +258,9 @@ def test_a_deaf_and_forking_job_is_killed_with_all_that_it_started(
 
     async def end(runner: ContainerRunner) -> None:
         handle = await (runner.adopt(made, identities[0]) if adopted else begin(runner))
-        assert len(handle.pids(ProcessSnapshot())) >= 4
+        assert len(handle.processes.pids()) >= 4
         await handle.kill(0.1)
-        assert handle.pids(ProcessSnapshot()) == []
+        assert handle.processes.pids() == []
         assert await finish(runner, made, handle) == Exit(begun=True, code=137)
 
     if adopted:

@@ -11,13 +11,15 @@ import msgspec
 import pytest
 import trio
 
+from rised.linux.cgroups import delegated_cgroup
 from rised.linux.children import Children
-from rised.linux.process_tree import MARK, CgroupTree, SessionTree, delegated_cgroup, end_tree
+from rised.linux.process_tree import MARK, CgroupTree, SessionTree, end_tree
 from rised.linux.processes import ProcessSnapshot, Stat, boot_id, pidfd, stat
 from rised.linux.usage import measure
 from rised.runners.base import Exit, Job
 from rised.runners.process import cgroups
-from rised.runners.process.runner import Identity, ProcessHandle, ProcessRunner
+from rised.runners.process.handle import Identity, ProcessHandle
+from rised.runners.process.runner import ProcessRunner
 from rised.users.owner import own
 from riseml_proto.errors import StartFailed
 
@@ -265,7 +267,7 @@ def test_what_it_uses_is_known_while_it_runs(place: Path) -> None:
         handle = await runner.start(made)
         handle.begin("")
         await trio.to_thread.run_sync(told.read_text)
-        use = measure(handle.pids(ProcessSnapshot()), handle.cgroup)
+        use = measure(handle.local.pids(ProcessSnapshot()), handle.local.cgroup)
         assert use.cpu_seconds >= 0.25
         assert use.memory > 0
         assert use.processes >= 1
@@ -281,10 +283,12 @@ def test_what_it_uses_is_known_while_it_runs(place: Path) -> None:
 class Changing:
     """A tree that shows other processes at each look."""
 
+    cgroup = None
+
     def __init__(self, *looks: list[int]) -> None:
         self._looks = list(looks)
 
-    def pids(self, look: ProcessSnapshot | None = None) -> list[int]:
+    def pids(self, snapshot: ProcessSnapshot | None = None) -> list[int]:
         return self._looks.pop(0) if self._looks else []
 
     def kill_at_once(self) -> None:

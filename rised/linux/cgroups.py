@@ -1,0 +1,68 @@
+"""Where control groups lie, of either version of cgroups."""
+
+import os
+from collections.abc import Iterator
+
+
+def delegated_cgroup(name: str) -> str | None:
+    """Make the group `name`, in which each job gets its own; None where there is no cgroup2 or no right to."""
+    own = own_cgroup()
+    if own is None:
+        return None
+    for mount in cgroup2_mounts():
+        base = os.path.join(mount + own.rstrip("/"), name)
+        probe = os.path.join(base, "probe")
+        try:
+            os.makedirs(probe, exist_ok=True)
+            # Moving a process needs the right to write where it comes from, too.
+            writable = os.access(os.path.join(mount + own, "cgroup.procs"), os.W_OK)
+            os.rmdir(probe)
+        except OSError:
+            continue
+        if writable:
+            return base
+    return None
+
+
+def own_cgroup() -> str | None:
+    """The control group (cgroup2) that this process is in, as a path from the hierarchy's root."""
+    with open("/proc/self/cgroup", encoding="utf-8") as file:
+        return next((line[3:].strip() for line in file if line.startswith("0::")), None)
+
+
+def cgroup2_mounts() -> list[str]:
+    """Where cgroup2 is mounted."""
+    return [mount for mount, kind, _ in _parse(read_mounts()) if kind == "cgroup2"]
+
+
+def counting_cgroup(memberships: str, mounts: str, name: str) -> str | None:
+    """The control group that has `name` in its path and counts processor time; None where there is none. Pure.
+
+    `memberships` is the text of a member's /proc/PID/cgroup.
+    """
+    for line in memberships.splitlines():
+        _, controllers, path = line.split(":", 2)
+        if name not in path:
+            continue
+        for mount, kind, options in _parse(mounts):
+            if controllers:
+                both = {*options.split(",")} & {*controllers.split(",")}
+                counts = kind == "cgroup" and "cpuacct" in both
+            else:
+                counts = kind == "cgroup2"
+            if counts:
+                return mount + path
+    return None
+
+
+def read_mounts() -> str:
+    """The text of /proc/self/mounts."""
+    with open("/proc/self/mounts", encoding="utf-8") as file:
+        return file.read()
+
+
+def _parse(mounts: str) -> Iterator[tuple[str, str, str]]:
+    """Directory, file system and options of each mount."""
+    for line in mounts.splitlines():
+        _, directory, kind, options, *_ = line.split()
+        yield directory.encode().decode("unicode_escape"), kind, options

@@ -1,0 +1,104 @@
+"""One job as processes: its shell and everything below it."""
+
+import contextlib
+import copy
+import os
+from typing import NamedTuple
+
+import msgspec
+import trio
+
+from rised.linux.children import Child, Children
+from rised.linux.process_tree import CgroupTree, LocalProcesses, ProcessTree, end_tree
+from rised.linux.processes import wait_for_end
+from rised.runners.base import Exit
+from rised.runners.shell import read_exit_file, send_start_signal
+
+OTHER_BOOT = -1
+"""The start of a shell that ran before the machine was booted: no process has it."""
+# A control group may count a process for a moment after the kernel has said that it ended.
+_CGROUP_DELAY = 0.002
+
+
+class Identity(NamedTuple):
+    """What finds a job again: its shell's pid and start, in which boot, its control group, its exit file."""
+
+    pid: int
+    start: int
+    boot: str
+    cgroup: str | None
+    exit_file: str
+
+
+class ProcessHandle:
+    """A job's shell and everything below it."""
+
+    def __init__(
+        self,
+        identity: Identity,
+        key: str,
+        tree: ProcessTree,
+        children: Children,
+        child: Child | None = None,
+        stdin: int | None = None,
+    ) -> None:
+        """`key` is the job's; `child` and the write end of its `stdin` are None for one of an earlier daemon."""
+        self._identity = identity
+        self._key = key
+        self._tree = tree
+        self._children = children
+        self._child = child
+        self._stdin = stdin
+
+    @property
+    def identity(self) -> str:
+        """The `Identity` as JSON."""
+        return msgspec.json.encode(self._identity).decode()
+
+    @property
+    def is_held(self) -> bool:
+        """Whether the shell is alive and has had no start signal yet."""
+        return self._stdin is not None and self._child is not None and self._child.code is None
+
+    @property
+    def local(self) -> LocalProcesses:
+        """Its process tree."""
+        # A copy, because a snapshot of another thread's must not make the tree forget what it has seen since.
+        return copy.copy(self._tree)
+
+    def begin(self, visible_gpus: str) -> None:
+        """Send the start signal."""
+        assert self._stdin is not None
+        with contextlib.suppress(BrokenPipeError):  # it was killed meanwhile; `wait` returns that
+            send_start_signal(self._stdin, visible_gpus)
+        self.close()
+
+    async def wait(self) -> Exit:
+        """Return when the shell has ended."""
+        status = None
+        if self._child:
+            status = await self._child.wait()
+        else:
+            await wait_for_end(self._identity.pid, self._identity.start)
+        other_boot = self._identity.start == OTHER_BOOT
+        return read_exit_file(self._identity.exit_file, self._key, status, other_boot=other_boot)
+
+    async def kill(self, grace: float) -> None:
+        """SIGTERM, `grace` seconds, SIGKILL."""
+        self.close()
+        await end_tree(self._tree, grace)
+
+    async def settle(self, grace: float) -> None:
+        """End what the shell left behind, and remove its control group."""
+        if isinstance(self._tree, CgroupTree):
+            while not self._tree.remove():
+                await end_tree(self._tree, grace)
+                await trio.sleep(_CGROUP_DELAY)
+        elif self._child is None or self._children.strays():
+            await end_tree(self._tree, grace)
+
+    def close(self) -> None:
+        """Close the pipe; a shell that is still held ends."""
+        if self._stdin is not None:
+            os.close(self._stdin)
+            self._stdin = None
