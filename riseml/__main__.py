@@ -1,10 +1,11 @@
 """The `riseml` command: find out which command was typed, import only that one, run it.
 
-Exit codes: 0 done, 2 a `RisemlError` (its text is printed after `riseml: `), 130 Ctrl+C, 141 nobody
-reads the output any more; a command may have others of its own. No traceback ever reaches a user.
+Exit codes: 0 for success; 2 for a `RisemlError`, whose text is printed after `riseml: `; 130 for
+Ctrl+C; 141 where nobody reads the output any more. A command may have others of its own. No user
+ever sees a traceback.
 """
 
-# Until `main` can catch it, Ctrl+C ends the program as it ends others, not with a traceback out of an import.
+# Until `main` can catch it, Ctrl+C ends the process at once, without a traceback from an import.
 import signal
 
 signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -32,7 +33,7 @@ riseml COMMAND --help tells all about a command, riseml COMMAND -h its options."
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run `riseml` with `argv` (default: what was typed) and exit."""
-    _open_what_is_closed()
+    _open_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a job may print what the terminal's encoding cannot
             stream.reconfigure(errors="backslashreplace")
@@ -45,9 +46,8 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     except KeyboardInterrupt:
         code = _complain("", 130)
     except BrokenPipeError:
-        os.dup2(
-            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
-        )  # or the exit would flush again
+        # Python flushes stdout again when it exits.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 141
     except OSError as error:
         prefix = f"{error.filename}: " if error.filename else ""
@@ -55,8 +55,8 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     sys.exit(code)
 
 
-def _open_what_is_closed() -> None:
-    """Let stdin, stdout or stderr, where closed, be /dev/null, or a socket would take its number."""
+def _open_closed_streams() -> None:
+    """Open /dev/null as stdin, stdout or stderr where that is closed, or a socket would get its number."""
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         try:
             os.fstat(number)
@@ -75,7 +75,7 @@ def _complain(text: str, code: int) -> int:
 
 def _run(argv: list[str]) -> int:
     host = None
-    while argv and argv[0].startswith("-"):  # what stands before the command
+    while argv and argv[0].startswith("-"):  # options before the command
         option, *argv = argv
         name, given, value = option.partition("=")
         if name == "--host" and (given or argv):
@@ -108,7 +108,7 @@ def _command(name: str, argv: list[str], host: str | None) -> int:
 
 
 def _suggestion(name: str, known: list[str]) -> str:
-    import difflib  # costs 5 ms, and only a typing error needs it
+    import difflib  # takes 5 ms, and only a typing error needs it
 
     near = difflib.get_close_matches(name, known, n=1)
     return f"; did you mean riseml {near[0]}?" if near else "; riseml --help lists them"

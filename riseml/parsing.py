@@ -1,4 +1,4 @@
-"""The parser of one command: what its module says, and what every command takes.
+"""The parser of one command: the arguments of its module, and those of every command.
 
 The first paragraph of a command's docstring stands before its options, the others stand after them.
 docs/cli.md and the man page are made of the same parsers.
@@ -15,7 +15,7 @@ Run = Callable[[argparse.Namespace], int]
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose errors look like every other error."""
+    """A parser whose errors are `RisemlError`s, so that they look like every other error."""
 
     def error(self, message: str) -> NoReturn:
         """Raise `InvalidInput`."""
@@ -37,7 +37,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def build(name: str) -> tuple[Parser, Run]:
-    """The parser of the command `name`, and what runs it with the arguments that were parsed."""
+    """The parser of the command `name`, and its `run` function."""
     module = importlib.import_module(f"riseml.commands.{name}")
     summary, _, details = (module.__doc__ or "").partition("\n\n")
     parser = Parser(

@@ -1,22 +1,17 @@
-"""The line that tells how a sync goes: `Syncing project (1.3 MB, 7 files)...done`.
-
-Where it goes to a terminal and takes a while, a progress bar stands in its place meanwhile; the
-line that stays is the same to the character.
-"""
+"""Progress of a sync or a copy: `Syncing project (1.3 MB, 7 files)...done`, and bars on terminals."""
 
 import os
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from types import TracebackType
-from typing import TYPE_CHECKING, Self, TextIO
+from typing import TYPE_CHECKING, Any, Self, TextIO
 
 if TYPE_CHECKING:
     from rich.progress import Progress
 
 PATIENCE = 0.3
 """Seconds before a bar appears: a quick sync should not flicker."""
-_REFRESH = 0.1  # seconds between two pictures of it
+_REFRESH = 0.1  # seconds between two drawings of a bar
 
 
 def size_text(size: int) -> str:
@@ -36,24 +31,62 @@ def plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
-class SyncLine:
-    """Use it in a `with`: the line begins with that and ends with it, in `done` or `failed`.
+class _Bar:
+    """A progress bar on `out`, for use in a `with`; none where that is no terminal, or it is done soon."""
 
-    Where it does not go to a terminal it is written at the end, whole: what it goes to may be one of the project's own
-    files (`riseml train | tee train.log`), which must not change while it is synced.
+    def __init__(self, out: TextIO, patience: float) -> None:
+        """`patience`: seconds before the bar appears."""
+        self._out = out
+        self._live = out.isatty() and os.environ.get("TERM") != "dumb"
+        self._total = self._done = 0
+        self._due = time.monotonic() + patience
+        self._bar: Progress | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        if self._bar:
+            self._bar.stop()
+
+    def advance(self, amount: int) -> None:
+        """Count `amount` bytes more as done."""
+        self._done += amount
+        if self._live and (now := time.monotonic()) >= self._due:
+            self._due = now + _REFRESH
+            self._bar = self._bar or self._begin()
+            self._bar.update(self._bar.task_ids[0], completed=self._done, refresh=True)
+
+    def _begin(self) -> "Progress":
+        raise NotImplementedError
+
+    def _progress(self, *columns: Any, **fields: Any) -> "Progress":
+        from rich.console import Console  # takes 80 ms, and only what takes long needs it
+        from rich.progress import Progress
+
+        console = Console(file=self._out)
+        bar = Progress(*columns, console=console, transient=True, auto_refresh=False)
+        bar.add_task(**fields, total=self._total, completed=self._done)
+        bar.start()
+        return bar
+
+
+class SyncLine(_Bar):
+    """The line of a sync, for use in a `with`: it is begun there, and ended by `done` or `failed`.
+
+    A progress bar stands in its place while a slow sync goes on. The line that stays is the same to
+    the character. Where `out` is no terminal the line is written whole, at the end: `out` may be one
+    of the project's own files (`riseml train | tee train.log`), which must not change while it is
+    synced.
     """
 
     def __init__(
         self, size: int, count: int, out: TextIO | None = None, *, patience: float = PATIENCE
     ) -> None:
         """Of `count` files with `size` bytes; written to `out`, by default stdout."""
-        self._out = out or sys.stdout
+        super().__init__(out or sys.stdout, patience)
         self._text = f"Syncing project ({size_text(size)}, {plural(count, 'file')})..."
-        self._live = self._out.isatty() and os.environ.get("TERM") != "dumb"
-        self._total = self._done = 0
         self._step = ""
-        self._due = time.monotonic() + patience
-        self._bar: Progress | None = None
 
     def __enter__(self) -> Self:
         if self._out.isatty():
@@ -61,14 +94,9 @@ class SyncLine:
             self._out.flush()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self._bar:
-            self._bar.stop()  # it leaves nothing on the screen but the cursor where the line was
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        super().__exit__(kind, error, trace)
+        if self._bar:  # it has left nothing on the screen but the cursor where the line was
             self._out.write(f"\r\x1b[K{self._text}")
         begun = "" if self._out.isatty() else self._text
         self._out.write(begun + ("done\n" if error is None else "failed\n"))
@@ -80,96 +108,40 @@ class SyncLine:
         if self._bar:
             self._bar.reset(self._bar.task_ids[0], total=total, step=step)
 
-    def advance(self, amount: int) -> None:
-        """`amount` bytes more are dealt with."""
-        self._done += amount
-        if self._live and (now := time.monotonic()) >= self._due:
-            self._due = now + _REFRESH
-            self._draw()
+    def _begin(self) -> "Progress":
+        from rich.progress import BarColumn, DownloadColumn, TransferSpeedColumn
 
-    def _draw(self) -> None:
-        if not self._bar:
-            from rich.console import Console  # costs 80 ms, and only a long sync needs it
-            from rich.progress import BarColumn, DownloadColumn, Progress, TransferSpeedColumn
-
-            self._out.write("\r\x1b[K")
-            self._bar = Progress(
-                "{task.description} {task.fields[step]}",
-                BarColumn(),
-                DownloadColumn(),
-                TransferSpeedColumn(),
-                console=Console(file=self._out),
-                transient=True,
-                auto_refresh=False,
-            )
-            self._bar.add_task("Syncing project:", total=self._total, step=self._step)
-            self._bar.start()
-        self._bar.update(self._bar.task_ids[0], completed=self._done, refresh=True)
+        self._out.write("\r\x1b[K")
+        label = "{task.description} {task.fields[step]}"
+        columns = label, BarColumn(), DownloadColumn(), TransferSpeedColumn()
+        return self._progress(*columns, description="Syncing project:", step=self._step)
 
 
-class CopyBar:
-    """A bar on stderr for as long as something is copied; none where that is no terminal, or it is done quickly."""
+class CopyBar(_Bar):
+    """The progress bar of `riseml cp`, on stderr."""
 
     def __init__(self, out: TextIO | None = None, *, patience: float = PATIENCE) -> None:
-        self._out = out or sys.stderr
-        self._live = self._out.isatty() and os.environ.get("TERM") != "dumb"
-        self._total = self._done = 0
-        self._due = time.monotonic() + patience
-        self._bar: Progress | None = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self._bar:
-            self._bar.stop()
+        super().__init__(out or sys.stderr, patience)
 
     def expect(self, total: int) -> None:
-        """So many bytes will be copied."""
+        """Set the number of bytes that will be copied."""
         self._total = total
 
     def skip(self, amount: int) -> None:
-        """`amount` bytes were there from the last time."""
+        """Count `amount` bytes that an earlier copy has brought."""
         self._done += amount
-
-    def advance(self, amount: int) -> None:
-        """`amount` bytes more are copied."""
-        self._done += amount
-        if self._live and (now := time.monotonic()) >= self._due:
-            self._due = now + _REFRESH
-            self._draw()
 
     def watch(self, pieces: Iterable[memoryview]) -> Iterator[memoryview]:
-        """`pieces`, each counted when the next one is asked for."""
+        """`pieces`, each counted as done when the next one is taken."""
         for piece in pieces:
             yield piece
             self.advance(len(piece))
 
-    def _draw(self) -> None:
-        if not self._bar:
-            from rich.console import Console
-            from rich.progress import (
-                BarColumn,
-                DownloadColumn,
-                Progress,
-                TimeRemainingColumn,
-                TransferSpeedColumn,
-            )
+    def _begin(self) -> "Progress":
+        from rich import progress
 
-            self._bar = Progress(
-                BarColumn(),
-                DownloadColumn(),
-                TransferSpeedColumn(),
-                TimeRemainingColumn(),
-                console=Console(file=self._out),
-                transient=True,
-                auto_refresh=False,
-            )
-            self._bar.add_task("", total=self._total, completed=self._done)
-            self._bar.start()
-        self._bar.update(self._bar.task_ids[0], completed=self._done, refresh=True)
+        columns = (
+            *(progress.BarColumn(), progress.DownloadColumn()),
+            *(progress.TransferSpeedColumn(), progress.TimeRemainingColumn()),
+        )
+        return self._progress(*columns, description="")

@@ -1,9 +1,9 @@
-"""Results are lines of JSON in the job's output directory: no socket, no network, no library.
+"""Writes results as lines of JSON into the job's output directory, without a socket or network.
 
-One report is one line `{"time": "2017-08-30T09:59:06.120Z", "accuracy": 0.93}`, written by one
-appending write, so that several processes of a job can report at once and a crash leaves whole
-lines. This file and the package's `__init__` run in whatever Python a job has, 3.6 or newer, which
-is why types stand in quotes.
+One report is one line `{"time": "2017-08-30T09:59:06.120Z", "accuracy": 0.93}`. It is appended by
+one write, so that several processes of a job can report at the same time and a crash leaves whole
+lines. This file and the package's `__init__` run in the job's own Python, 3.6 or newer; therefore
+types are in quotes.
 """
 
 import json
@@ -17,7 +17,7 @@ FILE = "riseml-results.jsonl"
 
 
 def append(results: "Mapping[str, object]") -> None:
-    """Append `results` in $OUTPUT_DIR; nothing without one. Raises as `report_result`."""
+    """Append `results` to the file in $OUTPUT_DIR, if that is set. Raises as `report_result`."""
     line = encode(results, time.time())
     directory = os.environ.get("OUTPUT_DIR")
     if not directory:
@@ -47,7 +47,7 @@ def encode(results: "Mapping[str, object]", now: float) -> bytes:
 def _plain(name: str, value: object) -> "str | int | float | bool | None":
     item = getattr(value, "item", None)  # a scalar of numpy or torch
     if callable(item):
-        # An array is refused; each library has its own error.
+        # For an array each library raises an error of its own; the array is refused below.
         with suppress(TypeError, ValueError, RuntimeError):
             value = item()
     if isinstance(value, float) and not math.isfinite(value):

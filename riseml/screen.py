@@ -1,8 +1,8 @@
-"""What a person sees: times, ages, colours, and a job's output made harmless for a terminal.
+"""Text for people: times, ages, colours, and a job's output without what could harm a terminal.
 
-The functions are pure. `Screen` writes the lines of `riseml train` and `riseml logs`: plain text
-where the output is no terminal; where it is one, with colours and with the line that a job is still
-writing, such as a progress bar, kept at the bottom and drawn again as it grows.
+The functions are pure. `Screen` writes the lines of `riseml train` and `riseml logs`. Where the
+output is no terminal it writes plain text. On a terminal it uses colours, and keeps the line that a
+job is still writing, such as a progress bar, at the bottom and draws it again as it grows.
 """
 
 import os
@@ -28,8 +28,8 @@ _COLOURS = {
     State.KILLED: "\x1b[33m",
 }
 _SGR = re.compile(r"\x1b\[[\d;:]*m")
-# A control string (title, clipboard, …) up to its end, another escape sequence, or a lone control
-# character.
+# A control string (title, clipboard, …) up to its end, another escape sequence, or a control
+# character by itself.
 _CONTROL = re.compile(
     r"\x1b[\]PX^_][^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)?"
     r"|(?P<sgr>\x1b\[[\d;:]*m)"
@@ -40,7 +40,7 @@ _CONTROL = re.compile(
 
 
 def stamp(time: datetime) -> str:
-    """`2017-08-30T09:59:06Z`."""
+    """`time` in UTC, as `2017-08-30T09:59:06Z`."""
     return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
@@ -59,14 +59,14 @@ def paint(state: State, text: str | None = None) -> str:
 
 
 def visible(text: str) -> str:
-    r"""What a terminal still shows of a line whose parts overwrite each other by `\r`."""
+    r"""The part of a line that a terminal shows at the end, where `\r` lets parts overwrite each other."""
     if "\r" not in text:
         return text
     return next((part for part in reversed(text.split("\r")) if part), "")
 
 
 def clean(text: str, *, colour: bool) -> str:
-    """`text` without what moves the cursor or retitles the terminal; colours stay if `colour`."""
+    """`text` without control characters and escape sequences; colours stay if `colour`."""
     if text.isprintable():
         return text
     text = _CONTROL.sub(lambda match: (colour and match["sgr"]) or "", text.expandtabs())
@@ -75,7 +75,7 @@ def clean(text: str, *, colour: bool) -> str:
 
 
 def cut(text: str, width: int) -> str:
-    """At most `width` columns of `text`, ending in `…` where some is missing; colours take none."""
+    """At most `width` columns of `text`, with `…` at the end where it was cut. Colours take no column."""
     room, kept, end = width, [], 0
     for match in re.finditer(r"\x1b\[[\d;:]*m|.", text, re.DOTALL):
         size = 0 if len(match[0]) > 1 else _columns(match[0])
@@ -106,7 +106,7 @@ def has_colour(out: TextIO, environ: Mapping[str, str]) -> bool:
 
 
 def columns(out: TextIO) -> int | None:
-    """The width of the terminal `out`, None where it is none."""
+    """The width of the terminal `out` in columns; None where `out` is no terminal."""
     if not out.isatty():
         return None
     try:
@@ -127,7 +127,7 @@ class Screen:
         self._partial: PartialEntry | None = None
 
     def show(self, entry: Entry) -> None:
-        """Write one entry."""
+        """Write `entry`; a partial line only on a terminal."""
         if isinstance(entry, HeadEntry):
             self._width = column_width(parse(entry.id).experiment or 0, entry.count)
         elif isinstance(entry, PartialEntry):
@@ -143,12 +143,12 @@ class Screen:
         self._out.flush()
 
     def notice(self, text: str) -> None:
-        """Tell the person something that is no output."""
+        """Print `text` on stderr."""
         self.clear()
         print(f"riseml: {text}", file=sys.stderr)
 
     def clear(self) -> None:
-        """Forget the line at the bottom."""
+        """Remove the partial line at the bottom."""
         self._erase()
         self._partial = None
         self._out.flush()

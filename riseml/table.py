@@ -1,8 +1,7 @@
-"""Tables as the seed shows them: columns apart by one blank, the last one as long as it likes.
+"""Tables: columns with one blank between them, the last one of any length.
 
-A column is as wide as its widest cell. One whose values come from a fixed set (states, ages) has a
-least width, that of the longest value it can ever have and one blank more, so that a table keeps
-its shape while things move on.
+A column is as wide as its widest cell. A column of states or ages has a least width, one blank more
+than its longest possible value, so that the table keeps its shape while states change.
 """
 
 from collections.abc import Sequence
@@ -34,7 +33,7 @@ def render(
     colour: bool = False,
     width: int | None = None,
 ) -> list[str]:
-    """The table's lines, titles first, cut to `width` if given. Cells are clean."""
+    """The table's lines, titles first, cut to `width` columns if given. Cells must be `clean`."""
     titles = [column.title for column in columns]
     widths = [
         max(column.width, len(column.title), *(len(row[i]) for row in rows), 0)

@@ -1,7 +1,7 @@
-"""What `riseml train --dry-run` shows: each sub-experiment and the commands it would run.
+"""The output of `riseml train --dry-run`: each sub-experiment and the commands that it would run.
 
-It is made line by line, so that a grid of a billion begins to show at once and its reader may leave
-at any time.
+It is written line by line, so that the output of a grid of a billion begins at once and can be
+stopped at any time.
 """
 
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from riseml_proto.config import Config
 from riseml_proto.placeholders import render
 
 MOST = 1000
-"""Sub-experiments that a person is shown. Programs get all of them."""
+"""Sub-experiments in the output for people. The output for programs has all of them."""
 
 
 class Planned(msgspec.Struct):
@@ -38,13 +38,13 @@ def planned(config: Config) -> Iterator[Planned]:
 
 
 def show(config: Config, out: TextIO) -> None:
-    """Write it for a person."""
+    """Write the dry run of `config` for people."""
     for line in _lines(config):
         out.write((clean(line, colour=False) if out.isatty() else line) + "\n")
 
 
 def show_json(config: Config, out: TextIO) -> None:
-    """Write it for a program: one list, an element a line."""
+    """Write the dry run of `config` as one list of JSON, an element a line."""
     separator = "[\n"
     for element in planned(config):
         out.write(separator + msgspec.json.encode(element).decode())

@@ -1,4 +1,4 @@
-"""What jobs reported, as screens have it."""
+"""Reported results as text, for `riseml status` and `riseml best`."""
 
 from collections.abc import Iterable
 
@@ -14,7 +14,7 @@ def names(members: Iterable[Member]) -> list[str]:
 
 
 def shown(value: object) -> str:
-    """A result: numbers with six significant digits, `-` for none."""
+    """A result as text: numbers with six significant digits, `-` for None."""
     if value is None:
         return "-"
     if isinstance(value, bool):
@@ -23,7 +23,7 @@ def shown(value: object) -> str:
 
 
 def cell(value: object) -> str:
-    """The same for a table, where a long text is cut."""
+    """A result as a table's cell, where a text of more than 24 characters is cut."""
     text = shown(value)
     return text if len(text) <= _WIDEST else text[: _WIDEST - 1] + "…"
 

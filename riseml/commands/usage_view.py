@@ -1,4 +1,4 @@
-"""What running experiments and GPUs use, as figures and as tables. Pure."""
+"""Resource usage of running jobs and of GPUs, as figures and as tables. Pure."""
 
 from collections.abc import Mapping, Sequence
 
@@ -8,11 +8,11 @@ from riseml_proto.messages import GpuUse, JobUse, Usage
 
 _GPU_TITLES = "ID", "NAME", "UTIL", "MEM", "POWER", "TEMP", "BUS ID"
 _LEAST_NAME = 8
-"""Columns that a name keeps on a narrow terminal."""
+"""Characters that a name keeps on a narrow terminal."""
 
 
 class Rates:
-    """How many CPUs jobs use, from one sample to the next."""
+    """How many CPUs each job uses, computed from two samples."""
 
     def __init__(self) -> None:
         self._time = 0.0
@@ -20,7 +20,7 @@ class Rates:
         self._most: dict[str, float] = {}
 
     def of(self, now: Usage) -> dict[str, float | None]:
-        """ID → CPUs in use since the sample before; None for a job that this had not."""
+        """ID → CPUs in use since the sample before; None for a job that was not in that sample."""
         alive = [job for job in now.jobs if job.processes]
         rates = {job.id: self._rate(job, now.time - self._time) for job in alive}
         self._time = now.time
@@ -29,9 +29,10 @@ class Rates:
         return {job.id: rates.get(job.id) for job in now.jobs}
 
     def _rate(self, job: JobUse, seconds: float) -> float | None:
-        """The sum falls when a process ends, and what it had used may come back with its parent.
+        """CPUs in use by `job` over `seconds`.
 
-        That was counted before, and is no use of now.
+        `cpu_seconds` falls when a process ends, and rises again when its parent collects it. That
+        time was counted before, so only time beyond the highest sum counts.
         """
         if job.id not in self._last or seconds <= 0:
             return None
@@ -47,7 +48,7 @@ def job_lines(
     width: int | None = None,
     colour: bool = False,
 ) -> list[str]:
-    """A line per job. Where they are too wide for `width`, the projects' names are cut first."""
+    """A line per job. Where the table is wider than `width`, the projects' names are cut first."""
     meters = {gpu.index: gpu for gpu in now.gpus}
     rows = [_job(job, cpus.get(job.id), now, meters) for job in now.jobs]
     titles = [Column("ID"), Column("PROJECT"), STATE, Column("CPU"), Column("MEM")]
@@ -56,14 +57,14 @@ def job_lines(
 
 
 def gpu_lines(gpus: Sequence[GpuUse], *, width: int | None = None) -> list[str]:
-    """A line per GPU; `-` stands for what the driver does not tell."""
+    """A line per GPU, with `-` for a value that the driver does not have."""
     return _fitted([Column(title) for title in _GPU_TITLES], [_gpu(gpu) for gpu in gpus], width)
 
 
 def _fitted(
     titles: list[Column], rows: list[list[str]], width: int | None, *, colour: bool = False
 ) -> list[str]:
-    """The table; where it is too wide its second column, which holds names, gives way."""
+    """The table. Where it is too wide, the names in its second column are cut."""
     if width is not None:
         over = max(map(len, render(titles, rows))) - width
         longest = max((len(row[1]) for row in rows), default=0)
@@ -98,13 +99,13 @@ def _gpu(gpu: GpuUse) -> list[str]:
 
 
 def _percent(utils: Sequence[int | None]) -> str:
-    """The mean of those that are known."""
+    """The mean of the utilisations that are known."""
     known = [util for util in utils if util is not None]
     return f"{sum(known) / len(known):.0f}%" if known else "-"
 
 
 def _used_of(used: Sequence[int | None], total: Sequence[int | None]) -> str:
-    """Sums, in GiB, where all are known."""
+    """The sums in GiB, or `-` where one amount is not known."""
     if not used or None in used or None in total:
         return "-"
     return f"{_gib(sum(filter(None, used)))}/{_gib(sum(filter(None, total)))} GiB"

@@ -1,7 +1,7 @@
-"""What may stand at a place of a command line that is not finished yet.
+"""The words that can complete a command line.
 
-Commands, options and their help come from the parsers that read the finished line. IDs come from
-the daemon if one is there and answers at once; none is started, and nobody is asked for a password.
+Commands, options and their help come from the parsers of the commands. IDs come from the daemon, if
+one runs and answers at once. No daemon is started, and nobody is asked for a password.
 """
 
 import argparse
@@ -12,22 +12,22 @@ from riseml import parsing
 from riseml.commands import COMMANDS
 
 FILES = ":files"
-"""Stands for what only the shell can list."""
+"""A word that tells the shell to list files."""
 
 
 class Candidate(NamedTuple):
-    """A word, and what it means."""
+    """A word that can stand there, and its meaning."""
 
     word: str
     help: str = ""
 
 
 Ids = Callable[[str, str | None, str], Iterator[Candidate]]
-"""The IDs for a command, asked of a host (None: the usual one), that may begin as the text does."""
+"""Given a command, a host (None: the usual one) and the text typed so far: IDs that may complete it."""
 
 
 def candidates(words: Sequence[str], ids: Ids) -> list[Candidate]:
-    """What the last of `words`, which follow `riseml`, may become; it may be empty."""
+    """The candidates for the last of `words`, which were typed after `riseml`; it may be empty."""
     host, rest = _leading_options(words)
     if not rest:
         return []
@@ -65,7 +65,7 @@ def _global_options() -> Iterator[Candidate]:
 
 
 def _arguments(name: str, typed: Sequence[str], host: str | None, ids: Ids) -> Iterator[Candidate]:
-    """What the last of the words `typed` after the command `name` may become."""
+    """The candidates for the last of the words `typed` after the command `name`."""
     parser, _ = parsing.build(name)
     actions = parser._actions  # argparse has no public way to its arguments, and keeps this one
     *before, current = typed
@@ -95,10 +95,10 @@ def _arguments(name: str, typed: Sequence[str], host: str | None, ids: Ids) -> I
 
 
 def _positional(actions: Sequence[argparse.Action], number: int) -> argparse.Action | None:
-    """The argument without an option that comes as the `number`-th, from 0."""
-    places = [action for action in actions if not action.option_strings]
-    last = places[-1] if places and places[-1].nargs in ("*", "+") else None
-    return places[number] if number < len(places) else last
+    """The positional argument number `number`, counted from 0; None where there is none."""
+    arguments = [action for action in actions if not action.option_strings]
+    last = arguments[-1] if arguments and arguments[-1].nargs in ("*", "+") else None
+    return arguments[number] if number < len(arguments) else last
 
 
 def _values(action: argparse.Action) -> Iterator[Candidate]:

@@ -19,15 +19,15 @@ _ZSH = r"""#compdef riseml
 # riseml's completion for zsh
 _riseml() {
   local line
-  local -a found
+  local -a candidates
   while IFS= read -r line; do
     if [[ $line == :files ]]; then
       _files
     else
-      found+=("${${line%%$'\t'*}//:/\\:}:${${(M)line%%$'\t'*}#$'\t'}")
+      candidates+=("${${line%%$'\t'*}//:/\\:}:${${(M)line%%$'\t'*}#$'\t'}")
     fi
   done < <("${(Q)words[1]}" complete -- "${(@Q)words[2,CURRENT]}" 2> /dev/null)
-  (( ! $#found )) || _describe -V riseml found
+  (( ! $#candidates )) || _describe -V riseml candidates
 }
 if [[ $funcstack[1] == _riseml ]]; then
   _riseml "$@"
@@ -39,11 +39,11 @@ fi
 _FISH = r"""# riseml's completion for fish
 function __riseml_complete
     set -l words (commandline -opc)
-    set -l found (riseml complete -- $words[2..-1] (commandline -ct)"" 2> /dev/null)
-    if test "$found" = :files
+    set -l candidates (riseml complete -- $words[2..-1] (commandline -ct)"" 2> /dev/null)
+    if test "$candidates" = :files
         __fish_complete_path (commandline -ct)
     else
-        printf '%s\n' $found
+        printf '%s\n' $candidates
     end
 end
 complete -c riseml -f -k -a '(__riseml_complete)'

@@ -1,8 +1,9 @@
-"""A daemon on another machine, by nothing but the `ssh` command and its user's own configuration.
+"""A daemon on another machine, reached by the `ssh` command with the user's own configuration.
 
-options.py   how ssh is called: what the user's configuration says, and the kept connection
-remote.py    the command that runs on the other machine
-session.py   one call of ssh: a connection to the daemon, or the reason why there is none
-host.py      the machine as an `Endpoint`
-forward.py   ports of it that are to be reached from here
+options.py   how ssh is called: the user's configuration, and the connection that ssh keeps open
+remote.py    the command that ssh runs on the other machine
+relay.py     what that command does: it connects stdin and stdout with the daemon's socket
+session.py   one run of ssh: a connection to the daemon, or the error that says why there is none
+host.py      the other machine as an `Endpoint`
+forward.py   ports of the other machine that are forwarded to this one
 """

@@ -1,8 +1,8 @@
-"""Servers on the other machine's 127.0.0.1 that are to be reached from here, by the kept connection.
+"""Forwards ports of the other machine's 127.0.0.1 to this machine, over the connection that ssh keeps.
 
-The port is the same here if it is free, else another one, always the same for the same: so asking
-again for what is forwarded already finds that, and nobody has to keep a list. ssh itself says
-whether a port is free, and takes the same forwarding twice as one.
+The port here is the same if it is free, otherwise the next of a fixed list that depends on the port
+alone. So a second request for the same port meets the first one's forwarding, and no record has to be
+kept. ssh itself reports whether a port is free, and accepts the same forwarding twice.
 """
 
 import subprocess
@@ -13,11 +13,11 @@ from riseml.ssh.options import Call
 
 _HOST = "127.0.0.1"
 _TRIES = 20
-_FIRST_PRIVATE, _PRIVATE = 49152, 16384  # the ports that nothing is registered for
+_FIRST_PRIVATE, _PRIVATE = 49152, 16384  # the range of ports without registered services
 
 
 def bring(call: Call, url: str) -> str | None:
-    """The URL under which this machine reaches `url`; None where no connection is kept open."""
+    """The URL by which this machine reaches `url`; None where ssh keeps no connection open."""
     there = urlsplit(url)
     if not call.open or there.hostname != _HOST or there.port is None:
         return None
@@ -28,23 +28,23 @@ def bring(call: Call, url: str) -> str | None:
 
 
 def drop(call: Call, here: str, url: str) -> None:
-    """Undo a `bring(url)` that gave `here`."""
+    """Stop the forwarding of a `bring(url)` that returned `here`."""
     ports = urlsplit(here).port, urlsplit(url).port
     if call.open and ports[0] and ports[1]:
         _tell(call, "cancel", ports[0], ports[1])
 
 
 def candidates(port: int) -> Iterator[int]:
-    """The ports here that may stand for `port` there, in the order in which they are tried."""
+    """The ports here that are tried for `port` there, in this order."""
     yield port
     for number in range(_TRIES):
         yield _FIRST_PRIVATE + (port + 619 * number) % _PRIVATE
 
 
 def _tell(call: Call, action: str, here: int, there: int) -> bool:
-    """Whether the kept connection could do it."""
+    """Tell ssh to `forward` or `cancel` a port. False where it could not."""
     assert call.control
-    # Without the user's configuration: forwardings of their own would be asked for, too.
+    # Without the user's configuration: it may contain forwardings of its own.
     kept = ["-F", "/dev/null", "-S", call.control.replace("%", "%%")]
     ports = f"{_HOST}:{here}:{_HOST}:{there}"
     done = subprocess.run(

@@ -1,14 +1,14 @@
-"""How ssh is called: as its user configured it, and with a connection that is kept.
+"""The options of ssh: the user's configuration, and a connection that ssh keeps open.
 
-`ssh -G` tells what the configuration makes of a host. What it says, holds; only what it leaves open
-is decided here:
+`ssh -G` prints the user's configuration for a host. Those options are never changed. Options that it
+leaves open are set here:
 
-- Connections are kept for ten minutes, so that authentication happens once. Where the user's own
-  configuration keeps them and one is open, that one is used.
-- A dead network is noticed.
+- ssh keeps a connection open for ten minutes, so that the user authenticates once. Where the user's
+  own configuration keeps connections and one is open, that one is used.
+- ssh notices a dead network.
 
-What would only disturb a pipe (forwarded ports and agents, a terminal, a command of the user's) is
-turned off for these calls, as scp does.
+Options that would disturb a pipe (forwarded ports and agents, a terminal, the user's own remote
+command) are turned off, as scp does.
 """
 
 import os
@@ -23,13 +23,13 @@ from riseml.transport.unix import is_private
 from riseml_proto.errors import DaemonError
 
 PERSIST = "10m"
-"""How long an idle connection is kept."""
+"""How long ssh keeps an idle connection open."""
 _CONNECT_TIMEOUT = 20  # seconds
 _ALIVE_INTERVAL = 10  # seconds; ssh gives up after three of them
 _LONGEST_PATH = 107  # bytes in the kernel's sockaddr_un
 _NAME_LENGTH = 20
 _SPARE = 1 + _NAME_LENGTH + 17  # ssh appends 17 while it makes the socket
-_UNSAFE = frozenset('"$\\')  # what ssh would read something into
+_UNSAFE = frozenset('"$\\')  # characters that have a meaning for ssh
 _PIPE = {
     "ClearAllForwardings": "yes",
     "ForwardAgent": "no",
@@ -38,26 +38,26 @@ _PIPE = {
     "RemoteCommand": "none",
 }
 _USUAL = {"StdinNull": "no", "ForkAfterAuthentication": "no", "SessionType": "default"}
-"""The same, but an ssh older than 8.7 does not know them, and nearly nobody sets them."""
+"""As _PIPE, but set only where the user's configuration differs: ssh before 8.7 does not know them."""
 _QUIET = {"BatchMode": "yes"}
 
 
 class Call(NamedTuple):
-    """A way to call ssh, for one host."""
+    """A command line of ssh for one host."""
 
     argv: list[str]
-    """All but the command to run there."""
+    """Everything before the command that runs there."""
     control: str | None
-    """The socket of the kept connection, or None where none can be kept."""
+    """Path of the control socket of the kept connection; None where none can be kept."""
 
     @property
     def open(self) -> bool:
-        """Whether the kept connection is there already."""
+        """Whether the kept connection is open already."""
         return self.control is not None and is_open(self.control)
 
 
 def call(address: SshAddress, environ: Mapping[str, str], *, ask: bool = True) -> Call:
-    """How to call ssh for `address`; `ask`: it may ask for passwords. Raises `DaemonError`."""
+    """The command line of ssh for `address`. `ask`: it may ask for passwords. Raises `DaemonError`."""
     target = _target(address)
     text = _configuration(target)
     pairs = (line.partition(" ") for line in text.splitlines())
@@ -81,9 +81,9 @@ def call(address: SshAddress, environ: Mapping[str, str], *, ask: bool = True) -
 
 
 def control_directory(environ: Mapping[str, str], uid: int) -> str | None:
-    """Where kept connections are, closed to others; None where there is no such place.
+    """The directory of control sockets: $XDG_RUNTIME_DIR/riseml, else ~/.cache/riseml.
 
-    $XDG_RUNTIME_DIR/riseml, else ~/.cache/riseml.
+    It is made, closed to other users. None where neither can be used.
     """
     places = [environ.get("XDG_RUNTIME_DIR", ""), os.path.expanduser("~/.cache")]
     for base in places:
@@ -100,7 +100,7 @@ def control_directory(environ: Mapping[str, str], uid: int) -> str | None:
 
 
 def is_open(control: str) -> bool:
-    """Whether a kept connection listens at `control`."""
+    """Whether ssh listens at the control socket `control`."""
     with socket.socket(socket.AF_UNIX) as probe:
         try:
             probe.connect(control)
@@ -116,20 +116,20 @@ def _target(address: SshAddress) -> list[str]:
 
 
 def _name(configuration: str) -> str:
-    """What a kept connection is called: another one for whatever ssh would do in another way."""
+    """The control socket's name, a hash: hosts with different options get different connections."""
     import hashlib
 
     return hashlib.sha256(configuration.encode()).hexdigest()[:_NAME_LENGTH]
 
 
 def _keeping(path: str) -> dict[str, str]:
-    """Quoted for the one reader that ssh has for its file and its command line."""
+    """The options that keep a connection at `path`, quoted as in ssh's configuration file."""
     path = path.replace("%", "%%")
     return {"ControlMaster": "auto", "ControlPersist": PERSIST, "ControlPath": f'"{path}"'}
 
 
 def _watching(configured: Mapping[str, str]) -> dict[str, str]:
-    """How a dead network is noticed, where the user's configuration leaves that open."""
+    """The options that notice a dead network, where the user's configuration leaves them open."""
     options = {}
     if configured.get("serveraliveinterval") == "0":
         options["ServerAliveInterval"] = str(_ALIVE_INTERVAL)
@@ -139,7 +139,7 @@ def _watching(configured: Mapping[str, str]) -> dict[str, str]:
 
 
 def _configuration(target: list[str]) -> str:
-    """What the user's configuration makes of `target`. Raises `DaemonError`."""
+    """The user's configuration for `target`, as `ssh -G` prints it. Raises `DaemonError`."""
     try:
         done = subprocess.run(
             ["ssh", "-T", "-G", *target],

@@ -1,10 +1,10 @@
-"""The far end of a connection through ssh: stdin and stdout on one side, a socket on the other.
+"""The far end of a connection through ssh: carries bytes between stdin, stdout and a socket.
 
-`riseml pipe` runs this; where a machine has no riseml, its text is sent and run by whatever Python
-is there. So it needs nothing but the standard library of Python 3.6.
+`riseml pipe` runs this. Where a machine has no riseml, the text of this file is sent and any Python
+there runs it. So it uses only the standard library of Python 3.6.
 
-Before the first byte goes one line: `riseml-pipe: ready`, or `riseml-pipe: KIND WHY`, KIND being
-the code of an error, or `unreachable`. A shell's start-up files may have printed something before.
+Before any other byte it writes one line: `riseml-pipe: ready`, or `riseml-pipe: KIND WHY`, where
+KIND is the code of an error or `unreachable`. A shell's start-up files may have printed text before.
 """
 
 import os
@@ -18,14 +18,14 @@ _SIZE = 1 << 16
 
 
 def say(text: str) -> None:
-    """Write the first line."""
+    """Write the first line, with `text` after the mark."""
     _write(MARK + " ".join(text.split()).encode("utf-8", "replace") + b"\n")
 
 
 def carry(connection: socket.socket) -> None:
-    """Carry bytes both ways until `connection` has ended, and end the process.
+    """Carry bytes both ways until the daemon closes `connection`, then end the process.
 
-    The end of stdin is passed on; what still comes from the socket is carried to its end.
+    At the end of stdin only the socket's sending side is closed, so that the answer still arrives.
     """
     threading.Thread(target=_upload, args=(connection,), daemon=True).start()
     try:
@@ -34,7 +34,7 @@ def carry(connection: socket.socket) -> None:
             if not data:
                 break
             _write(data)
-    except OSError:  # one side is gone, and with it whoever could be told
+    except OSError:  # one side is gone, so nobody is left who could read an error
         pass
     os._exit(0)  # the other thread may be waiting for stdin; nothing is buffered
 
@@ -47,7 +47,7 @@ def _upload(connection: socket.socket) -> None:
                 break
             connection.sendall(data)
         connection.shutdown(socket.SHUT_WR)
-    except OSError:  # the daemon has hung up; what it said before is still on its way
+    except OSError:  # the daemon has hung up; its last bytes may still be on their way
         pass
 
 
@@ -57,7 +57,7 @@ def _write(data: bytes) -> None:
 
 
 def main(path: str) -> None:
-    """Relay to the socket at `path`, on a machine without riseml."""
+    """Connect to the socket at `path` and carry bytes, on a machine without riseml."""
     connection = socket.socket(socket.AF_UNIX)
     try:
         connection.connect(path)

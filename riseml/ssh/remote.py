@@ -1,8 +1,8 @@
-"""The command that ssh runs on the other machine: `riseml pipe`, or a few lines of Python.
+"""The command that ssh runs on the other machine: `riseml pipe`, or Python with the text of `relay`.
 
-The user's login shell reads it, whichever that is. So it is one `sh -c '…'` in which nothing stands
-that any shell would touch within single quotes: no quote, backslash, exclamation mark or line break.
-A path is encoded as in a URL. The Python is not among it: it is sent when that end asks for it.
+The user's login shell reads it, and that can be any shell. So the command is one `sh -c '…'` without
+characters that some shell changes within single quotes: quotes, backslashes, exclamation marks, line
+breaks. A path is encoded as in a URL. The text of `relay` is sent afterwards, when it is asked for.
 """
 
 from urllib.parse import quote
@@ -11,16 +11,16 @@ from riseml.ssh import relay
 from riseml_proto.places import SYSTEM_SOCKET
 
 SEND = "send"
-"""What the first line says where the program is to be sent, before another first line comes."""
+"""The first line of a machine without riseml: it asks for the program, and then sends a first line."""
 
 
 def command(socket: str | None) -> str:
-    """What to run there for the daemon at `socket`, or for the one that a local command would use."""
+    """The command for the daemon at `socket`, or for the one that a command typed there would use."""
     host = f" --host unix://{quote(socket)}" if socket else ""
     mark = relay.MARK.decode()
     return (
         "sh -c '"
-        # pip and pipx put it into a directory that a shell nobody types at often has not on PATH.
+        # pip and pipx install into a directory that is often not on the PATH of such a shell.
         'for riseml in riseml "$HOME/.local/bin/riseml"; do '
         f'if command -v "$riseml" >/dev/null; then exec "$riseml" pipe{host}; fi; done; '
         f"if command -v python3 >/dev/null; then echo {mark}{SEND}; "
@@ -30,6 +30,6 @@ def command(socket: str | None) -> str:
 
 
 def program() -> bytes:
-    """What to send: the text of `relay`, as one line that Python reads."""
+    """The text of `relay`, as one line that Python evaluates."""
     with open(relay.__file__, encoding="utf-8") as file:
         return ascii(file.read()).encode() + b"\n"

@@ -1,7 +1,7 @@
-"""One call of ssh: a connection to a daemon, or the reason why there is none.
+"""One run of ssh: a connection to a daemon, or the error that says why there is none.
 
-ssh's stdin and stdout are one end of a socket pair, whose other end is the connection. Its stderr
-is the user's, and what it has to ask it asks on the terminal; therefore it stays in the foreground.
+ssh's stdin and stdout are one end of a socket pair; the other end is the connection. ssh writes its
+messages to our stderr and asks for passwords on the terminal, so it stays in the foreground.
 """
 
 import socket
@@ -15,17 +15,17 @@ from riseml.transport.address import SshAddress
 from riseml_proto.errors import DaemonError, SshFailed, from_code
 
 PATIENCE = 300.0
-"""Seconds for which a follower tries to get a lost connection back: a laptop moves and sleeps."""
+"""Seconds for which a client tries to get a lost connection back: laptops sleep and change networks."""
 _FAILED = 255  # ssh's exit code for an error of its own
 _LONGEST_GREETING = 1 << 16  # bytes that a shell's start-up files may print
-_GRACE = 2.0
+_GRACE = 2.0  # seconds that ssh gets to end
 
 
 class Session:
-    """A running ssh. Ended by `end`, or by its connection's end."""
+    """A running ssh. It ends by `end`, or when its connection is closed."""
 
     def __init__(self, call: Call, command: str, address: SshAddress, *, quiet: bool) -> None:
-        """Start it. `quiet`: what it complains of is not shown."""
+        """Start ssh. `quiet`: its messages are not shown."""
         self._where = f"on {address.host}"
         self._try = f"ssh {address.destination}"
         self.connection, theirs = socket.socketpair()
@@ -42,28 +42,28 @@ class Session:
                 raise
 
     def greet(self, timeout: float | None) -> None:
-        """Wait until the other end is ready. `timeout`: for each piece of what it says, in seconds.
+        """Wait until the other end is ready. `timeout`: seconds for each piece of its first line.
 
-        Raises the error that it tells, `SshFailed` where ssh fails, `TimeoutError`.
+        Raises the error that the first line names, `SshFailed` where ssh fails, and `TimeoutError`.
         """
         self.connection.settimeout(timeout)
         try:
-            said = self._first_line()
-            if said == SEND:
+            line = self._first_line()
+            if line == SEND:
                 self.connection.sendall(program())
-                said = self._first_line()
+                line = self._first_line()
         except (BrokenPipeError, ConnectionResetError):
             self._explain()
-        kind, _, text = said.partition(" ")
+        kind, _, text = line.partition(" ")
         if kind == "ready":
             return
         raise from_code(kind, f"{self._where}: {text}")
 
     def _first_line(self) -> str:
-        """The next line that is marked as one, whatever comes before it."""
+        """The next line with the mark; text before it is ignored."""
         seen = b""
         while not (line := _marked(seen)):
-            data = self.connection.recv(4096)  # after that line nothing comes unasked
+            data = self.connection.recv(4096)  # nothing follows that line until we send something
             seen += data
             if not data:
                 self._explain()
@@ -75,7 +75,7 @@ class Session:
         return line
 
     def lost(self) -> bool:
-        """Whether ssh has failed; waits a moment for an ssh whose connection has just ended."""
+        """Whether ssh has failed. Waits up to 2 s for an ssh whose connection has just ended."""
         try:
             code: int = self._process.wait(_GRACE)
         except subprocess.TimeoutExpired:
@@ -83,7 +83,7 @@ class Session:
         return code == _FAILED or code < 0
 
     def gone(self) -> SshFailed:
-        """What to say where it has."""
+        """The error for a connection that was lost because ssh failed."""
         return SshFailed(
             f"the connection to the daemon {self._where} is lost; try {self._try}",
             patience=PATIENCE,
@@ -91,7 +91,7 @@ class Session:
         )
 
     def end(self) -> None:
-        """End it, if it has not ended; of a kept connection only this session."""
+        """End ssh. A connection that ssh keeps for other sessions stays open."""
         self.connection.close()
         self._process.terminate()
         try:

@@ -1,1 +1,1 @@
-"""Takes a project's files to the daemon: which these are, their ids, and what has to travel."""
+"""Bringing a project's files to the daemon: the list of files, their git ids, and the upload."""

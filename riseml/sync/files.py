@@ -1,4 +1,4 @@
-"""A file of the project as the scan saw it, and its content while it is still that file."""
+"""A file of the project as the scan saw it, and reading it as long as it has not changed."""
 
 import errno
 import os
@@ -18,7 +18,7 @@ _CHUNK = 1 << 20  # bytes read at once: a file of many GB costs no memory
 
 
 class FileStamp(NamedTuple):
-    """What changes when a file's content does. Times in ns."""
+    """The size, times (ns) and inode of a file: they tell whether its content may have changed."""
 
     size: int
     mtime: int
@@ -26,13 +26,13 @@ class FileStamp(NamedTuple):
     inode: int
 
     @classmethod
-    def of(cls, info: os.stat_result) -> "FileStamp":
-        """The stamp in the answer of `stat`."""
-        return cls(info.st_size, info.st_mtime_ns, info.st_ctime_ns, info.st_ino)
+    def of(cls, status: os.stat_result) -> "FileStamp":
+        """Take the stamp from a result of `stat`."""
+        return cls(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
 
 
 class ScannedFile(NamedTuple):
-    """One file. `path` is relative to the project; `target` is None unless `mode` is LINK."""
+    """A file or link. `path` is relative to the project; `target` is a link's, otherwise None."""
 
     path: bytes
     mode: int
@@ -41,14 +41,14 @@ class ScannedFile(NamedTuple):
 
     @property
     def size(self) -> int:
-        """Bytes of its content, which is a link's target."""
+        """Bytes of the content; a link's content is its target."""
         return self.stamp.size if self.target is None else len(self.target)
 
 
 def read(root: bytes, source: ScannedFile) -> Iterator[bytes]:
     """The content in chunks.
 
-    Raises `SyncError` as soon as it is not what the scan saw, or cannot be read.
+    Raises `SyncError` where the file has changed since the scan or cannot be read.
     """
     if source.target is not None:
         yield source.target
@@ -84,13 +84,13 @@ def _compare(fd: int, source: ScannedFile) -> None:
 
 
 def show(path: bytes) -> str:
-    """`path` for an error message: on one line, whatever it is made of."""
+    """`path` as an error message shows it, on one line, whatever bytes it has."""
     text = quote(path) or "."
     return text if text.isprintable() else repr(text)
 
 
 def changed(path: bytes) -> SyncError:
-    """The error for a file that is not any more what it was when the sync began."""
+    """The error for a file that has changed since the sync began."""
     return SyncError(
         f"{show(path)} changed while it was being synced; run riseml train again when nothing "
         "writes to it, or list it in .risemlignore"
@@ -98,7 +98,7 @@ def changed(path: bytes) -> SyncError:
 
 
 def trouble(path: bytes, error: OSError) -> SyncError:
-    """The error for a file or directory that the system does not let us read."""
+    """The error for a file or directory that cannot be read."""
     if error.errno in _NOT_THAT_FILE:
         return changed(path)
     return SyncError(

@@ -1,10 +1,10 @@
-"""Git's id of each file, computed only for what may have changed since the last time.
+"""Git's id of each file, computed only for files that may have changed since the last sync.
 
-What is known is kept per project in the user's cache directory. An id is trusted while size, times
-and inode of the file are what they were, and only if the file had been left alone for a moment
-before it was read: two writes within one tick of the file system's clock look the same from outside
-(git calls such an entry racy). The cache is a help and nothing more: one that is missing, damaged
-or cannot be written costs time, never an error.
+The ids are cached per project in the user's cache directory. A cached id is used while the file's
+size, times and inode are the same. It is cached only where the file had not been written for two
+seconds before it was read: two writes within one tick of the file system's clock cannot be told
+apart (git calls such an entry racy). A cache that is missing, damaged or cannot be written costs
+time and is no error.
 """
 
 import hashlib
@@ -21,14 +21,14 @@ from riseml.sync.files import FileStamp, ScannedFile, read
 from riseml_proto.messages import File
 from riseml_proto.paths import quote
 
-_QUIET = 2_000_000_000  # ns; as coarse as the clocks of file systems get (FAT)
+_QUIET = 2_000_000_000  # ns; the coarsest clock of a file system (FAT)
 
 Known = dict[bytes, tuple[FileStamp, str]]
-"""Path → what the file looked like, and its id."""
+"""Path → the file's stamp and its id."""
 
 
 def new_id(size: int) -> "hashlib._Hash":
-    """The hash that yields git's id of a content of `size` bytes when it has been fed that."""
+    """The hash for git's id of a content of `size` bytes; `update` it with that content."""
     return hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
 
 
@@ -40,8 +40,8 @@ def list_files(
 ) -> list[File]:
     """The manifest entries of `sources`, in their order.
 
-    `advance` is told each number of bytes that was dealt with. Raises `SyncError` where a file
-    cannot be read or changes meanwhile.
+    `advance` is called with each number of bytes that were hashed or skipped. Raises `SyncError`
+    where a file cannot be read or changes meanwhile.
     """
     cache = _cache_file(root)
     old = _load(cache)
@@ -67,7 +67,7 @@ def list_files(
 
 
 def forget(root: bytes) -> None:
-    """Throw away what is known about the project in `root`: something of it proved wrong."""
+    """Remove the cache of the project in `root`, because an id in it may be wrong."""
     with suppress(OSError):
         os.unlink(_cache_file(root))
 
@@ -81,7 +81,7 @@ def _hash(root: bytes, source: ScannedFile, advance: Callable[[int], None]) -> s
 
 
 def _cache_file(root: bytes) -> str:
-    """The file that holds what is known about the project in `root`."""
+    """Path of the cache of the project in `root`."""
     base = os.environ.get("XDG_CACHE_HOME", "")
     if not os.path.isabs(base):  # the standard says to ignore such a value
         base = os.path.expanduser("~/.cache")
@@ -116,5 +116,5 @@ def _save(path: str, known: Known) -> None:
 
 
 def _head(body: bytes) -> bytes:
-    """A first line that no other content than `body` has: what is damaged is not believed."""
+    """The first line, with a checksum of `body`: a damaged cache is not used."""
     return b"riseml hashes 1 %08x\n" % zlib.crc32(body)

@@ -1,15 +1,14 @@
-"""Which files an ignore file names, decided exactly as git decides it.
+"""The files that ignore files name, exactly as git decides it.
 
-Git asks one question per directory entry on the way down: which pattern matches *this* entry, the
-last one of the deepest file first? What is inside an ignored directory is never asked about, so it
-cannot be brought back. Each ignore file therefore becomes one regular expression whose alternatives
-are its patterns in reverse order: a single match names the pattern that decides. A directory is
-asked about with a NUL behind its path, which no name can hold and only a pattern for directories
-insists on.
+For each entry of a directory git looks for the pattern that matches the entry: the last pattern of
+the deepest ignore file comes first. Git does not look into an ignored directory, so nothing in it
+can be included again. Each ignore file therefore becomes one regular expression whose alternatives
+are its patterns in reverse order: one match gives the pattern that decides. The path of a directory
+is matched with a NUL at its end: no name can hold one, and a pattern for directories requires it.
 
-The translation follows git's wildmatch, its treatment of brackets and of the text before the first
-wildcard included; the tests compare it with `git check-ignore`. Everything is bytes, so a name in
-any encoding is matched.
+The translation follows git's wildmatch, also for brackets and for the text before the first
+wildcard. The tests compare it with `git check-ignore`. Everything is bytes, so names in any encoding
+can be matched.
 """
 
 import re
@@ -45,7 +44,7 @@ class Rules:
     """The patterns of one ignore file, for paths relative to the directory it is in."""
 
     def __init__(self, text: bytes) -> None:
-        """Read the content of an ignore file. No text is an error: git has none either."""
+        """Read the content of an ignore file. No content is an error, as in git."""
         patterns = [p for line in _lines(text) if (p := _pattern(line))]
         patterns.reverse()
         self._ignores = [ignores for ignores, _ in patterns]
@@ -97,7 +96,7 @@ class Ignore(NamedTuple):
 
 
 def _lines(text: bytes) -> Iterator[bytes]:
-    """The patterns, cut as git does: no comments, no blanks at the end unless escaped."""
+    """The patterns as git cuts them: without comments, and without blanks at the end unless escaped."""
     for line in text.removeprefix(b"\xef\xbb\xbf").split(b"\n"):
         if line and not line.startswith(b"#"):
             # Git reads C strings: what follows a NUL is not there.
@@ -108,7 +107,7 @@ def _lines(text: bytes) -> Iterator[bytes]:
 
 
 def _pattern(line: bytes) -> tuple[bool, bytes] | None:
-    """Whether a pattern ignores (or brings back), and its regular expression; None for a no-op."""
+    """Whether a pattern ignores (or includes again), and its regular expression; None for an empty one."""
     negated = line.startswith(b"!")
     body = line[negated:]
     only_directories = body.endswith(b"/")
@@ -118,8 +117,8 @@ def _pattern(line: bytes) -> tuple[bool, bytes] | None:
     body = body.removeprefix(b"/")
     if not body:
         return None
-    # Git compares what precedes the first wildcard by itself, so that a `**` right behind it counts
-    # as leading.
+    # Git compares the text before the first wildcard separately, so a `**` right after it counts as
+    # leading.
     wild = match.start() if (match := _SPECIAL.search(body)) else len(body)
     try:
         regex = re.escape(body[:wild]) + _translate(body[wild:], anywhere)
@@ -133,8 +132,7 @@ def _pattern(line: bytes) -> tuple[bool, bytes] | None:
 def _translate(glob: bytes, within_name: bool) -> bytes:
     """A regular expression, without groups, for what git's wildmatch lets `glob` match.
 
-    `within_name` says that it is compared with a name, not a path, so that `**` means no more than
-    `*`.
+    `within_name`: it is compared with a name, not a path, so that `**` means the same as `*`.
     """
     out = bytearray()
     at = 0

@@ -1,8 +1,8 @@
-"""Which files a project has: all below its directory but `.git` and what ignore files name.
+"""The files of a project: all below its directory but `.git` and what ignore files name.
 
-The walk never enters an ignored directory, follows no link, and goes level by level, so that what
-makes a project too large has been seen by the time that it stops. Empty directories are not part of
-a project, as in git.
+The walk enters no ignored directory and follows no link. It goes level by level, so that it has seen
+the largest directories when it stops because a project is too large. Empty directories are not part
+of a project, as in git.
 """
 
 import os
@@ -16,7 +16,7 @@ from riseml.sync.files import EXECUTABLE, LINK, REGULAR, FileStamp, ScannedFile,
 from riseml.sync.ignore import IGNORE_FILES, Ignore
 from riseml_proto.errors import ProjectTooLarge, SyncError
 
-_NAMED = 3  # places or files that a message names before it gets long
+_NAMED = 3  # directories or files that a message names
 
 
 class ProjectLimits(NamedTuple):
@@ -34,15 +34,15 @@ class Scan(NamedTuple):
 
     @property
     def size(self) -> int:
-        """Bytes of all files."""
+        """Bytes of all files together."""
         return sum(source.size for source in self.files)
 
 
 def scan(root: bytes, limits: ProjectLimits) -> Scan:
     """List the project in the directory `root`.
 
-    Raises `ProjectTooLarge` as soon as a limit is passed, `SyncError` for what cannot be read,
-    vanishes meanwhile, or is a link that leads outside.
+    Raises `ProjectTooLarge` as soon as a limit is passed, and `SyncError` for a file that cannot be
+    read or vanishes meanwhile, and for a link that leads outside.
     """
     files: list[ScannedFile] = []
     special: list[bytes] = []
@@ -108,7 +108,7 @@ def _ignore_files(root: bytes, directory: bytes) -> tuple[bytes | None, ...]:
 def _is_link(root: bytes, path: bytes, directory: bytes) -> bool:
     try:
         return stat.S_ISLNK(os.lstat(root + b"/" + path).st_mode)
-    except OSError as error:  # it is the directory that cannot be searched
+    except OSError as error:  # the directory cannot be searched
         raise trouble(directory.rstrip(b"/"), error) from None
 
 
@@ -139,7 +139,7 @@ def leads_outside(path: bytes, target: bytes) -> bool:
 
 
 class _Tally:
-    """Counts one thing per directory, up to a limit."""
+    """Adds up amounts per directory, up to a limit for all together."""
 
     def __init__(self, text: Callable[[int], str], limit: int) -> None:
         self._text = text
@@ -148,7 +148,7 @@ class _Tally:
         self._own: dict[bytes, int] = {}
 
     def add(self, directory: bytes, amount: int) -> None:
-        """Count `amount` more at `place`. Raises `ProjectTooLarge` beyond the limit."""
+        """Add `amount` in `directory`. Raises `ProjectTooLarge` beyond the limit."""
         self._own[directory] = self._own.get(directory, 0) + amount
         self._total += amount
         if self._total > self._limit:
@@ -160,10 +160,10 @@ class _Tally:
 
 
 def biggest(own: Mapping[bytes, int]) -> list[tuple[bytes, int]]:
-    """The few places that hold most, each with all below it; `own` is what each holds directly.
+    """The few directories that hold most, each with the amount below it; `own` has the direct amounts.
 
-    A place is as deep as it can be without losing more than a fifth of what its top-level directory
-    holds: in `data/train/0001`, `data/train/0002`, … it is `data/train`.
+    A directory is as deep as it can be without losing more than a fifth of what its top-level
+    directory holds: for `data/train/0001`, `data/train/0002`, … it is `data/train`.
     """
     totals: dict[bytes, int] = {}
     children: dict[bytes, set[bytes]] = {}

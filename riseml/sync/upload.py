@@ -1,12 +1,12 @@
-"""Brings a project's files to the daemon as a revision; only what the daemon lacks travels.
+"""Brings a project's files to the daemon as a revision; only contents that the daemon lacks are sent.
 
-    POST /v1/revisions    the manifest            → a revision, or which contents are missing
+    POST /v1/revisions    the manifest            → a revision, or the ids of missing contents
     POST /v1/objects      the missing contents    → how many arrived
     POST /v1/revisions    the manifest again      → a revision
 
-A content travels as a line `<git's id> <size>\\n` and its bytes. It is hashed once more on its way:
-had the file changed since it was listed, the sync stops and the daemon has nothing but contents
-that nobody asks for.
+A content is sent as a line `<git's id> <size>\\n` and its bytes. It is hashed again while it is
+sent: if the file has changed since it was listed, the sync stops, and no revision uses what was
+sent.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -29,10 +29,10 @@ def upload(
     start: Callable[[int], None],
     advance: Callable[[int], None],
 ) -> str:
-    """Make the manifest's files, which are `sources`, a revision of the project; the revision's id.
+    """Make a revision of the manifest's files, which are `sources`, and return its id.
 
-    `start` is told how many bytes will travel, if any, and `advance` each number of bytes that did.
-    Raises `SyncError` where a file changed since it was listed.
+    `start` is called with the number of bytes to send, if any, and `advance` with each number of
+    bytes that were sent. Raises `SyncError` where a file changed since it was listed.
     """
     answer = client.post("/v1/revisions", manifest, Revision, patient=True)
     if answer.revision:
@@ -53,7 +53,7 @@ def upload(
 def pick(
     files: list[File], sources: list[ScannedFile], missing: Iterable[str]
 ) -> list[tuple[str, ScannedFile]]:
-    """For each id in `missing` the first file that has it, in the order of the files."""
+    """Each id in `missing` with the first file that has it, in the order of the files."""
     wanted = set(missing)
     picked = []
     for file, source in zip(files, sources, strict=True):
@@ -71,7 +71,7 @@ def pick(
 def frames(
     root: bytes, missing: Iterable[tuple[str, ScannedFile]], advance: Callable[[int], None]
 ) -> Iterator[bytes]:
-    """The body that /v1/objects takes, in pieces of convenient size.
+    """The body of POST /v1/objects, in pieces of at least `_BATCH` bytes.
 
     Raises `SyncError` for a changed file.
     """

@@ -1,10 +1,10 @@
-"""From the daemon to this machine.
+"""Copies from the daemon to this machine.
 
-    POST /v1/files          what there is
+    POST /v1/files          the list of files
     POST /v1/files/fetch    many small files at a time, or a large one from where it was cut off
 
-Below a directory that is copied nothing is written through a link: one that was there before is an error, and those
-that come along are made when all else is there.
+Below the target directory nothing is written through a symbolic link. One that is there already is an error; links that
+are copied are made after everything else.
 """
 
 import contextlib
@@ -18,6 +18,7 @@ import msgspec
 
 from riseml.progress import CopyBar
 from riseml.transfer import Warn, local
+from riseml.transfer.batches import batches
 from riseml.transfer.frames import FrameReader
 from riseml.transport.http import Client
 from riseml_proto import paths, uris
@@ -30,6 +31,8 @@ _BATCH_BYTES = 16 << 20
 
 
 class _File(NamedTuple):
+    """A file to be copied."""
+
     info: FileInfo
     path: bytes
     """Relative to the source."""
@@ -37,12 +40,12 @@ class _File(NamedTuple):
 
 
 def look(client: Client, uri: Remote) -> FileInfo:
-    """What a URI names. Raises `RisemlError`."""
+    """Look up the file or directory that `uri` names. Raises `NotFound` and other `RisemlError`s."""
     return next(listing(client, List(uri=str(uri), itself=True)))
 
 
 def listing(client: Client, request: List) -> Iterator[FileInfo]:
-    """What the daemon lists. Raises `RisemlError`."""
+    """The daemon's answer to `List`. Raises `RisemlError`."""
     return (
         msgspec.json.decode(line, type=FileInfo) for line in client.stream("/v1/files", request)
     )
@@ -95,7 +98,9 @@ def _tree(client: Client, source: Remote, target: bytes, warn: Warn, bar: CopyBa
         else:
             warn(f"{source.below(path)} is no regular file and was left out")
     bar.expect(sum(file.info.size for file in files))
-    for batch in _batches(files):
+    for batch in batches(
+        files, lambda file: file.info.size, count=_BATCH, most=_BATCH_BYTES, alone=_BATCH_BYTES
+    ):
         _fetch(client, source, batch, warn, bar)
     for info in links:
         _make_link(os.path.join(target, paths.unquote(info.path)), paths.unquote(info.target or ""))
@@ -124,7 +129,7 @@ def _make_link(path: bytes, target: bytes) -> None:
 
 
 def _is_there(file: _File) -> bool:
-    """Whether an earlier copy has brought it: by size and time, as everything that copies trees decides it."""
+    """Whether an earlier copy has brought the file: its size and time are the same, as rsync decides it."""
     with contextlib.suppress(OSError):
         status = os.lstat(file.target)
         return (
@@ -134,18 +139,6 @@ def _is_there(file: _File) -> bool:
             and status.st_mtime_ns // 1000 == local.microseconds(file.info.mtime)
         )
     return False
-
-
-def _batches(files: list[_File]) -> Iterator[list[_File]]:
-    batch, size = list[_File](), 0
-    for file in files:
-        if batch and (len(batch) == _BATCH or size + file.info.size > _BATCH_BYTES):
-            yield batch
-            batch, size = [], 0
-        batch.append(file)
-        size += file.info.size
-    if batch:
-        yield batch
 
 
 def _fetch(client: Client, source: Remote, files: list[_File], warn: Warn, bar: CopyBar) -> None:
@@ -178,7 +171,7 @@ def _fetch(client: Client, source: Remote, files: list[_File], warn: Warn, bar: 
 
 
 def _renewed(part: bytes, file: _File, uri: str, info: FileInfo) -> bytes:
-    """It changed since it was listed: what there is of the old version is of no use."""
+    """The partial file for a file that changed since it was listed; that of the old version is removed."""
     with contextlib.suppress(FileNotFoundError):
         os.unlink(part)
     return local.part_of(file.target, uri, info.version)

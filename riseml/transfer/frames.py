@@ -1,4 +1,4 @@
-"""What the daemon answers to `Fetch`: lines, and after each as many bytes as it announces."""
+"""The answer to `Fetch`: lines of JSON, each followed by as many bytes as it announces."""
 
 from collections.abc import Iterator
 from typing import NoReturn
@@ -18,7 +18,7 @@ class FrameReader:
         self._at = 0
 
     def info(self) -> FileInfo:
-        """The next line. Raises `DaemonError` where there is none."""
+        """The next line. Raises `DaemonError` where the answer has ended or is no such line."""
         while (end := self._held.find(b"\n", self._at)) < 0:
             self._more()
         line, self._at = self._held[self._at : end], end + 1
@@ -28,7 +28,7 @@ class FrameReader:
             self._nonsense()
 
     def content(self, size: int) -> Iterator[memoryview]:
-        """The `size` bytes after it. Raises as `info`."""
+        """The `size` bytes after the line. Raises as `info`."""
         while size:
             if self._at == len(self._held):
                 self._held, self._at = b"", 0

@@ -1,7 +1,7 @@
-"""A file on its way to this machine: beside its target under a hidden name, which is its own only when it is whole.
+"""A file that is being copied to this machine: a partial file beside its target, renamed when it is whole.
 
-The name stands for where it comes from, its version there, and this boot of the machine: after a power cut nobody knows
-which bytes are on the disk.
+The partial file's name is a hash of the source, its version there, and this boot of the machine. So a copy is continued
+only with the same content, and never after a power cut, when nobody knows which bytes are on the disk.
 """
 
 import contextlib
@@ -10,20 +10,20 @@ import hashlib
 import os
 import stat
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from riseml_proto.errors import DaemonError, InvalidInput
 from riseml_proto.file_messages import FileInfo
 
 PREFIX = b".riseml-part-"
-"""Of such names, also at the daemon: what has one is no file to be copied."""
+"""Of the names of partial files, here and at the daemon; such files are never copied."""
 RESUMABLE = 1 << 20
-"""Bytes of a file from which on it is worth going on with."""
+"""Bytes; a copy of a smaller file is not continued but made again."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def part_of(target: bytes, source: str, version: str) -> bytes:
-    """Where a version of `source` is until it is `target`."""
+    """Path of the partial file for `target` that holds this version of `source`."""
     digest = hashlib.blake2b(
         b"\0".join((os.path.basename(target), source.encode(), version.encode(), _boot())),
         digest_size=12,
@@ -40,7 +40,7 @@ def _boot() -> bytes:
 
 
 def size_of(part: bytes) -> int:
-    """How much of it is there."""
+    """Bytes in a partial file; 0 where there is none of ours."""
     with contextlib.suppress(FileNotFoundError):
         status = os.lstat(part)
         if stat.S_ISREG(status.st_mode) and status.st_uid == os.getuid():
@@ -58,10 +58,10 @@ def check_target(target: bytes) -> None:
 
 
 def write(target: bytes, part: bytes, info: FileInfo, content: Iterable[memoryview]) -> None:
-    """Add `content` to what is in `part`, or begin anew if `info` says so, and make it `target`.
+    """Write `content` into `part` from `info.offset` on, then rename it to `target`.
 
-    Raises `OSError`, `InvalidInput` where it is copied already, and what `content` raises. A large one is left for the
-    next time then.
+    Raises `OSError`, `InvalidInput` where another process is copying the same, and the errors of `content`. A large
+    partial file stays then, to be continued.
     """
     flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
     fd = os.open(part, flags, 0o666)
@@ -103,6 +103,10 @@ def _lock(fd: int, target: bytes) -> None:
 
 
 def microseconds(moment: datetime) -> int:
-    """Since the epoch."""
-    since = moment - _EPOCH
-    return (since.days * 86400 + since.seconds) * 1_000_000 + since.microseconds
+    """Microseconds of Unix time, exactly."""
+    return (moment - _EPOCH) // timedelta(microseconds=1)
+
+
+def modified_at(status: os.stat_result) -> datetime:
+    """When a file was last changed, in microseconds, as `FileInfo` has it."""
+    return _EPOCH + timedelta(microseconds=status.st_mtime_ns // 1000)

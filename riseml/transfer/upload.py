@@ -1,14 +1,14 @@
-"""From this machine to the daemon.
+"""Copies from this machine to the daemon.
 
-POST /v1/files          what is there already
-POST /v1/files/part     how far a large file came the last time
+POST /v1/files          the list of files that are there already
+POST /v1/files/part     how many bytes of a large file an earlier copy has brought
 POST /v1/files/store    many small files in one request, or a large one from where it was cut off
 """
 
 import os
 import stat
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import NamedTuple
 from urllib.parse import quote_plus
 
@@ -16,6 +16,7 @@ import msgspec
 
 from riseml.progress import CopyBar
 from riseml.transfer import Warn, local
+from riseml.transfer.batches import batches
 from riseml.transfer.download import listing, look
 from riseml.transport.http import Client
 from riseml_proto import paths
@@ -23,14 +24,13 @@ from riseml_proto.errors import InvalidInput, NotFound, SyncError
 from riseml_proto.file_messages import List, Part, PartRequest, Stored, Storing
 from riseml_proto.uris import Remote, show
 
-_PIECE = 1 << 18
+_PIECE = 1 << 18  # bytes sent at once
 _BATCH = 1000
 _BATCH_BYTES = 64 << 20
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class _Item(NamedTuple):
-    """Something to be sent; `source` is the local path, empty for what has no bytes."""
+    """A file, directory or link to be sent; `source` is a file's local path, otherwise empty."""
 
     head: Stored
     source: bytes = b""
@@ -55,12 +55,14 @@ def upload(
     else:
         items = [_Item(_head(status, name), source)]
     bar.expect(sum(item.head.size for item in items))
-    for batch in _batches(items):
+    for batch in batches(
+        items, lambda item: item.head.size, count=_BATCH, most=_BATCH_BYTES, alone=local.RESUMABLE
+    ):
         _store(client, base, batch, bar)
 
 
 def _settle(client: Client, source: bytes, target: Remote, *, is_tree: bool) -> tuple[Remote, bool]:
-    """Where it goes, and whether that is there."""
+    """The final target, which may lie in the directory `target`, and whether it exists."""
     try:
         info = look(client, target)
         if info.type != "directory":
@@ -82,7 +84,7 @@ def _settle(client: Client, source: bytes, target: Remote, *, is_tree: bool) -> 
 
 
 def _known(client: Client, target: Remote) -> dict[bytes, tuple[int, datetime | None]]:
-    """Size and time of the files below it."""
+    """Path → size and time of each file below `target`."""
     return {
         paths.unquote(info.path): (info.size, info.mtime)
         for info in listing(client, List(uri=str(target), recursive=True))
@@ -93,7 +95,7 @@ def _known(client: Client, target: Remote) -> dict[bytes, tuple[int, datetime | 
 def _tree(
     source: bytes, name: bytes, known: dict[bytes, tuple[int, datetime | None]], warn: Warn
 ) -> Iterator[_Item]:
-    """What is to be sent: directories before what is in them. Not what is there with its size and time."""
+    """What is to be sent: each directory before its files, without files that are `known` as they are."""
     yield _Item(Stored(path=paths.quote(name), type="directory"))
     todo = [b""]
     while todo:
@@ -124,25 +126,9 @@ def _head(status: os.stat_result, path: bytes) -> Stored:
         path=paths.quote(path),
         size=status.st_size,
         version=f"{status.st_mtime_ns:x}.{status.st_ino:x}.{status.st_size:x}",
-        mtime=_EPOCH + timedelta(microseconds=status.st_mtime_ns // 1000),
+        mtime=local.modified_at(status),
         executable=bool(status.st_mode & 0o111),
     )
-
-
-def _batches(items: list[_Item]) -> Iterator[list[_Item]]:
-    batch, size = list[_Item](), 0
-    for item in items:
-        large = item.head.size >= local.RESUMABLE
-        if batch and (large or len(batch) == _BATCH or size + item.head.size > _BATCH_BYTES):
-            yield batch
-            batch, size = [], 0
-        if large:
-            yield [item]
-        else:
-            batch.append(item)
-            size += item.head.size
-    if batch:
-        yield batch
 
 
 def _store(client: Client, base: Remote, items: list[_Item], bar: CopyBar) -> None:
