@@ -27,8 +27,8 @@ from rised.execution.services import Services
 from rised.experiments.job_spec import TRAIN
 from rised.experiments.transitions import Transitions
 from rised.gpus import devices
-from rised.gpus.monitor import GpuWatch
-from rised.gpus.nvml import Meters
+from rised.gpus.monitor import GpuMonitor
+from rised.gpus.nvml import Nvml
 from rised.http import listener
 from rised.linux.children import Children
 from rised.linux.files import PASSABLE
@@ -106,14 +106,14 @@ async def run(settings: Settings, manager: ServiceManager, ready: Callable[[], N
             mem=_memory() if settings.mem is None else settings.mem,
             gpus=tuple(gpu.index for gpu in found),
         )
-        meters = Meters(found)
+        nvml = Nvml(found)
         tensorboards = TensorBoards(services)
         tensorboards.remove_leftovers()
         allowed = quotas(settings)
         turns = UsageAccounting(inventory, share, allowed, kill_grace=settings.kill_grace)
-        watch = GpuWatch(database, inventory, found, meters, settings.gpu_foreign_mem)
+        gpu_monitor = GpuMonitor(database, inventory, found, nvml, settings.gpu_foreign_mem)
         scheduler = Scheduler(
-            database, transitions, services, images, tensorboards, inventory, watch, turns
+            database, transitions, services, images, tensorboards, inventory, gpu_monitor, turns
         )
         views = Views(database, scheduler.experiments, layout)
         journal = StoredHistory(database, views, layout)
@@ -130,18 +130,18 @@ async def run(settings: Settings, manager: ServiceManager, ready: Callable[[], N
             journal,
             subscriptions,
             found,
-            watch,
-            meters,
+            gpu_monitor,
+            nvml,
             Admission(allowed, settings.output_dir),
         )
         runner.remove_leftovers(_kept(database))
         link_client(layout.client)
-        with contextlib.closing(runner), contextlib.closing(meters):
+        with contextlib.closing(runner), contextlib.closing(nvml):
             async with trio.open_nursery() as nursery:
                 await nursery.start(database.run)
                 await nursery.start(children.run)
                 await nursery.start(watcher.run)
-                await nursery.start(watch.run)
+                await nursery.start(gpu_monitor.run)
                 await nursery.start(engine.run)
                 await nursery.start(containers.run)
                 await nursery.start(scheduler.run)

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from rised.execution.images import Images
 from rised.experiments.job_spec import TRAIN
 from rised.experiments.transitions import Transitions
-from rised.gpus.devices import Gpu
-from rised.gpus.monitor import GpuWatch
-from rised.gpus.nvml import Meters
+from rised.gpus.devices import GpuDevice
+from rised.gpus.monitor import GpuMonitor
+from rised.gpus.nvml import Nvml
 from rised.queries.history import StoredHistory
 from rised.queries.views import Views
 from rised.revisions import Revisions
@@ -43,9 +43,9 @@ class Context:
     views: Views
     journal: StoredHistory
     subscriptions: Subscriptions
-    gpus: list[Gpu]
-    watch: GpuWatch
-    meters: Meters
+    gpus: list[GpuDevice]
+    gpu_monitor: GpuMonitor
+    nvml: Nvml
     admission: Admission
 
     def check_peer(self, peer: Peer) -> None:

@@ -1,11 +1,11 @@
 """The machine, and who asks."""
 
 import os
-import re
 import socket
 from dataclasses import asdict
 
 from rised.api.context import Context
+from rised.gpus.health import explain
 from rised.http.listener import user_name
 from rised.http.request import Answer, Request
 from rised.log import log
@@ -22,9 +22,10 @@ _LONGEST_REASON = 200
 
 async def system(context: Context, request: Request) -> Answer:
     """Tell of the machine and what is handed out (`System`)."""
-    await context.watch.look()
+    await context.gpu_monitor.refresh()
     inventory, settings = context.scheduler.inventory, context.settings
     total, free = inventory.total, inventory.free
+    unavailable = context.gpu_monitor.unavailable
     users = {
         gpu: experiment_id(*holder)  # type: ignore[misc]  # holders are (experiment, member)
         for holder, grant in inventory.holders()
@@ -44,7 +45,7 @@ async def system(context: Context, request: Request) -> Answer:
                 Gpu(
                     **asdict(gpu),
                     used_by=users.get(gpu.index),
-                    out=_told(inventory.out.get(gpu.index)),
+                    out=explain(why, _process) if (why := unavailable.get(gpu.index)) else None,
                 )
                 for gpu in context.gpus
             ],
@@ -67,9 +68,9 @@ async def drain(context: Context, request: Request) -> Answer:
     if not asked.gpus:
         await context.scheduler.drain(asked.reason if asked.drained else None)
     elif asked.drained:
-        await context.watch.take_out(asked.gpus, asked.reason)
+        await context.gpu_monitor.take_out(asked.gpus, asked.reason)
     else:
-        await context.watch.bring_back(asked.gpus)
+        await context.gpu_monitor.bring_back(asked.gpus)
     context.scheduler.look_again()
     did = "drained" if asked.drained else "undrained"
     log.info(did, by=request.peer.user, why=asked.reason, gpus=asked.gpus or "all")
@@ -77,23 +78,14 @@ async def drain(context: Context, request: Request) -> Answer:
     return Answer(Drained(drained=asked.drained, reason=reason, gpus=asked.gpus))
 
 
-def _told(why: str | None) -> str | None:
-    """Why a GPU is out of use, with whose the processes on it are."""
-    if why is None or "pid " not in why:
-        return why
-    return re.sub(
-        r"(?<=pid )[\d, ]+", lambda found: ", ".join(map(_whose, found[0].split(", "))), why
-    )
-
-
-def _whose(pid: str) -> str:
+def _process(pid: int) -> str:
     """`4711 paul python`, as far as /proc tells."""
     try:
         user = user_name(os.stat(f"/proc/{pid}").st_uid)
         with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as file:
             return f"{pid} {user} {file.read().strip()}"
     except OSError:
-        return pid
+        return str(pid)
 
 
 async def prune(context: Context, request: Request) -> Answer:

@@ -7,7 +7,7 @@ import trio
 
 from rised.api.context import Context
 from rised.experiments.experiment import check_member
-from rised.gpus.nvml import Meter
+from rised.gpus.nvml import GpuTelemetry
 from rised.http.request import Answer, Request
 from rised.linux.processes import ProcessSnapshot
 from rised.linux.usage import Use
@@ -31,11 +31,11 @@ async def show(context: Context, request: Request) -> Answer:
     ]
     runs = [run for _, _, run in running]
 
-    def measure() -> tuple[list[Use], list[Meter], float]:
+    def measure() -> tuple[list[Use], list[GpuTelemetry], float]:
         snapshot = ProcessSnapshot()
-        return [run.use(snapshot) for run in runs], context.meters.read(), time.monotonic()
+        return [run.use(snapshot) for run in runs], context.nvml.telemetry(), time.monotonic()
 
-    uses, meters, now = await trio.to_thread.run_sync(measure)
+    uses, telemetry, now = await trio.to_thread.run_sync(measure)
     return Answer(
         Usage(
             time=now,
@@ -55,22 +55,22 @@ async def show(context: Context, request: Request) -> Answer:
                 )
                 for (experiment, member, run), use in zip(running, uses, strict=True)
             ],
-            gpus=_gpus(context, meters),
+            gpus=_gpus(context, telemetry),
         )
     )
 
 
-def _gpus(context: Context, meters: Sequence[Meter]) -> list[GpuUse]:
+def _gpus(context: Context, telemetry: Sequence[GpuTelemetry]) -> list[GpuUse]:
     return [
         GpuUse(
             index=gpu.index,
             name=gpu.name,
-            util=meter.util,
-            memory=meter.memory,
+            util=reading.util,
+            memory=reading.memory,
             total=gpu.memory,
-            power=meter.power,
-            temperature=meter.temperature,
+            power=reading.power,
+            temperature=reading.temperature,
             bus_id=gpu.bus_id,
         )
-        for gpu, meter in zip(context.gpus, meters, strict=True)
+        for gpu, reading in zip(context.gpus, telemetry, strict=True)
     ]

@@ -1,7 +1,7 @@
-"""Which GPUs there are: declared by whoever starts the daemon, or found by asking the driver (NVML).
+"""Which GPUs there are: declared in the settings, or listed by the driver (NVML).
 
-The driver's order may change from boot to boot, so a GPU is known by its UUID; jobs are given indices in PCI order,
-which `CUDA_DEVICE_ORDER=PCI_BUS_ID` makes theirs.
+The driver's order may change from boot to boot, so a GPU is known by its UUID. Jobs get indices in PCI order, and
+`CUDA_DEVICE_ORDER=PCI_BUS_ID` makes CUDA count in that order, too.
 """
 
 import contextlib
@@ -13,12 +13,14 @@ from typing import Any
 from rised.log import log
 from riseml_proto.errors import InvalidInput
 
+DRIVER = "/dev/nvidiactl"
+"""Where this is missing, the machine has no NVIDIA driver, and its library is not loaded."""
 MAX_GPUS = 1024
 
 
 @dataclass(frozen=True)
-class Gpu:
-    """One GPU; what nobody knows is None."""
+class GpuDevice:
+    """One GPU; a value that is unknown is None."""
 
     index: int
     uuid: str | None = None
@@ -30,11 +32,11 @@ class Gpu:
     bus_id: str | None = None
 
 
-def find(setting: str | int) -> list[Gpu]:
-    """The GPUs for the setting `gpus`: `auto`, a number, or indices as `0,2,3`. Raises `InvalidInput`."""
+def find(setting: str | int) -> list[GpuDevice]:
+    """The GPUs that the setting `gpus` means: `auto`, a number, or indices. Raises `InvalidInput`."""
     if setting == "auto":
         return ask_driver()
-    return [Gpu(index) for index in declared(setting)]
+    return [GpuDevice(index) for index in declared(setting)]
 
 
 def declared(setting: str | int) -> list[int]:
@@ -58,13 +60,13 @@ def declared(setting: str | int) -> list[int]:
     return sorted(numbers)
 
 
-def ask_driver(nvml: Any = None) -> list[Gpu]:
+def ask_driver(nvml: Any = None) -> list[GpuDevice]:
     """Every GPU that the NVIDIA driver knows; none where there is no driver.
 
     `nvml` is the module `pynvml`; by default that, where the machine has the driver.
     """
     if nvml is None:
-        if not os.path.exists("/dev/nvidiactl"):  # saves loading a library that is not there
+        if not os.path.exists(DRIVER):
             return []
         import pynvml
 
@@ -75,9 +77,9 @@ def ask_driver(nvml: Any = None) -> list[Gpu]:
         log.warning("no GPUs: the NVIDIA driver does not answer", error=str(error))
         return []
     try:
-        driver = _told(nvml, nvml.nvmlSystemGetDriverVersion)
-        found = (_describe(nvml, index, driver) for index in range(nvml.nvmlDeviceGetCount()))
-        return [gpu for gpu in found if gpu]
+        driver = _ask(nvml, nvml.nvmlSystemGetDriverVersion)
+        gpus = (_describe(nvml, index, driver) for index in range(nvml.nvmlDeviceGetCount()))
+        return [gpu for gpu in gpus if gpu]
     except nvml.NVMLError as error:
         log.warning("no GPUs: the NVIDIA driver cannot count them", error=str(error))
         return []
@@ -86,32 +88,33 @@ def ask_driver(nvml: Any = None) -> list[Gpu]:
             nvml.nvmlShutdown()
 
 
-def _describe(nvml: Any, index: int, driver: str | None) -> Gpu | None:
+def _describe(nvml: Any, index: int, driver: str | None) -> GpuDevice | None:
     try:
         device = nvml.nvmlDeviceGetHandleByIndex(index)
-        uuid = _text(nvml.nvmlDeviceGetUUID(device))
+        uuid = decoded(nvml.nvmlDeviceGetUUID(device))
     except nvml.NVMLError as error:  # such as one that has fallen off its bus
         log.warning("a GPU is left out: it does not answer", index=index, error=str(error))
         return None
-    memory = _told(nvml, lambda: nvml.nvmlDeviceGetMemoryInfo(device).total)
-    return Gpu(
+    memory = _ask(nvml, lambda: nvml.nvmlDeviceGetMemoryInfo(device).total)
+    return GpuDevice(
         index,
         uuid=uuid,
-        name=_told(nvml, lambda: nvml.nvmlDeviceGetName(device)),
+        name=_ask(nvml, lambda: nvml.nvmlDeviceGetName(device)),
         memory=None if memory is None else int(memory) >> 20,
         driver=driver,
-        serial=_told(nvml, lambda: nvml.nvmlDeviceGetSerial(device)),
-        bus_id=_told(nvml, lambda: nvml.nvmlDeviceGetPciInfo(device).busId),
+        serial=_ask(nvml, lambda: nvml.nvmlDeviceGetSerial(device)),
+        bus_id=_ask(nvml, lambda: nvml.nvmlDeviceGetPciInfo(device).busId),
     )
 
 
-def _told(nvml: Any, question: Callable[[], Any]) -> Any:
-    """The answer; None where this model does not tell, as consumer cards their serial number."""
+def _ask(nvml: Any, call: Callable[[], Any]) -> Any:
+    """The result of a call; None where the model does not support it, as consumer cards have no serial number."""
     try:
-        return _text(question())
+        return decoded(call())
     except nvml.NVMLError:
         return None
 
 
-def _text(value: Any) -> Any:
+def decoded(value: Any) -> Any:
+    """Bytes as text: some versions of `pynvml` return bytes where others return text."""
     return value.decode() if isinstance(value, bytes) else value

@@ -1,20 +1,20 @@
 """Which GPUs must not be handed out, and why. Pure.
 
-One that the driver does not answer for, one that has reported a fault of its own (Xid), one that an administrator has
-taken out, and one whose memory processes use that are not ours. A GPU comes back from a job only when nothing of the
-job is left, so whoever is on one that is not handed out is a stranger.
+Not handed out are: a GPU that the driver does not answer for, one that has reported a fault of its own (Xid), one that
+an administrator has taken out, and one on which processes use memory that are not ours. A job gives its GPU back only
+when nothing of the job is left, so processes on a GPU that nobody holds are not ours.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-_FAULTS_OF_PROGRAMS = frozenset({13, 31, 43, 45, 68, 109})
-"""Xids by which the driver tells that a program went wrong: an exception, a bad address, an end by force."""
+_XIDS_OF_PROGRAMS = frozenset({13, 31, 43, 45, 68, 109})
+"""Xids that report a fault of a program: an exception, a bad address, an end by force."""
 
 
-class Process(NamedTuple):
-    """A process on a GPU."""
+class GpuProcess(NamedTuple):
+    """A process that uses a GPU."""
 
     pid: int
     mem: int
@@ -22,35 +22,72 @@ class Process(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Reading:
-    """One GPU as the driver tells of it."""
+class GpuHealth:
+    """The state of one GPU, read from the driver."""
 
     index: int
-    processes: tuple[Process, ...] = ()
+    processes: tuple[GpuProcess, ...] = ()
     lost: str | None = None
     """The driver's error, if it does not answer for this GPU."""
 
 
-def is_fault_of_gpu(xid: int) -> bool:
+@dataclass(frozen=True)
+class TakenOut:
+    """An administrator, or a fault that was reported, has taken the GPU out."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Failing:
+    """The driver does not answer for the GPU."""
+
+    error: str
+
+
+@dataclass(frozen=True)
+class UsedByOthers:
+    """Processes that are not ours use the GPU."""
+
+    processes: tuple[GpuProcess, ...]
+
+
+Unavailable = TakenOut | Failing | UsedByOthers
+"""Why a GPU is not handed out."""
+
+
+def explain(why: Unavailable, process: Callable[[int], str] = str) -> str:
+    """Word the reason. `process` turns a pid into what is shown of it."""
+    match why:
+        case TakenOut(reason):
+            return f"taken out: {reason}" if reason else "taken out"
+        case Failing(error):
+            return f"fails: {error}"
+        case UsedByOthers(processes):
+            pids = ", ".join(process(pid) for pid, _ in processes)
+            return f"used by others: {sum(mem for _, mem in processes)} MiB (pid {pids})"
+
+
+def is_gpu_fault(xid: int) -> bool:
     """Whether an Xid says that the GPU itself, or its driver, has failed."""
-    return xid not in _FAULTS_OF_PROGRAMS
+    return xid not in _XIDS_OF_PROGRAMS
 
 
-def out_of_use(
-    off: Mapping[int, str], readings: Iterable[Reading], held: Collection[int], threshold: int
-) -> dict[int, str]:
+def unavailable(
+    taken_out: Mapping[int, str],
+    readings: Iterable[GpuHealth],
+    held: Collection[int],
+    foreign_mem: int,
+) -> dict[int, Unavailable]:
     """Index → why that GPU is not handed out.
 
-    `off` are those taken out, with the reason; `held` those that are handed out; `threshold` is in MiB.
+    `taken_out`: index → reason. `held`: the GPUs that jobs have. `foreign_mem`: MiB that processes which are not ours
+    may use on a GPU that is handed out all the same.
     """
-    found: dict[int, str] = {}
-    for reading in readings:
-        used = sum(process.mem for process in reading.processes)
-        if reading.lost is not None:
-            found[reading.index] = f"fails: {reading.lost}"
-        elif reading.index not in held and used > threshold:
-            pids = ", ".join(str(process.pid) for process in reading.processes)
-            found[reading.index] = f"used by others: {used} MiB (pid {pids})"
-    return found | {
-        index: f"taken out: {why}" if why else "taken out" for index, why in off.items()
-    }
+    reasons: dict[int, Unavailable] = {}
+    for gpu in readings:
+        if gpu.lost is not None:
+            reasons[gpu.index] = Failing(gpu.lost)
+        elif gpu.index not in held and sum(mem for _, mem in gpu.processes) > foreign_mem:
+            reasons[gpu.index] = UsedByOthers(gpu.processes)
+    return reasons | {index: TakenOut(reason) for index, reason in taken_out.items()}

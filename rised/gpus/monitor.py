@@ -1,7 +1,7 @@
-"""Keeps GPUs that fail, that strangers use, or that an administrator has taken out, from being handed out.
+"""Keeps GPUs that fail, that others use, or that an administrator has taken out, from being handed out.
 
-The driver tells of faults (Xids) by itself. Of memory that processes use it tells only who asks: it is asked before
-GPUs are handed out, and every few seconds for as long as something waits for one that a stranger uses, and never else.
+The driver reports faults (Xids) by itself. The processes on a GPU have to be asked for: that is done before GPUs are
+handed out, and every few seconds while a job waits for a GPU that others use; at no other time.
 """
 
 import json
@@ -9,109 +9,117 @@ import math
 
 import trio
 
-from rised.gpus.devices import Gpu
-from rised.gpus.health import Reading, is_fault_of_gpu, out_of_use
-from rised.gpus.nvml import Meters
+from rised.gpus.devices import GpuDevice
+from rised.gpus.health import GpuHealth, Unavailable, explain, is_gpu_fault, unavailable
+from rised.gpus.nvml import Nvml
 from rised.log import log
 from rised.policy.resources import Inventory
 from rised.storage.database import Database
 from riseml_proto.errors import NotFound
 
-_OFF = "gpus-out"
+_TAKEN_OUT = "gpus-out"
+"""The row of the database's table `meta` in which they are kept."""
 _FRESH_SECONDS = 1.0
-_AGAIN_SECONDS = 5.0
+_RECHECK_SECONDS = 5.0
 _EVENT_MS = 60_000
 """How long one wait for an event lasts; another follows at once. It cannot be cancelled, only abandoned."""
 
 
-class GpuWatch:
-    """The GPUs of one daemon."""
+class GpuMonitor:
+    """Decides for all GPUs of one daemon whether they may be handed out."""
 
     def __init__(
         self,
         database: Database,
         inventory: Inventory,
-        gpus: list[Gpu],
-        meters: Meters,
-        threshold: int,
+        gpus: list[GpuDevice],
+        nvml: Nvml,
+        foreign_mem: int,
     ) -> None:
-        """`threshold`: MiB that strangers may use on a GPU that is handed out all the same."""
+        """`foreign_mem`: MiB that others may use on a GPU that is handed out all the same."""
         self._database = database
         self._inventory = inventory
-        self._gpus = gpus
-        self._meters = meters
-        self._threshold = threshold
-        self._readings: list[Reading] = []
-        self._looked = -math.inf
+        self._keys = {gpu.index: _key(gpu) for gpu in gpus}
+        self._nvml = nvml
+        self._foreign_mem = foreign_mem
+        self._readings: list[GpuHealth] = []
+        self._read_at = -math.inf
         self._asks_driver = any(gpu.uuid for gpu in gpus)
-        self._off: dict[str, str] = json.loads(database.meta(_OFF) or "{}")
-        self._judge()
+        self._taken_out: dict[str, str] = json.loads(database.meta(_TAKEN_OUT) or "{}")
+        self.unavailable: dict[int, Unavailable] = {}
+        """Index → why that GPU is not handed out; whoever has it keeps it."""
+        self._update()
 
     @property
     def is_stale(self) -> bool:
         """Whether the driver should be asked before GPUs are handed out."""
-        return self._asks_driver and trio.current_time() - self._looked > _FRESH_SECONDS
+        return self._asks_driver and trio.current_time() - self._read_at > _FRESH_SECONDS
 
-    async def look(self) -> None:
+    async def refresh(self) -> None:
         """Ask the driver, unless it has just been asked."""
         if not self.is_stale:
             return
-        self._readings = await trio.to_thread.run_sync(self._meters.look)
-        self._looked = trio.current_time()
-        self._judge()
+        self._readings = await trio.to_thread.run_sync(self._nvml.health)
+        self._read_at = trio.current_time()
+        self._update()
 
     @property
-    def patience(self) -> float:
-        """Seconds after which what waits for GPUs should be looked at again, though nothing has changed here."""
-        strangers = any(reading.index in self._inventory.out for reading in self._readings)
-        return _AGAIN_SECONDS if strangers else math.inf
+    def recheck_after(self) -> float:
+        """Seconds after which whoever waits for a GPU should call `refresh` again; infinite if nothing would change."""
+        by_driver = any(gpu.index in self.unavailable for gpu in self._readings)
+        return _RECHECK_SECONDS if by_driver else math.inf
 
-    def _judge(self) -> None:
+    def _update(self) -> None:
+        """Decide again, and log what is different."""
         held = {gpu for _, grant in self._inventory.holders() for gpu in grant.gpus}
-        off = {gpu.index: self._off[_key(gpu)] for gpu in self._gpus if _key(gpu) in self._off}
-        found = out_of_use(off, self._readings, held, self._threshold)
-        for index, why in found.items():
-            if self._inventory.out.get(index) != why:
-                log.warning("a GPU is not handed out", index=index, why=why)
-        for index in self._inventory.out.keys() - found.keys():
+        taken_out = {
+            index: self._taken_out[key]
+            for index, key in self._keys.items()
+            if key in self._taken_out
+        }
+        before = self.unavailable
+        now = unavailable(taken_out, self._readings, held, self._foreign_mem)
+        for index, why in now.items():
+            if before.get(index) != why:
+                log.warning("a GPU is not handed out", index=index, why=explain(why))
+        for index in before.keys() - now.keys():
             log.info("a GPU is handed out again", index=index)
-        self._inventory.out = found
+        self.unavailable, self._inventory.unavailable_gpus = now, set(now)
 
-    async def take_out(self, indices: list[int], why: str) -> None:
+    async def take_out(self, indices: list[int], reason: str) -> None:
         """Hand these out no more, also after a restart; who has one keeps it. Raises `NotFound`, `StorageFull`."""
-        await self._write(self._off | dict.fromkeys(self._keys(indices), why))
+        await self._write(self._taken_out | dict.fromkeys(self._keys_of(indices), reason))
 
     async def bring_back(self, indices: list[int]) -> None:
         """Hand these out again. Raises `NotFound`, `StorageFull`."""
-        keys = self._keys(indices)
-        await self._write({key: why for key, why in self._off.items() if key not in keys})
+        keys = self._keys_of(indices)
+        await self._write({key: why for key, why in self._taken_out.items() if key not in keys})
 
-    def _keys(self, indices: list[int]) -> list[str]:
-        known = {gpu.index: _key(gpu) for gpu in self._gpus}
+    def _keys_of(self, indices: list[int]) -> list[str]:
         for index in indices:
-            if index not in known:
+            if index not in self._keys:
                 raise NotFound(f"there is no GPU {index}; riseml system info -g shows them")
-        return [known[index] for index in indices]
+        return [self._keys[index] for index in indices]
 
-    async def _write(self, off: dict[str, str]) -> None:
+    async def _write(self, taken_out: dict[str, str]) -> None:
         with self._database.transaction():
-            self._database.put_meta(_OFF, json.dumps(off) if off else None)
-        self._off = off
-        self._judge()
+            self._database.put_meta(_TAKEN_OUT, json.dumps(taken_out) if taken_out else None)
+        self._taken_out = taken_out
+        self._update()
         await self._database.sync()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Take GPUs out whose faults the driver tells of, until cancelled."""
+        """Take GPUs out whose faults the driver reports, until cancelled."""
         task_status.started()
-        events = self._meters.faults() if self._asks_driver else None
+        events = self._nvml.xid_events() if self._asks_driver else None
         while events is not None:
-            fault = await trio.to_thread.run_sync(events.wait, _EVENT_MS, abandon_on_cancel=True)
-            if fault is None or not is_fault_of_gpu(fault.xid):
+            event = await trio.to_thread.run_sync(events.wait, _EVENT_MS, abandon_on_cancel=True)
+            if event is None or not is_gpu_fault(event.xid):
                 continue
-            log.error("a GPU has failed", index=fault.index, xid=fault.xid)
-            await self.take_out([fault.index], f"Xid {fault.xid}, see dmesg")
+            log.error("a GPU has failed", index=event.index, xid=event.xid)
+            await self.take_out([event.index], f"Xid {event.xid}, see dmesg")
 
 
-def _key(gpu: Gpu) -> str:
-    """What a GPU is known by for ever: the driver may count differently after a boot."""
+def _key(gpu: GpuDevice) -> str:
+    """The name of a GPU that never changes: the driver may number them differently after a boot."""
     return gpu.uuid or str(gpu.index)

@@ -1,4 +1,8 @@
-"""What the GPUs do now, as the driver (NVML) tells it. Asked only when a person looks."""
+"""What the GPUs do now, read through the driver's library (NVML).
+
+`pynvml` is imported, and the driver opened, by the first call that needs it. GPUs that were declared have no UUID, and
+the driver is not asked for them.
+"""
 
 import contextlib
 import os
@@ -8,17 +12,14 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from rised.gpus.devices import Gpu
-from rised.gpus.health import Process, Reading
+from rised.gpus.devices import DRIVER, GpuDevice, decoded
+from rised.gpus.health import GpuHealth, GpuProcess
 from rised.log import log
-
-_DRIVER = "/dev/nvidiactl"
-_MILLIWATT = 1000
 
 
 @dataclass(frozen=True)
-class Meter:
-    """One GPU now; what nobody knows is None."""
+class GpuTelemetry:
+    """One GPU now; a value that the model or the driver does not report is None."""
 
     index: int
     util: int | None = None
@@ -32,38 +33,38 @@ class Meter:
 
 
 @dataclass(frozen=True)
-class Fault:
-    """What a GPU has reported."""
+class XidEvent:
+    """An error that a GPU, or a program on it, has caused."""
 
     index: int
     xid: int
 
 
-class Faults:
+class XidEvents:
     """Waits for the driver's events."""
 
-    def __init__(self, nvml: Any, events: Any, indices: dict[str, int]) -> None:
+    def __init__(self, nvml: Any, event_set: Any, indices: dict[str, int]) -> None:
         """`indices`: UUID → index."""
         self._nvml = nvml
-        self._events = events
+        self._event_set = event_set
         self._indices = indices
 
-    def wait(self, milliseconds: int) -> Fault | None:
-        """The next one; None if none comes in this time. Blocks; for a thread of its own."""
+    def wait(self, milliseconds: int) -> XidEvent | None:
+        """Return the next one; None if none comes in this time. Blocks; for a thread of its own."""
         nvml = self._nvml
         try:
-            event = nvml.nvmlEventSetWait_v2(self._events, milliseconds)
+            event = nvml.nvmlEventSetWait_v2(self._event_set, milliseconds)
             uuid = nvml.nvmlDeviceGetUUID(event.device)
         except nvml.NVMLError:
             return None
-        index = self._indices.get(uuid.decode() if isinstance(uuid, bytes) else uuid)
-        return None if index is None else Fault(index, int(event.eventData))
+        index = self._indices.get(decoded(uuid))
+        return None if index is None else XidEvent(index, int(event.eventData))
 
 
-class Meters:
-    """Reads the GPUs of one machine. `close` when it is not needed any more."""
+class Nvml:
+    """Reads the GPUs of one machine. All methods block for milliseconds, and any thread may call them."""
 
-    def __init__(self, gpus: Iterable[Gpu], nvml: Any = None) -> None:
+    def __init__(self, gpus: Iterable[GpuDevice], nvml: Any = None) -> None:
         """`nvml` is the module `pynvml`; by default that, where the machine has the driver."""
         self._gpus = list(gpus)
         self._nvml = nvml
@@ -71,63 +72,36 @@ class Meters:
         self._open = False
         self._complained = False
 
-    def read(self) -> list[Meter]:
-        """All of them, in order. Blocks for milliseconds; for any thread."""
+    def telemetry(self) -> list[GpuTelemetry]:
+        """What each GPU does, in their order."""
         with self._lock:
-            if not self._open:
-                self._open = self._connect()
-            return [self._meter(gpu) if self._open else Meter(gpu.index) for gpu in self._gpus]
+            if not self._connect():
+                return [GpuTelemetry(gpu.index) for gpu in self._gpus]
+            return [self._telemetry(gpu) for gpu in self._gpus]
 
-    def look(self) -> list[Reading]:
-        """Who is on which GPU, and which the driver does not answer for. As `read`."""
+    def health(self) -> list[GpuHealth]:
+        """Which processes use each GPU, and for which GPUs the driver does not answer."""
         with self._lock:
-            if not self._open:
-                self._open = self._connect()
-            return [self._reading(gpu) for gpu in self._gpus] if self._open else []
+            return [self._health(gpu) for gpu in self._gpus] if self._connect() else []
 
-    def _reading(self, gpu: Gpu) -> Reading:
-        nvml, uuid = self._nvml, gpu.uuid
-        if not uuid:
-            return Reading(gpu.index)
-        try:
-            device = nvml.nvmlDeviceGetHandleByUUID(uuid.encode())
-        except nvml.NVMLError as error:
-            return Reading(gpu.index, lost=str(error))
-        found = self._ask(lambda: nvml.nvmlDeviceGetComputeRunningProcesses(device)) or []
-        found = [
-            *found,
-            *(self._ask(lambda: nvml.nvmlDeviceGetGraphicsRunningProcesses(device)) or []),
-        ]
-        processes = {p.pid: (p.usedGpuMemory or 0) >> 20 for p in found}
-        if processes and not any(processes.values()):  # in a virtual machine, or on a part of a GPU
-            used = self._ask(lambda: nvml.nvmlDeviceGetMemoryInfo(device).used) or 0
-            processes[min(processes)] = used >> 20
-        return Reading(
-            gpu.index, tuple(Process(pid, mem) for pid, mem in sorted(processes.items()))
-        )
-
-    def faults(self) -> "Faults | None":
-        """A way to wait for faults of GPUs; None where the driver has none."""
+    def xid_events(self) -> XidEvents | None:
+        """The stream of Xid events; None where the driver has none."""
         with self._lock:
-            if not self._open:
-                self._open = self._connect()
-            if not self._open:
+            if not self._connect():
                 return None
             nvml = self._nvml
-            events = self._ask(nvml.nvmlEventSetCreate)
-            if events is None:
+            event_set = self._ask(nvml.nvmlEventSetCreate)
+            if event_set is None:
                 return None
             kind, indices = nvml.nvmlEventTypeXidCriticalError, {}
-            for gpu in (gpu for gpu in self._gpus if gpu.uuid):
-                assert gpu.uuid
-                device = self._ask(partial(nvml.nvmlDeviceGetHandleByUUID, gpu.uuid.encode()))
-                if device is not None:
-                    self._ask(partial(nvml.nvmlDeviceRegisterEvents, device, kind, events))
+            for gpu in self._gpus:
+                if gpu.uuid and (device := self._device(gpu.uuid)) is not None:
+                    self._ask(partial(nvml.nvmlDeviceRegisterEvents, device, kind, event_set))
                     indices[gpu.uuid] = gpu.index
-            return Faults(nvml, events, indices)
+            return XidEvents(nvml, event_set, indices)
 
     def close(self) -> None:
-        """Let go of the driver; the next `read` asks it anew."""
+        """Close the driver's library; the next call opens it anew."""
         with self._lock:
             if self._open:
                 with contextlib.suppress(self._nvml.NVMLError):
@@ -135,11 +109,11 @@ class Meters:
             self._open = False
 
     def _connect(self) -> bool:
-        """Declared GPUs have no UUID, and nobody is asked for them."""
-        if not any(gpu.uuid for gpu in self._gpus):
-            return False
+        """Open the driver's library if it is not open. Return whether it is now."""
+        if self._open or not any(gpu.uuid for gpu in self._gpus):
+            return self._open
         if self._nvml is None:
-            if not os.path.exists(_DRIVER):
+            if not os.path.exists(DRIVER):
                 return False
             import pynvml
 
@@ -151,29 +125,49 @@ class Meters:
                 log.warning("the NVIDIA driver does not answer", error=str(error))
             self._complained = True
             return False
+        self._open = True
         return True
 
-    def _meter(self, gpu: Gpu) -> Meter:
+    def _health(self, gpu: GpuDevice) -> GpuHealth:
         nvml, uuid = self._nvml, gpu.uuid
         if not uuid:
-            return Meter(gpu.index)
-        # Asked for each time: a handle is worthless once the driver has reset its GPU.
-        device = self._ask(lambda: nvml.nvmlDeviceGetHandleByUUID(uuid.encode()))
+            return GpuHealth(gpu.index)
+        try:
+            device = nvml.nvmlDeviceGetHandleByUUID(uuid.encode())
+        except nvml.NVMLError as error:
+            return GpuHealth(gpu.index, lost=str(error))
+        rows = [
+            *(self._ask(lambda: nvml.nvmlDeviceGetComputeRunningProcesses(device)) or ()),
+            *(self._ask(lambda: nvml.nvmlDeviceGetGraphicsRunningProcesses(device)) or ()),
+        ]
+        memory = {row.pid: (row.usedGpuMemory or 0) >> 20 for row in rows}
+        if memory and not any(memory.values()):  # in a virtual machine, or on a part of a GPU
+            used = self._ask(lambda: nvml.nvmlDeviceGetMemoryInfo(device).used) or 0
+            memory[min(memory)] = used >> 20
+        return GpuHealth(gpu.index, tuple(GpuProcess(*row) for row in sorted(memory.items())))
+
+    def _telemetry(self, gpu: GpuDevice) -> GpuTelemetry:
+        nvml, device = self._nvml, self._device(gpu.uuid) if gpu.uuid else None
         if device is None:
-            return Meter(gpu.index)
+            return GpuTelemetry(gpu.index)
         used = self._ask(lambda: nvml.nvmlDeviceGetMemoryInfo(device).used)
         milliwatts = self._ask(lambda: nvml.nvmlDeviceGetPowerUsage(device))
-        celsius = nvml.NVML_TEMPERATURE_GPU
-        return Meter(
+        sensor = nvml.NVML_TEMPERATURE_GPU
+        return GpuTelemetry(
             gpu.index,
             util=self._ask(lambda: nvml.nvmlDeviceGetUtilizationRates(device).gpu),
             memory=None if used is None else used >> 20,
-            power=None if milliwatts is None else milliwatts / _MILLIWATT,
-            temperature=self._ask(lambda: nvml.nvmlDeviceGetTemperature(device, celsius)),
+            power=None if milliwatts is None else milliwatts / 1000,
+            temperature=self._ask(lambda: nvml.nvmlDeviceGetTemperature(device, sensor)),
         )
 
-    def _ask(self, question: Callable[[], Any]) -> Any:
+    def _device(self, uuid: str) -> Any:
+        """The driver's handle. Asked for each time: it is worthless once the driver has reset its GPU."""
+        return self._ask(lambda: self._nvml.nvmlDeviceGetHandleByUUID(uuid.encode()))
+
+    def _ask(self, call: Callable[[], Any]) -> Any:
+        """The result of a call; None where the model does not support it, or the GPU is lost."""
         try:
-            return question()
-        except self._nvml.NVMLError:  # this model does not tell, or it is lost
+            return call()
+        except self._nvml.NVMLError:
             return None

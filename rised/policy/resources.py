@@ -82,8 +82,8 @@ class Inventory:
     mem: int
     gpus: tuple[int, ...]
     free_gpus: set[int] = field(init=False)
-    out: dict[int, str] = field(init=False, default_factory=dict)
-    """Index → why that GPU is not handed out; whoever has it keeps it."""
+    unavailable_gpus: set[int] = field(init=False, default_factory=set)
+    """Not handed out, for whatever reason; whoever has one keeps it."""
     _granted: dict[object, Grant] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -99,11 +99,11 @@ class Inventory:
         """What nobody holds; nothing where adopted jobs hold more than there is."""
         cpus = self.cpus - sum(grant.cpus for grant in self._granted.values())
         mem = self.mem - sum(grant.mem for grant in self._granted.values())
-        return Capacity(max(0.0, cpus), max(0, mem), len(self.free_gpus - self.out.keys()))
+        return Capacity(max(0.0, cpus), max(0, mem), len(self.free_gpus - self.unavailable_gpus))
 
     def take(self, holder: object, request: ResourceRequest) -> Grant:
         """Hand `request` to `holder`, lowest GPU indices first. The caller has checked that it fits."""
-        chosen = tuple(sorted(self.free_gpus - self.out.keys())[: request.gpus])
+        chosen = tuple(sorted(self.free_gpus - self.unavailable_gpus)[: request.gpus])
         assert len(chosen) == request.gpus
         return self.hold(holder, Grant(request.cpus, request.mem, chosen))
 

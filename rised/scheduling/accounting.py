@@ -143,9 +143,9 @@ class UsageAccounting:
     def _runs(self) -> Collection[Running]:
         """What runs, and what of it comes back: a GPU that is out of use does not."""
         inventory = self._inventory
-        if not inventory.out:
+        if not inventory.unavailable_gpus:
             return self._running.values()
-        there, grants = set(inventory.gpus) - inventory.out.keys(), dict(inventory.holders())
+        there, grants = set(inventory.gpus) - inventory.unavailable_gpus, dict(inventory.holders())
         return [
             run._replace(request=run.request._replace(gpus=len(there & set(grants[key].gpus))))
             for key, run in self._running.items()

@@ -21,7 +21,7 @@ from rised.execution.lifecycle import Lifecycle, Place
 from rised.execution.services import Services
 from rised.experiments.experiment import Experiment, check_member
 from rised.experiments.transitions import Transitions
-from rised.gpus.monitor import GpuWatch
+from rised.gpus.monitor import GpuMonitor
 from rised.log import log
 from rised.policy.outcome import KillMode
 from rised.policy.queue import Waiting
@@ -52,7 +52,7 @@ class Scheduler:
         images: Images,
         tensorboards: TensorBoards,
         inventory: Inventory,
-        gpus: GpuWatch,
+        gpus: GpuMonitor,
         turns: UsageAccounting,
     ) -> None:
         """Nothing starts before `run`."""
@@ -85,13 +85,13 @@ class Scheduler:
                     waiting = [e.waiting() for e in self.experiments.values() if e.remaining]
                     wants_gpus = any(entry.request.gpus for entry in waiting)
                     if wants_gpus and self._gpus.is_stale:
-                        await self._gpus.look()
+                        await self._gpus.refresh()
                         waiting = [e.waiting() for e in self.experiments.values() if e.remaining]
                     self._start_what_may(waiting)
                     if not self._starting:  # those go first
                         self._calm.set()
                         self._start_ahead(waiting)
-                    with trio.move_on_after(self._gpus.patience if wants_gpus else math.inf):
+                    with trio.move_on_after(self._gpus.recheck_after if wants_gpus else math.inf):
                         await self._changed.wait()
             finally:
                 with trio.move_on_after(_STOP_SECONDS, shield=True):

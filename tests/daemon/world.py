@@ -25,9 +25,9 @@ from rised.execution.images import Images
 from rised.execution.services import Services
 from rised.experiments.experiment import Experiment
 from rised.experiments.transitions import Transitions
-from rised.gpus.devices import Gpu
-from rised.gpus.monitor import GpuWatch
-from rised.gpus.nvml import Meters
+from rised.gpus.devices import GpuDevice
+from rised.gpus.monitor import GpuMonitor
+from rised.gpus.nvml import Nvml
 from rised.policy.fairshare import FairShare
 from rised.policy.quotas import Quotas
 from rised.policy.resources import Inventory
@@ -341,8 +341,8 @@ class Daemon:
             Images(engine, containers, FakeRevisions()),  # type: ignore[arg-type]
             TensorBoards(services),
             inventory,
-            GpuWatch(
-                self.database, inventory, [Gpu(index) for index in range(gpus)], Meters([]), 0
+            GpuMonitor(
+                self.database, inventory, [GpuDevice(index) for index in range(gpus)], Nvml([]), 0
             ),
             UsageAccounting(inventory, share, Quotas(), kill_grace=GRACE),
         )

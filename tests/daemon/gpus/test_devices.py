@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rised.gpus.devices import MAX_GPUS, Gpu, declared, find
+from rised.gpus.devices import MAX_GPUS, GpuDevice, declared, find
 from riseml_proto.errors import InvalidInput
 
 
@@ -41,5 +41,5 @@ def test_a_list_is_read_back_sorted(indices: set[int]) -> None:
 
 
 def test_declared_gpus_are_known_by_their_index_alone() -> None:
-    assert find("1,3") == [Gpu(1), Gpu(3)]
-    assert find(2) == [Gpu(0), Gpu(1)]
+    assert find("1,3") == [GpuDevice(1), GpuDevice(3)]
+    assert find(2) == [GpuDevice(0), GpuDevice(1)]

@@ -8,10 +8,10 @@ import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rised.gpus.devices import Gpu
-from rised.gpus.health import Process, Reading, is_fault_of_gpu, out_of_use
-from rised.gpus.monitor import GpuWatch
-from rised.gpus.nvml import Meters
+from rised.gpus.devices import GpuDevice
+from rised.gpus.health import GpuHealth, GpuProcess, explain, is_gpu_fault, unavailable
+from rised.gpus.monitor import GpuMonitor
+from rised.gpus.nvml import Nvml
 from rised.policy.resources import Inventory, ResourceRequest
 from rised.storage.database import Database
 from tests.daemon.gpus.fake_nvml import FakeNvml, full
@@ -23,28 +23,33 @@ def on(pid: int, mebibytes: int) -> SimpleNamespace:
     return SimpleNamespace(pid=pid, usedGpuMemory=mebibytes << 20)
 
 
-def watch(database: Database, driver: FakeNvml) -> tuple[GpuWatch, Inventory]:
-    gpus = [Gpu(0, uuid=A.decode()), Gpu(1, uuid=B.decode())]
+def make(database: Database, driver: FakeNvml) -> tuple[GpuMonitor, Inventory]:
+    gpus = [GpuDevice(0, uuid=A.decode()), GpuDevice(1, uuid=B.decode())]
     inventory = Inventory(4, 1000, (0, 1))
-    return GpuWatch(database, inventory, gpus, Meters(gpus, driver), 512), inventory
+    return GpuMonitor(database, inventory, gpus, Nvml(gpus, driver), 512), inventory
+
+
+def reasons(monitor: GpuMonitor, inventory: Inventory) -> dict[int, str]:
+    assert inventory.unavailable_gpus == monitor.unavailable.keys()
+    return {index: explain(why) for index, why in monitor.unavailable.items()}
 
 
 def test_whoever_uses_more_than_the_threshold_keeps_a_gpu(tmp_path: Any) -> None:
     driver = FakeNvml({A: full(ComputeRunningProcesses=[on(7, 400), on(8, 200)]), B: full()})
 
     async def main() -> None:
-        watched, inventory = watch(Database(str(tmp_path)), driver)
-        await watched.look()
-        assert inventory.out == {0: "used by others: 600 MiB (pid 7, 8)"}
+        monitor, inventory = make(Database(str(tmp_path)), driver)
+        await monitor.refresh()
+        assert reasons(monitor, inventory) == {0: "used by others: 600 MiB (pid 7, 8)"}
         assert inventory.free.gpus == 1
-        assert watched.patience < 60
+        assert monitor.recheck_after < 60
         assert inventory.take("a", ResourceRequest(gpus=1)).gpus == (1,)
         driver.gpus[A]["ComputeRunningProcesses"] = [on(7, 400)]
         driver.gpus[B]["ComputeRunningProcesses"] = [on(9, 30_000)]  # the one that was handed out
         await trio.sleep(2)
-        await watched.look()
-        assert inventory.out == {}
-        assert watched.patience > 60
+        await monitor.refresh()
+        assert inventory.unavailable_gpus == set()
+        assert monitor.recheck_after > 60
 
     trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0.2))
 
@@ -54,9 +59,9 @@ def test_memory_that_the_driver_tells_of_no_process_counts_as_a_whole(tmp_path: 
     driver = FakeNvml({A: full(GraphicsRunningProcesses=[unknown]), B: full()})
 
     async def main() -> None:
-        watched, inventory = watch(Database(str(tmp_path)), driver)
-        await watched.look()
-        assert inventory.out == {0: "used by others: 3072 MiB (pid 7)"}
+        monitor, inventory = make(Database(str(tmp_path)), driver)
+        await monitor.refresh()
+        assert reasons(monitor, inventory) == {0: "used by others: 3072 MiB (pid 7)"}
 
     trio.run(main)
 
@@ -65,9 +70,9 @@ def test_a_gpu_that_does_not_answer_is_not_handed_out(tmp_path: Any) -> None:
     driver = FakeNvml({A: full(lost=True), B: full()})
 
     async def main() -> None:
-        watched, inventory = watch(Database(str(tmp_path)), driver)
-        await watched.look()
-        assert inventory.out == {0: "fails: GPU is lost"}
+        monitor, inventory = make(Database(str(tmp_path)), driver)
+        await monitor.refresh()
+        assert reasons(monitor, inventory) == {0: "fails: GPU is lost"}
 
     trio.run(main)
 
@@ -81,10 +86,10 @@ def test_what_was_taken_out_stays_out_after_a_restart_until_it_is_brought_back(
         database = Database(str(tmp_path))
         async with trio.open_nursery() as nursery:
             await nursery.start(database.run)
-            watched, inventory = watch(database, driver)
+            monitor, inventory = make(database, driver)
             inventory.take("a", ResourceRequest(gpus=1))
-            await watched.take_out([0, 1], "new fan")
-            assert inventory.out == {0: "taken out: new fan", 1: "taken out: new fan"}
+            await monitor.take_out([0, 1], "new fan")
+            assert reasons(monitor, inventory) == {0: "taken out: new fan", 1: "taken out: new fan"}
             inventory.give_back("a")
             assert inventory.free.gpus == 0
             nursery.cancel_scope.cancel()
@@ -94,9 +99,9 @@ def test_what_was_taken_out_stays_out_after_a_restart_until_it_is_brought_back(
         database = Database(str(tmp_path))
         async with trio.open_nursery() as nursery:
             await nursery.start(database.run)
-            watched, inventory = watch(database, driver)
+            monitor, inventory = make(database, driver)
             assert inventory.free.gpus == 0
-            await watched.bring_back([1])
+            await monitor.bring_back([1])
             assert inventory.take("a", ResourceRequest(gpus=1)).gpus == (1,)
             nursery.cancel_scope.cancel()
         database.close()
@@ -130,28 +135,28 @@ def test_a_fault_of_the_gpu_takes_it_out_and_one_of_a_program_does_not(tmp_path:
 
     async def main() -> None:
         database = Database(str(tmp_path))
-        watched, inventory = watch(database, Driver({A: full(), B: full()}))
+        monitor, inventory = make(database, Driver({A: full(), B: full()}))
         async with trio.open_nursery() as nursery:
             await nursery.start(database.run)
             with scope:
-                await watched.run()
-            assert inventory.out == {1: "taken out: Xid 79, see dmesg"}
+                await monitor.run()
+            assert reasons(monitor, inventory) == {1: "taken out: Xid 79, see dmesg"}
             nursery.cancel_scope.cancel()
 
     trio.run(main)
 
 
 def test_only_hardware_and_driver_are_to_blame_for_these() -> None:
-    assert [xid for xid in (13, 31, 43, 45, 48, 63, 74, 79, 94, 95, 119) if is_fault_of_gpu(xid)] == [
+    assert [xid for xid in (13, 31, 43, 45, 48, 63, 74, 79, 94, 95, 119) if is_gpu_fault(xid)] == [
         48, 63, 74, 79, 94, 95, 119,
     ]  # fmt: skip
 
 
 _readings = st.lists(
     st.builds(
-        Reading,
+        GpuHealth,
         st.integers(0, 7),
-        st.lists(st.builds(Process, st.integers(1, 99), st.integers(0, 4000)), max_size=3).map(
+        st.lists(st.builds(GpuProcess, st.integers(1, 99), st.integers(0, 4000)), max_size=3).map(
             tuple
         ),
         st.sampled_from([None, None, "lost"]),
@@ -164,19 +169,21 @@ _readings = st.lists(
     _readings, st.sets(st.integers(0, 7)), st.dictionaries(st.integers(0, 7), st.text(max_size=5))
 )
 def test_what_is_out_is_never_handed_out_and_the_books_balance(
-    readings: list[Reading], held: set[int], off: dict[int, str]
+    readings: list[GpuHealth], held: set[int], off: dict[int, str]
 ) -> None:
     inventory = Inventory(8, 1000, tuple(range(8)))
     for index in sorted(held):
         inventory.free_gpus.discard(index)
-    inventory.out = out_of_use(off, readings, held, 512)
-    assert inventory.out.keys() >= off.keys()
-    assert not (inventory.out.keys() - off.keys() - {r.index for r in readings if r.lost}) & held
+    why = unavailable(off, readings, held, 512)
+    inventory.unavailable_gpus = set(why)
+    assert all(explain(reason) for reason in why.values())
+    assert why.keys() >= off.keys()
+    assert not (why.keys() - off.keys() - {r.index for r in readings if r.lost}) & held
     free = inventory.free.gpus
     taken = inventory.take("all", ResourceRequest(gpus=free)).gpus
-    assert not set(taken) & (inventory.out.keys() | held)
+    assert not set(taken) & (why.keys() | held)
     assert inventory.free.gpus == 0
     inventory.give_back("all")
     assert inventory.free.gpus == free
-    inventory.out = {}
+    inventory.unavailable_gpus = set()
     assert inventory.free.gpus == 8 - len(held)

@@ -93,9 +93,9 @@ def test_a_gpu_that_is_out_of_use_is_nothing_to_wait_for(theatre: Theatre) -> No
     large = riseml_yml(0, resources="{gpus: 4}")
     assert theatre.ask(lambda daemon: daemon.submit(large)).came
     assert theatre.look(expected) == pytest.approx(100 + GRACE)
-    theatre.look(lambda daemon: daemon.scheduler.inventory.out.update({0: "it fails"}))
+    theatre.look(lambda daemon: daemon.scheduler.inventory.unavailable_gpus.add(0))
     assert theatre.look(expected) is None
-    theatre.look(lambda daemon: daemon.scheduler.inventory.out.clear())
+    theatre.look(lambda daemon: daemon.scheduler.inventory.unavailable_gpus.clear())
     end(theatre, 0)
     end(theatre, 0)
 
