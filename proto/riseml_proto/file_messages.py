@@ -1,4 +1,4 @@
-"""What travels about files in output directories and in the data directory; see `riseml_proto.messages`."""
+"""Messages about files in output directories and in the data directory; see `riseml_proto.messages`."""
 
 from datetime import datetime
 
@@ -9,53 +9,53 @@ class FileInfo(Message, frozen=True):
     """A file or directory below a URI such as `output://144.2/` or `data://`."""
 
     path: str
-    """Relative to what was asked for, written by `riseml_proto.paths.quote`; empty: that itself."""
+    """Relative to the URI, written by `riseml_proto.paths.quote`; empty for the URI itself."""
     type: str
     """`file`, `directory`, `link` or `other` (a FIFO, socket or device: these are never opened)."""
     size: int = 0
     """Bytes."""
     mtime: datetime | None = None
-    """When its content last changed."""
+    """When its content was last changed."""
     executable: bool = False
     version: str = ""
-    """Changes whenever the content does."""
+    """A text that changes whenever the content does."""
     target: str | None = None
-    """Of a link, written as `path` is."""
+    """A link's target, written as `path` is."""
     offset: int = 0
-    """In an answer to `Fetch`: how many bytes of the file are left out, for the caller has them."""
+    """In an answer to `Fetch`: the bytes at the beginning that are left out, because the caller has them."""
     error: str | None = None
-    """Why nothing more can be told or sent of it."""
+    """Why the file cannot be read."""
 
 
 class List(Request, frozen=True):
-    """List a directory, or look at a file; the answer is a `FileInfo` a line, the first one what the URI names."""
+    """List a directory or look up a file. The answer is a `FileInfo` a line; the first is the URI itself."""
 
     uri: str
     recursive: bool = False
-    """All below it."""
+    """List everything below the directory."""
     itself: bool = False
-    """Not what is in it."""
+    """List only the file or directory itself."""
 
 
 class Wanted(Request, frozen=True):
-    """A file to be sent."""
+    """A file that `Fetch` asks for."""
 
     path: str
     """Relative to the URI."""
     offset: int = 0
     version: str = ""
-    """Leave out `offset` bytes if this is still the file's version."""
+    """The first `offset` bytes are left out if the file still has this version."""
 
 
 class Fetch(Request, frozen=True):
-    """Send files. For each the answer has a line, its `FileInfo`, then the bytes from its `offset` to its `size`."""
+    """Ask for files. For each the answer has a line, its `FileInfo`, then its bytes from `offset` to `size`."""
 
     uri: str
     files: list[Wanted]
 
 
 class Stored(Request, frozen=True):
-    """One of what is sent to /v1/files/store: a line with this, then the bytes from its `offset` to its `size`."""
+    """A file in the body of POST /v1/files/store: a line with this, then its bytes from `offset` to `size`."""
 
     path: str
     """Relative to the URI."""
@@ -63,32 +63,32 @@ class Stored(Request, frozen=True):
     """`file`, `directory` or `link`."""
     size: int = 0
     offset: int = 0
-    """Of an upload that was interrupted: how much is there already (`Part`)."""
+    """Of an upload that was interrupted: the bytes that are there already (`Part`)."""
     version: str = ""
-    """The sender's word for this content; an upload goes on only where it is the same."""
+    """The sender's name for this content; an upload is continued only where it is the same."""
     mtime: datetime | None = None
     executable: bool = False
     target: str | None = None
 
 
 class Storing(Message, frozen=True):
-    """Answer to /v1/files/store: all is on disk and in its place."""
+    """Answer to /v1/files/store: everything is on disk under its own name."""
 
     stored: int
 
 
 class PartRequest(Request, frozen=True):
-    """Ask how far an upload came."""
+    """Ask how much of an interrupted upload there is."""
 
     uri: str
     version: str
 
 
 class Part(Message, frozen=True):
-    """How much there is of a file that was not sent to its end."""
+    """Answer to `PartRequest`."""
 
     size: int
-    """Bytes; 0 where there is nothing to go on with."""
+    """Bytes that are there; 0 where the upload has to begin anew."""
 
 
 class Remove(Request, frozen=True):

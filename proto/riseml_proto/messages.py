@@ -1,4 +1,4 @@
-"""What travels over the socket, as JSON; `docs/api.md` is made from these types.
+"""The messages of the API, as JSON; `docs/api.md` is made from these types.
 
 Times are UTC and travel as RFC 3339 text (`2017-08-30T09:59:06.120Z`). Memory counts MiB. A stream is NDJSON: one
 `Entry` a line.
@@ -25,14 +25,14 @@ class Problem(Message, frozen=True):
     error: str
     """One sentence that says what is wrong and what to do."""
     code: str
-    """Which class of `riseml_proto.errors` it is."""
+    """The error's class in `riseml_proto.errors`."""
 
 
 class File(msgspec.Struct, frozen=True, array_like=True):
-    """One file of a project, as `[path, mode, size, blob]`."""
+    """A file of a project, as `[path, mode, size, blob]`."""
 
     path: str
-    """Relative to the project, `/` between parts, written by `riseml_proto.paths.quote`."""
+    """Relative to the project, with `/` between parts, written by `riseml_proto.paths.quote`."""
     mode: int
     """0o100644, 0o100755 (executable) or 0o120000 (symbolic link), as git has them."""
     size: int
@@ -41,14 +41,14 @@ class File(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Manifest(Request, frozen=True):
-    """The files that a revision consists of."""
+    """The files of a revision."""
 
     project: str
     files: list[File]
 
 
 class Revision(Message, frozen=True):
-    """Answer to `Manifest`: the commit, or what has to be sent to /v1/objects before it can be made."""
+    """Answer to `Manifest`: the commit's id, or the ids of the contents to send to /v1/objects first."""
 
     revision: str | None
     missing: list[str] = []
@@ -61,23 +61,23 @@ class Received(Message, frozen=True):
 
 
 class Submission(Request, frozen=True):
-    """Run a `riseml.yml` on a revision."""
+    """Start the experiment of a `riseml.yml` on a revision."""
 
     config: str
     """The text of riseml.yml."""
     revision: str
     config_file: str = "riseml.yml"
-    """What error messages call it."""
+    """The file's name in error messages."""
     env: dict[str, str] = {}
     """The submitter's PATH, VIRTUAL_ENV and CONDA_PREFIX."""
     strict: bool = False
     """Refuse placeholders that no parameter defines."""
     priority: int = 0
-    """Among the submitter's own, from -100 to 100: the highest goes first."""
+    """From -100 to 100; of the submitter's own experiments the highest goes first."""
 
 
 class Submitted(Message, frozen=True):
-    """Answer to `Submission`: it is on disk."""
+    """Answer to `Submission`: the experiment is on disk."""
 
     id: str
     count: int
@@ -88,7 +88,7 @@ class Submitted(Message, frozen=True):
 
 
 class Member(Message, frozen=True):
-    """One sub-experiment; an experiment without parameters is its own only one."""
+    """One sub-experiment. An experiment without parameters has one, which has its own ID."""
 
     id: str
     state: State
@@ -97,15 +97,15 @@ class Member(Message, frozen=True):
     gpus: list[int]
     exit_code: int | None
     reason: str | None
-    """How it ended (`riseml_proto.states.Reason`), or a sentence that says what it waits for."""
+    """The reason of its end (`riseml_proto.states.Reason`), or a sentence that says what it waits for."""
     started_at: datetime | None
     ended_at: datetime | None
     results: dict[str, str | int | float | bool | None] = {}
-    """The last value of each result that it reported."""
+    """Name → last value of each result that it reported."""
 
 
 class Summary(Message, frozen=True, kw_only=True):
-    """One experiment or set, without its members."""
+    """One experiment or set, without its sub-experiments."""
 
     id: str
     type: str
@@ -114,23 +114,23 @@ class Summary(Message, frozen=True, kw_only=True):
     project: str
     user: str
     revision: str
-    """Empty where it is another user's and the caller no administrator."""
+    """Empty where the experiment is another user's and the caller is no administrator."""
     created_at: datetime
     counts: dict[str, int]
-    """State → number of sub-experiments in it; states that none is in are left out."""
+    """State → number of sub-experiments in it; states with none are left out."""
     gpus: int = 0
-    """How many GPUs it has now."""
+    """Number of GPUs that it has now."""
 
 
 class Detail(Summary, frozen=True, kw_only=True):
-    """The same with its members, all of them or `?limit=` around the first unfinished."""
+    """A `Summary` with sub-experiments: all of them, or `?limit=` around the first unfinished."""
 
     count: int
     """Sub-experiments; 0 for an experiment without parameters."""
     image: str | None
     framework: str | None
     tensorboard: str | None
-    """The URL, while one runs."""
+    """The URL of its TensorBoard while that runs."""
     output_dir: str
     ended_at: datetime | None
     concurrency: int
@@ -140,46 +140,46 @@ class Detail(Summary, frozen=True, kw_only=True):
     resources: dict[str, float]
     """`cpus`, `mem` (MiB) and `gpus` that each sub-experiment is guaranteed."""
     reason: str | None
-    """How it ended, or what it waits for."""
+    """The reason of its end, or what it waits for."""
     experiments: list[Member]
     priority: int = 0
-    """Among those of its user, the highest goes first."""
+    """Of its user's experiments the highest goes first."""
     paused: bool = False
     """Whether nothing more of it starts until it is resumed."""
 
 
 class Best(Message, frozen=True):
-    """The best of an experiment by what they reported, those that still run included."""
+    """The best sub-experiments by a result, those that still run included."""
 
     id: str
     by: str
-    """The result that decided."""
+    """The name of the result that decided."""
     lowest: bool
-    """Whether its lowest value is the best."""
+    """Whether the lowest value is the best."""
     reported: int
-    """How many have reported a number as it."""
+    """Number of sub-experiments that reported a number for it."""
     count: int
     """Sub-experiments; 0 for an experiment without parameters."""
     output_dir: str
     """Of the whole experiment."""
     experiments: list[Member]
-    """The best first; of equal ones the earlier."""
+    """The best first; of equal ones the lower number first."""
 
 
 class Change(Request, frozen=True):
-    """Let experiments that have not ended go on in another way; None leaves it as it is."""
+    """Change experiments that have not ended. A field that is None is not changed."""
 
     ids: list[str]
     priority: int | None = None
-    """From -100 to 100: of its user's, the highest goes first."""
+    """From -100 to 100; of its user's experiments the highest goes first."""
     concurrency: int | None = None
-    """How many sub-experiments of a set may run at once; what runs is left alone."""
+    """How many sub-experiments of a set may run at once. Running ones are not stopped."""
     paused: bool | None = None
-    """Whether nothing more of it starts; what runs goes on."""
+    """Whether no more sub-experiments start. Running ones are not stopped."""
 
 
 class Standing(Message, frozen=True):
-    """How one experiment is to go on."""
+    """The settings of an experiment that `Change` can change."""
 
     id: str
     priority: int
@@ -188,7 +188,7 @@ class Standing(Message, frozen=True):
 
 
 class Changed(Message, frozen=True):
-    """Answer to `Change`: it is on disk."""
+    """Answer to `Change`: the change is on disk."""
 
     experiments: list[Standing]
 
@@ -202,35 +202,35 @@ class Queued(Message, frozen=True):
     project: str
     priority: int
     gpus: int
-    """GPUs that each sub-experiment needs."""
+    """Number of GPUs that each sub-experiment needs."""
     left: int
-    """Sub-experiments that have still to be started."""
+    """Number of sub-experiments that have not started."""
     expected: datetime | None
-    """When the next one starts at the latest, as far as time limits tell."""
+    """The latest time at which the next one starts, computed from time limits; None where it is not known."""
     why: str | None
     """What it waits for."""
 
 
 class Queue(Message, frozen=True):
-    """All that waits, in the order of the turns."""
+    """Waiting experiments, in the order in which they will start."""
 
     drained: str | None
-    """Why nothing starts at all; None where it does."""
+    """Why the server is drained, so that nothing starts; None where it is not."""
     experiments: list[Queued]
 
 
 class Drain(Request, frozen=True):
-    """Let nothing new start, or let it again. What runs goes on."""
+    """Drain the server or GPUs, so that nothing new starts there, or undo it. Running jobs go on."""
 
     drained: bool
     reason: str = ""
-    """What those who wait are told."""
+    """The text that users of waiting experiments read."""
     gpus: list[int] = []
     """Indices of the GPUs to take out of use, or back into it; empty: the whole machine."""
 
 
 class Drained(Message, frozen=True):
-    """Answer to `Drain`: it is on disk, and stays so when the daemon starts again."""
+    """Answer to `Drain`: it is on disk, and stays in force when the daemon starts again."""
 
     drained: bool
     reason: str = ""
@@ -257,55 +257,55 @@ class Killed(Message, frozen=True):
 
 
 class LogRequest(Request, frozen=True):
-    """States and output of an experiment, a sub-experiment or a job, as a stream of `Entry`."""
+    """Ask for the states and output of an experiment, sub-experiment or job, as a stream of `Entry`."""
 
     id: str | None = None
     """None: the caller's last experiment of `project`."""
     project: str | None = None
     follow: bool = False
-    """Go on until it has ended."""
+    """Continue until it has ended."""
     tail: int | None = None
-    """Only the last so many lines of output."""
+    """Only this number of last lines of output."""
     since: datetime | None = None
-    """Only what was written at or after."""
+    """Only states and output from this time on."""
     after: int = 0
-    """Resume: the highest `seq` seen."""
+    """To resume: the highest `seq` that was received."""
     offsets: dict[str, int] = {}
-    """Resume: job and attempt (`144.2.train/1`) → the highest `end` seen of it."""
+    """To resume: job and attempt (`144.2.train/1`) → its highest `end` that was received."""
     opening: bool = False
-    """Begin with the states at submission and tell every one since, as `riseml train` does."""
+    """Begin with the states at submission and send every later one, as `riseml train` shows them."""
     raw: bool = False
-    """Answer with the bytes of the log itself, not a stream of entries; for one job only."""
+    """Answer with the bytes of the log itself instead of entries; for one job only."""
 
 
 class StateEntry(Message, frozen=True, tag="state", tag_field="type"):
-    """An experiment or sub-experiment is in this state since `time`."""
+    """An experiment or sub-experiment has been in this state since `time`."""
 
     id: str
     time: datetime
     state: State
     seq: int
-    """Rises; a follower that comes back says the last one it has seen. 0 for what a set's first lines tell."""
+    """A rising number, which a follower sends to resume. 0 for the first entries of a set."""
     reason: str | None = None
     message: str | None = None
     exit_code: int | None = None
 
 
 class LineEntry(Message, frozen=True, tag="line", tag_field="type"):
-    """A whole line of a job's output, without its line end."""
+    """A complete line of a job's output, without its line end."""
 
     job: str
     attempt: int
     time: datetime
-    """When the daemon saw its first byte."""
+    """When the daemon saw the line's first byte."""
     text: str
-    """Bytes that are not UTF-8 are U+FFFD; `\\r` and escape sequences are as they were written."""
+    """Bytes that are not UTF-8 are U+FFFD. `\\r` and escape sequences are unchanged."""
     end: int
-    """Byte offset in the job's log after it."""
+    """Byte offset in the job's log after the line."""
 
 
 class PartialEntry(Message, frozen=True, tag="partial", tag_field="type"):
-    """The line that a job is writing, such as a progress bar; sent again as it grows, and at last as a `line`."""
+    """The line that a job is writing, such as a progress bar. It is sent again as it grows, at last as a `line`."""
 
     job: str
     attempt: int
@@ -323,19 +323,19 @@ class ElidedEntry(Message, frozen=True, tag="elided", tag_field="type"):
 
 
 class HeadEntry(Message, frozen=True, tag="head", tag_field="type"):
-    """The first entry of every stream: what it is about."""
+    """The first entry of every stream."""
 
     id: str
-    """Canonical ID of what is streamed."""
+    """Canonical ID of the experiment, sub-experiment or job."""
     count: int
-    """Sub-experiments of the experiment."""
+    """Number of sub-experiments of the experiment."""
 
 
 class EndEntry(Message, frozen=True, tag="end", tag_field="type"):
-    """The last entry of a stream that was read to its end; a stream that stops without it was cut."""
+    """The last entry of a complete stream. A stream that stops without it was cut."""
 
     state: State
-    """Of what was asked for, now."""
+    """The state now of the experiment, sub-experiment or job."""
     counts: dict[str, int]
 
 
@@ -343,14 +343,14 @@ Entry = HeadEntry | StateEntry | LineEntry | PartialEntry | ElidedEntry | EndEnt
 
 
 class Amount(Message, frozen=True):
-    """How much of a resource there is and how much of it is guaranteed to jobs now."""
+    """The amount of a resource that there is, and the part that is guaranteed to jobs now."""
 
     total: float
     used: float
 
 
 class Gpu(Message, frozen=True):
-    """One GPU. What the driver does not tell, or declared GPUs do not have, is None."""
+    """One GPU. A value that the driver does not have, or a declared GPU has not, is None."""
 
     index: int
     uuid: str | None
@@ -360,13 +360,13 @@ class Gpu(Message, frozen=True):
     serial: str | None
     bus_id: str | None
     used_by: str | None
-    """The sub-experiment that it is handed to."""
+    """ID of the sub-experiment that has it."""
     out: str | None = None
-    """Why it is not handed out: it fails, others use it, or an administrator has taken it out."""
+    """Why it is not given to jobs: it fails, others use it, or an administrator has taken it out."""
 
 
 class System(Message, frozen=True):
-    """The machine, and how much of it is handed out."""
+    """The machine, the part of it that jobs have, and the daemon's settings."""
 
     hostname: str
     version: str
@@ -382,11 +382,11 @@ class System(Message, frozen=True):
     output_dir: str
     data_dir: str
     max_files: int
-    """Most files a project may have."""
+    """The most files that a project may have."""
     max_bytes: int
-    """Most bytes a project may have."""
+    """The most bytes that a project may have."""
     drained: str | None = None
-    """Why nothing new starts; None where it does."""
+    """Why the server is drained, so that nothing starts; None where it is not."""
 
 
 class BoardRequest(Request, frozen=True):
@@ -398,30 +398,30 @@ class BoardRequest(Request, frozen=True):
 
 
 class Board(Message, frozen=True):
-    """A TensorBoard that can be reached, by its user alone."""
+    """A running TensorBoard, which only its user can reach."""
 
     url: str
 
 
 class Prune(Request, frozen=True):
-    """Remove the images that were built for experiments none of which is kept."""
+    """Remove built images that no kept experiment uses."""
 
 
 class Pruned(Message, frozen=True):
-    """What was removed."""
+    """Answer to `Prune`."""
 
     images: list[str]
-    """IDs of built images."""
+    """IDs of the removed images."""
 
 
 class JobUse(Message, frozen=True):
-    """What a running sub-experiment uses."""
+    """Resource usage of a running sub-experiment."""
 
     id: str
     project: str
     state: State
     cpu_seconds: float
-    """Processor time that its processes have used; of two samples the difference counts."""
+    """Processor time that its processes have used. Only the difference of two samples has a meaning."""
     memory: float
     """MiB now."""
     processes: int
@@ -432,7 +432,7 @@ class JobUse(Message, frozen=True):
 
 
 class GpuUse(Message, frozen=True):
-    """What a GPU does now. What the driver does not tell, or declared GPUs do not have, is None."""
+    """Current figures of a GPU. A value that the driver does not have, or a declared GPU has not, is None."""
 
     index: int
     name: str | None
@@ -440,7 +440,7 @@ class GpuUse(Message, frozen=True):
     """Percent."""
     memory: int | None
     total: int | None
-    """MiB, in use and in all."""
+    """MiB of the GPU; `memory` is the part in use."""
     power: float | None
     """Watts."""
     temperature: int | None
@@ -449,19 +449,19 @@ class GpuUse(Message, frozen=True):
 
 
 class Usage(Message, frozen=True):
-    """What runs uses."""
+    """Resource usage of running jobs."""
 
     time: float
-    """Seconds of a clock that only goes forward; for the differences of two samples."""
+    """Seconds of a clock that only goes forward, for the difference of two samples."""
     cpus: float
     memory: float
-    """What there is to hand out; MiB."""
+    """CPUs and MiB that there are for jobs together."""
     jobs: list[JobUse]
     gpus: list[GpuUse]
 
 
 class Whoami(Message, frozen=True):
-    """Who the kernel says the caller is."""
+    """The caller, as the kernel reports it."""
 
     user: str
     uid: int
