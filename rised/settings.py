@@ -12,8 +12,8 @@ import yaml
 from rised.gpus import devices
 from rised.policy.quotas import Quotas
 from rised.policy.quotas import read as read_quotas
+from riseml_proto.default_socket import SYSTEM_SOCKET, user_socket
 from riseml_proto.errors import InvalidInput
-from riseml_proto.places import SYSTEM_SOCKET, user_socket
 
 _SYSTEM_FILE = "/etc/rised/config.yml"
 MAX_FILES = 100_000

@@ -8,7 +8,7 @@ breaks. A path is encoded as in a URL. The text of `relay` is sent afterwards, w
 from urllib.parse import quote
 
 from riseml.ssh import relay
-from riseml_proto.places import SYSTEM_SOCKET
+from riseml_proto.default_socket import SYSTEM_SOCKET
 
 SEND = "send"
 """The first line of a machine without riseml: it asks for the program, and then sends a first line."""

@@ -21,8 +21,8 @@ from riseml.settings import configured_host
 from riseml.transport.address import SshAddress, parse
 from riseml.transport.endpoint import Endpoint
 from riseml.transport.unix import UnixSocket, is_private
+from riseml_proto.default_socket import SYSTEM_SOCKET, user_socket
 from riseml_proto.errors import DaemonError, Unreachable
-from riseml_proto.places import SYSTEM_SOCKET, user_socket
 
 if TYPE_CHECKING:
     import socket

@@ -6,8 +6,8 @@ import stat
 import struct
 
 from riseml.transport.endpoint import hung_up
+from riseml_proto.default_socket import SYSTEM_SOCKET
 from riseml_proto.errors import DaemonError, Unreachable
-from riseml_proto.places import SYSTEM_SOCKET
 
 _LONGEST_PATH = 107  # bytes that fit into the kernel's sockaddr_un
 

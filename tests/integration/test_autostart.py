@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from box import BIN
 
-from riseml_proto.places import SYSTEM_SOCKET
+from riseml_proto.default_socket import SYSTEM_SOCKET
 
 pytestmark = pytest.mark.skipif(
     os.path.exists(SYSTEM_SOCKET), reason="this machine has a rised for all its users"

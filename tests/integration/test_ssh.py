@@ -18,7 +18,7 @@ from box import PATIENCE, Box, need
 from people import MODULES, User
 from sshd import ALIAS, Sshd, directory, install_riseml
 
-from riseml_proto.places import SYSTEM_SOCKET
+from riseml_proto.default_socket import SYSTEM_SOCKET
 
 Users = Callable[..., User]
 

@@ -10,7 +10,7 @@ import pytest
 from box import Box
 from people import User
 
-from riseml_proto.places import SYSTEM_SOCKET
+from riseml_proto.default_socket import SYSTEM_SOCKET
 
 # Prints each of the given paths that can be read, listed or written to.
 TRY_ALL = """

@@ -13,8 +13,8 @@ import pytest
 
 from riseml.transport import daemon as finder
 from riseml.transport.http import Client
+from riseml_proto.default_socket import user_socket
 from riseml_proto.errors import DaemonError, Unreachable
-from riseml_proto.places import user_socket
 
 RISED = """
 import os, signal, socket, sys
