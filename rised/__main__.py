@@ -19,8 +19,8 @@ keeps their logs and outputs. On your own machine riseml starts it by itself;
 nothing here has to be typed."""
 
 _EPILOG = """\
-The flags from --system to --half-life are also the keys of a configuration file,
-~/.config/rised/config.yml or else /etc/rised/config.yml:
+A setting is also a key of the configuration file, ~/.config/rised/config.yml or
+else /etc/rised/config.yml:
   gpus: 4
   output-dir: /data/experiments
 A flag wins over the file. SIGTERM, or rised --stop, stops the daemon; jobs run
@@ -35,59 +35,33 @@ class _Parser(argparse.ArgumentParser):
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
-    made = _Parser(
+    """The command line: what to do, and a flag for each setting."""
+    command = _Parser(
         "rised", description=_DESCRIPTION, epilog=_EPILOG, usage="rised [FLAG ...]",
         formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False,
     )  # fmt: skip
-    add = made.add_argument
+    add = command.add_argument
     add("--config", metavar="FILE", help="read this configuration file and no other")
-    add("--system", action="store_true", default=None,
-        help="serve every user of this machine, as root; see docs/server.md (no)")  # fmt: skip
-    add("--group", metavar="GROUP", help="with `--system`: whose members may use it (everybody)")
-    add("--admin-group", metavar="GROUP",
-        help="with `--system`: whose members may do what root may (root alone)")  # fmt: skip
-    add("--socket", metavar="PATH",
-        help="listen here (`$XDG_RUNTIME_DIR/rised/rised.sock`; without that variable in "
-             "`/run/user/UID`, else `/tmp/rised-UID`)")  # fmt: skip
-    add("--state-dir", metavar="DIR", help="database, logs, revisions (`~/.local/state/rised`)")
-    add("--output-dir", metavar="DIR", help="what experiments write (`~/riseml-output`)")
-    add("--data-dir", metavar="DIR",
-        help="what experiments read; jobs find it as `DATA_DIR` (`~/riseml-data`)")  # fmt: skip
-    add("--gpus", metavar="auto|N|0,2,3",
-        help="`auto`: ask the NVIDIA driver; `4`: there are four; `0,2,3`: there are these (auto)")  # fmt: skip
-    add("--gpu-foreign-mem", metavar="MIB", type=int,
-        help="MiB that processes which are not rised's may use on a GPU that is handed out "
-             "all the same (512)")  # fmt: skip
-    add("--cpus", metavar="N", type=float, help="CPUs to hand out (all there are)")
-    add("--mem", metavar="MIB", type=int, help="memory to hand out, in MiB (all there is)")
-    add("--runner", choices=("auto", "process", "docker"),
-        help="`auto`: an experiment with an `image` in containers, one without as processes; "
-             "`process`: never in containers, its image is ignored, and the job's log says so; "
-             "`docker`: only in containers (auto)")  # fmt: skip
-    add("--stop-jobs", action="store_true", default=None,
-        help="end the jobs when the daemon is stopped (no: they run on)")  # fmt: skip
-    add("--kill-grace", metavar="SECONDS", type=float, help="seconds from SIGTERM to SIGKILL (10)")
-    add("--max-files", metavar="N", type=int, help="most files in a project (100000)")
-    add("--max-bytes", metavar="N", type=int, help="most bytes in a project (2147483648)")
-    add("--min-free", metavar="MIB", type=int,
-        help="MiB free on the disk of state or output below which nothing new is taken (64)")  # fmt: skip
-    add("--half-life", metavar="HOURS", type=float,
-        help="hours after which half of the GPU time that a user has used is forgotten; "
-             "0: all that has ended is (24)")  # fmt: skip
     add("--ready-fd", metavar="N", type=int, help="write a line here when requests are served")
     add("--stop", action="store_true", help="stop the daemon that uses this state directory")
     add("--version", action="version", version=f"rised {VERSION}", help="show the version and exit")
-    return made
+    group = command.add_argument_group("settings")
+    for key, row in settings.TABLE.items():
+        text = f"{row.setting.help} ({row.setting.default})"
+        if row.type is bool:
+            group.add_argument(f"--{key}", action="store_true", default=None, help=text)
+        elif row.metavar:
+            group.add_argument(f"--{key}", metavar=row.metavar, help=text)
+    return command
 
 
 def main() -> None:
     """Run the daemon, or stop one. Exit code 2 for bad input, 3 where another daemon is in the way."""
     try:
         given = {k: v for k, v in vars(parser().parse_args()).items() if v is not None}
-        config, ready_fd, stop = (given.pop(key, None) for key in ("config", "ready_fd", "stop"))
+        file, ready_fd, stop = (given.pop(key, None) for key in ("config", "ready_fd", "stop"))
         flags = {key.replace("_", "-"): value for key, value in given.items()}
-        chosen = settings.load(config, flags, os.environ)
+        chosen = settings.load(file, flags, os.environ)
         if stop:
             _stop(chosen)
             return

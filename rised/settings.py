@@ -1,10 +1,14 @@
-"""How a daemon is set up: defaults, then its configuration file, then its command line."""
+"""How a daemon is set up: defaults, then its configuration file, then its command line.
+
+The fields of `Settings` are the one table of all settings: a field makes the key of the file and the flag, its type and
+`check` what is accepted, its `Setting` the line of `rised --help` and the row in docs/daemon.md.
+"""
 
 import grp
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from difflib import get_close_matches
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
 import msgspec
 import yaml
@@ -16,87 +20,12 @@ from riseml_proto.default_socket import SYSTEM_SOCKET, user_socket
 from riseml_proto.errors import InvalidInput
 
 _SYSTEM_FILE = "/etc/rised/config.yml"
-MAX_FILES = 100_000
-MAX_BYTES = 2 << 30
-
-
-SYSTEM_PLACES = {
+_SYSTEM_PATHS = {
     "socket": SYSTEM_SOCKET,
     "state_dir": "/var/lib/rised",
     "output_dir": "/srv/riseml/output",
     "data_dir": "/srv/riseml/data",
 }
-
-
-class Settings(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, rename="kebab"):
-    """The keys of `config.yml`; each is a flag of `rised`, too. Paths are absolute once `load` has returned."""
-
-    system: bool = False
-    """Serve every user of the machine, as root; jobs run as whoever submitted them."""
-    group: str | None = None
-    """Of a `system` daemon: only members of this group may use it."""
-    admin_group: str | None = None
-    """Of a `system` daemon: members may do what root may: see, kill and change everybody's."""
-    socket: str = ""
-    state_dir: str = ""
-    output_dir: str = ""
-    data_dir: str = ""
-    gpus: str | int = "auto"
-    """`auto`: ask the driver. A number: declare so many. `0,2,3`: declare these indices."""
-    gpu_foreign_mem: int = 512
-    """MiB that processes which are not ours may use on a GPU that is handed out all the same."""
-    cpus: float | None = None
-    """How many CPUs are handed out; the machine's by default."""
-    mem: int | None = None
-    """MiB of memory that are handed out; the machine's by default."""
-    runner: Literal["auto", "process", "docker"] = "auto"
-    """`auto`: an experiment with an image in containers, one without as processes."""
-    stop_jobs: bool = False
-    """Whether stopping the daemon ends the jobs."""
-    kill_grace: float = 10.0
-    """Seconds between SIGTERM and SIGKILL."""
-    max_files: int = MAX_FILES
-    max_bytes: int = MAX_BYTES
-    """The most that a project may have."""
-    min_free: int = 64
-    """MiB of disk below which no new experiment is taken."""
-    half_life: float = 24.0
-    """Hours after which half of the GPU time that a user has used is forgotten; 0: all that has ended is."""
-    quotas: dict[str, Any] = {}
-    """As `rised.policy.quotas` reads them; of the configuration file alone."""
-
-
-_FIELDS = {field.encode_name: field.type for field in msgspec.structs.fields(Settings)}
-_WORDS = {
-    bool: "true or false",
-    str: "a text",
-    str | None: "the name of a group",
-    str | int: "auto, a number or indices such as 0,2,3",
-    int: "a whole number, 0 or more",
-    int | None: "a whole number, 0 or more",
-    float: "a number, 0 or more",
-    float | None: "a number, 0 or more",
-    Literal["auto", "process", "docker"]: "auto, process or docker",
-}
-
-
-def load(file: str | None, flags: Mapping[str, object], environ: Mapping[str, str]) -> Settings:
-    """Put the settings together. `flags` are those given, by key. Raises `InvalidInput` with file and key."""
-    files = [_SYSTEM_FILE] if flags.get("system") else _default_files(environ)
-    path = file or next((p for p in files if os.path.exists(p)), None)
-    written = _read(path) if path else {}
-    for key, value in written.items():
-        _check(key, value, f"{path}: {key}")
-    for key, value in flags.items():
-        _check(key, value, f"--{key}")
-    settings = msgspec.convert({**written, **flags}, Settings)
-    _fill_in(settings, environ)
-    return settings
-
-
-def quotas(settings: Settings) -> Quotas:
-    """Who may take how much."""
-    return read_quotas(settings.quotas, "quotas", group_id)
 
 
 def group_id(name: str) -> int:
@@ -107,50 +36,222 @@ def group_id(name: str) -> int:
         raise InvalidInput(f"there is no group {name!r} here; make it: groupadd {name}") from None
 
 
+class Setting(NamedTuple):
+    """What people read about a setting, and how its value is checked."""
+
+    help: str
+    default: str = ""
+    """As people read it; by default the field's own."""
+    metavar: str | None = None
+    """The value in `rised --help`, where the type does not say it."""
+    check: Callable[[Any], object] | None = None
+    """Raises `InvalidInput` for a value of the right type that is wrong all the same."""
+
+
+def _check_gpus(value: str | int) -> None:
+    if value != "auto":
+        devices.declared(value)
+
+
+class Settings(msgspec.Struct, kw_only=True):
+    """The settings of one daemon. Paths are absolute once `load` has returned."""
+
+    system: Annotated[
+        bool, Setting("serve every user of this machine, as root; see docs/server.md", "no")
+    ] = False
+    group: Annotated[
+        str | None,
+        Setting("with `--system`: whose members may use it", "everybody", "GROUP", group_id),
+    ] = None
+    admin_group: Annotated[
+        str | None,
+        Setting(
+            "with `--system`: whose members may do what root may", "root alone", "GROUP", group_id
+        ),
+    ] = None
+    socket: Annotated[
+        str,
+        Setting(
+            "listen here",
+            "`$XDG_RUNTIME_DIR/rised/rised.sock`; without that variable in `/run/user/UID`, else "
+            "`/tmp/rised-UID`",
+            "PATH",
+        ),
+    ] = ""
+    state_dir: Annotated[
+        str, Setting("database, logs, revisions", "`~/.local/state/rised`", "DIR")
+    ] = ""
+    output_dir: Annotated[str, Setting("what experiments write", "`~/riseml-output`", "DIR")] = ""
+    data_dir: Annotated[
+        str,
+        Setting("what experiments read; jobs find it as `DATA_DIR`", "`~/riseml-data`", "DIR"),
+    ] = ""
+    gpus: Annotated[
+        str | int,
+        Setting(
+            "`auto`: ask the NVIDIA driver; `4`: there are four; `0,2,3`: there are these",
+            metavar="auto|N|0,2,3",
+            check=_check_gpus,
+        ),
+    ] = "auto"
+    gpu_foreign_mem: Annotated[
+        int,
+        Setting(
+            "MiB that processes which are not rised's may use on a GPU that is handed out all the "
+            "same",
+            metavar="MIB",
+        ),
+    ] = 512
+    cpus: Annotated[float | None, Setting("CPUs to hand out", "all there are", "N")] = None
+    mem: Annotated[int | None, Setting("memory to hand out, in MiB", "all there is", "MIB")] = None
+    runner: Annotated[
+        Literal["auto", "process", "docker"],
+        Setting(
+            "`auto`: an experiment with an `image` in containers, one without as processes; "
+            "`process`: never in containers, its image is ignored, and the job's log says so; "
+            "`docker`: only in containers"
+        ),
+    ] = "auto"
+    stop_jobs: Annotated[
+        bool, Setting("end the jobs when the daemon is stopped", "no: they run on")
+    ] = False
+    kill_grace: Annotated[float, Setting("seconds from SIGTERM to SIGKILL", metavar="SECONDS")] = (
+        10.0
+    )
+    max_files: Annotated[int, Setting("most files in a project", metavar="N")] = 100_000
+    max_bytes: Annotated[int, Setting("most bytes in a project", metavar="N")] = 2 << 30
+    min_free: Annotated[
+        int,
+        Setting(
+            "MiB free on the disk of state or output below which nothing new is taken",
+            metavar="MIB",
+        ),
+    ] = 64
+    half_life: Annotated[
+        float,
+        Setting(
+            "hours after which half of the GPU time that a user has used is forgotten; 0: all that "
+            "has ended is",
+            metavar="HOURS",
+        ),
+    ] = 24.0
+    quotas: Annotated[
+        dict[str, Any],
+        Setting("who may take how much, see [quotas](#quotas); in the file alone", "no bounds"),
+    ] = {}
+
+
+class Row(NamedTuple):
+    """A row of the table: a key of the file and its flag."""
+
+    key: str
+    type: Any
+    setting: Setting
+
+    @property
+    def metavar(self) -> str | None:
+        """The value as `rised --help` shows it; None: the setting is a switch, or stands in the file alone."""
+        choices = get_args(self.type) if get_origin(self.type) is Literal else ()
+        return "|".join(choices) or self.setting.metavar
+
+
+def _rows() -> dict[str, Row]:
+    hints = get_type_hints(Settings, include_extras=True)
+    rows = {}
+    for field in msgspec.structs.fields(Settings):
+        type_, setting = get_args(hints[field.name])
+        value = field.default
+        shown = setting.default or (f"{value:g}" if isinstance(value, float) else str(value))
+        key = field.name.replace("_", "-")
+        rows[key] = Row(key, type_, setting._replace(default=shown))
+    return rows
+
+
+TABLE: Mapping[str, Row] = _rows()
+"""Key → row, in the order in which people read them."""
+_EXPECTED = {
+    bool: "true or false",
+    str: "a text",
+    str | None: "the name of a group",
+    str | int: "auto, a number or indices such as 0,2,3",
+    int: "a whole number, 0 or more",
+    int | None: "a whole number, 0 or more",
+    float: "a number, 0 or more",
+    float | None: "a number, 0 or more",
+}
+
+
+def load(file: str | None, flags: Mapping[str, object], environ: Mapping[str, str]) -> Settings:
+    """Put the settings together. `flags` are those given, by key. Raises `InvalidInput` with file and key."""
+    files = [_SYSTEM_FILE] if flags.get("system") else _default_files(environ)
+    path = file or next((p for p in files if os.path.exists(p)), None)
+    values = {
+        **{key: _value(key, value, f"{path}: {key}") for key, value in _read(path).items()},
+        **{key: _value(key, value, f"--{key}", is_flag=True) for key, value in flags.items()},
+    }
+    settings = Settings(**{key.replace("-", "_"): value for key, value in values.items()})
+    _complete_paths(settings, environ)
+    return settings
+
+
+def quotas(settings: Settings) -> Quotas:
+    """Who may take how much."""
+    return read_quotas(settings.quotas, "quotas", group_id)
+
+
 def _default_files(environ: Mapping[str, str]) -> list[str]:
     home = environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
     return [os.path.join(home, "rised", "config.yml"), _SYSTEM_FILE]
 
 
-def _read(path: str) -> dict[str, Any]:
+def _read(path: str | None) -> dict[str, Any]:
+    if path is None:
+        return {}
     try:
         with open(path, encoding="utf-8") as file:
-            found = yaml.safe_load(file) or {}
+            content = yaml.safe_load(file) or {}
     except OSError as error:
         raise InvalidInput(f"{path}: {error.strerror}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InvalidInput(f"{path}: not YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(found, dict):
+    if not isinstance(content, dict):
         raise InvalidInput(f"{path}: must be keys and values, such as gpus: 4")
-    return found
+    return content
 
 
-def _check(key: object, value: object, place: str) -> None:
-    if key not in _FIELDS:
-        near = get_close_matches(str(key), _FIELDS, 1) or sorted(_FIELDS)
-        raise InvalidInput(f"{place}: there is no such key; there is {', '.join(near)}")
-    kind = _FIELDS[str(key)]
+def _value(key: object, given: object, where: str, *, is_flag: bool = False) -> Any:
+    """The value of a setting as its type. A flag's is text, whatever its type; a file's is not."""
+    if key not in TABLE:
+        near = get_close_matches(str(key), TABLE, 1) or sorted(TABLE)
+        raise InvalidInput(f"{where}: there is no such key; there is {', '.join(near)}")
+    row = TABLE[str(key)]
     if key == "quotas":
-        read_quotas(value, place, group_id)
-        return
+        read_quotas(given, where, group_id)
+        return given
     try:
-        found = msgspec.convert(value, kind)
-        fits = not isinstance(found, int | float) or 0 <= found < float("inf")
+        value = msgspec.convert(given, row.type, strict=not is_flag)
+        fits = not isinstance(value, int | float) or 0 <= value < float("inf")
     except msgspec.ValidationError:
         fits = False
-    if not fits:
-        shown = "empty" if value is None else repr(value)
-        raise InvalidInput(f"{place}: must be {_WORDS[kind]}, not {shown}")
-    try:
-        if key == "gpus" and value != "auto":
-            devices.declared(found)
-        elif key in ("group", "admin-group") and found is not None:
-            group_id(found)
-    except InvalidInput as error:
-        raise InvalidInput(f"{place}: {error}") from None
+    if not fits or (value is None and given is not None):
+        shown = "empty" if given is None else repr(given)
+        raise InvalidInput(f"{where}: must be {_expected(row.type)}, not {shown}")
+    if row.setting.check and value is not None:
+        try:
+            row.setting.check(value)
+        except InvalidInput as error:
+            raise InvalidInput(f"{where}: {error}") from None
+    return value
 
 
-def _fill_in(settings: Settings, environ: Mapping[str, str]) -> None:
+def _expected(type_: Any) -> str:
+    if get_origin(type_) is Literal:
+        *others, last = get_args(type_)
+        return f"{', '.join(others)} or {last}"
+    return _EXPECTED[type_]
+
+
+def _complete_paths(settings: Settings, environ: Mapping[str, str]) -> None:
     uid, home = os.getuid(), os.path.expanduser("~")
     run_user = os.path.isdir(f"/run/user/{uid}") and os.stat(f"/run/user/{uid}").st_uid == uid
     state = environ.get("XDG_STATE_HOME") or os.path.join(home, ".local", "state")
@@ -160,9 +261,6 @@ def _fill_in(settings: Settings, environ: Mapping[str, str]) -> None:
         "output_dir": os.path.join(home, "riseml-output"),
         "data_dir": os.path.join(home, "riseml-data"),
     }
-    if settings.system:
-        defaults = SYSTEM_PLACES
-    for name, default in defaults.items():
-        setattr(
-            settings, name, os.path.abspath(os.path.expanduser(getattr(settings, name) or default))
-        )
+    for name, default in (_SYSTEM_PATHS if settings.system else defaults).items():
+        path = os.path.expanduser(getattr(settings, name) or default)
+        setattr(settings, name, os.path.abspath(path))

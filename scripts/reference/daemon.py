@@ -1,26 +1,14 @@
-"""The flags and settings of `rised` as Markdown, from its parser."""
-
-import argparse
-import re
-
-import msgspec
+"""The flags and settings of `rised` as Markdown, from its parser and its table of settings."""
 
 from rised.__main__ import parser
-from rised.settings import Settings
+from rised.settings import TABLE
 from scripts.reference.commands import arguments, link, names, table
-
-_QUOTAS = (
-    "`quotas`",
-    "who may take how much, see [quotas](#quotas); in the file alone",
-    "no bounds",
-)
 
 
 def settings() -> str:
-    """What may stand in the configuration file: the flags that are keys of it, too."""
-    keys = {field.name for field in msgspec.structs.fields(Settings)}
-    rows = [_setting(action, text) for action, text in arguments(parser()) if action.dest in keys]
-    return table(("key and flag", "meaning", "default"), [*rows, _QUOTAS])
+    """All settings: keys of the configuration file, and flags."""
+    rows = ((f"`{key}`", link(row.setting.help), row.setting.default) for key, row in TABLE.items())
+    return table(("key and flag", "meaning", "default"), rows)
 
 
 def options() -> str:
@@ -32,9 +20,3 @@ def options() -> str:
 def description() -> str:
     """What `rised` is."""
     return parser().description or ""
-
-
-def _setting(action: argparse.Action, text: str) -> tuple[str, str, str]:
-    """A row of the table; a help text ends with the default, in parentheses."""
-    meaning, default = re.fullmatch(r"(.*?)(?: \(([^()]*)\))?", text).groups()  # type: ignore[union-attr] # matches all
-    return f"`{action.option_strings[0].lstrip('-')}`", link(meaning), default or ""

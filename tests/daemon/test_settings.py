@@ -1,6 +1,7 @@
 """Settings: defaults, then the file, then the flags, and one clear error for whatever is wrong in them."""
 
 import os
+import re
 import stat
 from pathlib import Path
 
@@ -8,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rised.settings import Settings, load
+from rised.__main__ import parser
+from rised.settings import TABLE, load
 from riseml_proto.errors import InvalidInput
 
 
@@ -36,18 +38,18 @@ def refused(text: str, tmp_path: Path) -> str:
 
 
 def test_without_a_file_there_are_defaults_below_the_home(home: Path) -> None:
-    found = load(None, {}, {"XDG_RUNTIME_DIR": "/run/user/7"})
-    assert found.socket == "/run/user/7/rised/rised.sock"
-    assert found.state_dir == str(home / ".local/state/rised")
-    assert found.output_dir == str(home / "riseml-output")
-    assert found.data_dir == str(home / "riseml-data")
-    assert (found.gpus, found.runner, found.kill_grace) == ("auto", "auto", 10.0)
+    settings = load(None, {}, {"XDG_RUNTIME_DIR": "/run/user/7"})
+    assert settings.socket == "/run/user/7/rised/rised.sock"
+    assert settings.state_dir == str(home / ".local/state/rised")
+    assert settings.output_dir == str(home / "riseml-output")
+    assert settings.data_dir == str(home / "riseml-data")
+    assert (settings.gpus, settings.runner, settings.kill_grace) == ("auto", "auto", 10.0)
 
 
 def test_a_flag_goes_before_the_file_and_the_file_before_the_default(tmp_path: Path) -> None:
     file = write(tmp_path / "c.yml", "gpus: 4\nkill-grace: 3\n")
-    found = load(file, {"gpus": "0,2"}, {})
-    assert (found.gpus, found.kill_grace, found.max_files) == ("0,2", 3.0, 100_000)
+    settings = load(file, {"gpus": "0,2"}, {})
+    assert (settings.gpus, settings.kill_grace, settings.max_files) == ("0,2", 3.0, 100_000)
 
 
 def test_the_file_of_the_user_is_found_where_xdg_says(tmp_path: Path, home: Path) -> None:
@@ -59,18 +61,18 @@ def test_the_file_of_the_user_is_found_where_xdg_says(tmp_path: Path, home: Path
 
 def test_a_file_that_is_named_goes_before_the_users(tmp_path: Path, home: Path) -> None:
     write(home / ".config" / "rised" / "config.yml", "gpus: 2\nmem: 5")
-    found = load(write(tmp_path / "c.yml", "gpus: 1"), {}, {})
-    assert (found.gpus, found.mem) == (1, None)
+    settings = load(write(tmp_path / "c.yml", "gpus: 1"), {}, {})
+    assert (settings.gpus, settings.mem) == (1, None)
 
 
 def test_paths_are_absolute_and_a_tilde_is_the_home(
     tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    found = load(None, {"state-dir": "here", "output-dir": "~/out", "socket": "./s"}, {})
-    assert found.state_dir == str(tmp_path / "here")
-    assert found.output_dir == str(home / "out")
-    assert found.socket == str(tmp_path / "s")
+    settings = load(None, {"state-dir": "here", "output-dir": "~/out", "socket": "./s"}, {})
+    assert settings.state_dir == str(tmp_path / "here")
+    assert settings.output_dir == str(home / "out")
+    assert settings.socket == str(tmp_path / "s")
 
 
 def test_an_empty_file_is_no_error(tmp_path: Path) -> None:
@@ -135,7 +137,48 @@ def test_a_wrong_flag_is_not_blamed_on_the_file(tmp_path: Path) -> None:
     assert str(caught.value) == "--cpus: must be a number, 0 or more, not -2.0"
 
 
-_keys = st.sampled_from([name.replace("_", "-") for name in Settings.__struct_fields__])
+@pytest.mark.parametrize(
+    ("flag", "text", "message"),
+    [
+        ("mem", "many", "must be a whole number, 0 or more, not 'many'"),
+        ("cpus", "null", "must be a number, 0 or more, not 'null'"),
+        ("kill-grace", "inf", "must be a number, 0 or more, not 'inf'"),
+        ("runner", "podman", "must be auto, process or docker, not 'podman'"),
+        ("gpus", "0,0", "0,0 names an index twice"),
+        ("group", "no-such-group", "there is no group 'no-such-group' here; make it: "),
+    ],
+)
+def test_a_flag_is_text_and_checked_as_the_key_is(flag: str, text: str, message: str) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        load("/dev/null", {flag: text}, {})
+    assert str(caught.value).startswith(f"--{flag}: {message}")
+
+
+def test_a_flag_has_the_type_of_its_key() -> None:
+    settings = load("/dev/null", {"gpus": "4", "cpus": "1.5", "mem": "9", "half-life": "0"}, {})
+    assert (settings.cpus, settings.mem, settings.half_life) == (1.5, 9, 0.0)
+    assert settings.gpus == "4"
+
+
+def test_each_setting_is_a_flag_but_the_quotas(tmp_path: Path) -> None:
+    flags = {name for name in vars(parser().parse_args([])) if name.replace("_", "-") in TABLE}
+    assert {name.replace("_", "-") for name in flags} == TABLE.keys() - {"quotas"}
+
+
+def test_the_example_of_the_service_shows_keys_that_there_are_with_their_defaults(
+    tmp_path: Path,
+) -> None:
+    example = (Path(__file__).parents[2] / "systemd/config.yml").read_text()
+    keys = {line[1:] for line in example.splitlines() if re.match(r"#[a-z-]+: ", line)}
+    settings = {key.partition(":")[0] for key in keys}
+    assert settings <= TABLE.keys()
+    assert settings >= {"output-dir", "gpus", "group", "runner", "stop-jobs"}
+    text = "\n".join(key for key in keys if "group" not in key)  # there may be none of this name
+    file = write(tmp_path / "config.yml", text)
+    assert load(file, {"system": True}, {}) == load("/dev/null", {"system": True}, {})
+
+
+_keys = st.sampled_from([*TABLE])
 _values = st.one_of(
     st.none(),
     st.booleans(),
@@ -149,9 +192,9 @@ _values = st.one_of(
 
 @given(st.dictionaries(st.one_of(_keys, st.text()), _values))
 def test_whatever_is_given_is_taken_or_refused_in_one_line(flags: dict[str, object]) -> None:
-    told = ""
+    message = ""
     try:
         assert load("/dev/null", flags, {}).kill_grace >= 0
     except InvalidInput as error:
-        told = str(error)
-    assert not told or any(told.startswith(f"--{key}: ") for key in flags)
+        message = str(error)
+    assert not message or any(message.startswith(f"--{key}: ") for key in flags)
