@@ -1,8 +1,7 @@
-"""riseml.yml: what may stand in it, and what it means.
+"""riseml.yml: the keys that it may have, and what they mean.
 
-Everything that is wrong with it is one `ConfigError` that names file, line, path and remedy, and is
-found before anything is sent. What a person wrote is kept as text beside what it means, so that it
-can be written back.
+A mistake is one `ConfigError` that names file, line, path and remedy. It is raised before anything is
+sent. The text that a person wrote is kept beside its meaning, so that it can be written back.
 """
 
 import re
@@ -43,27 +42,27 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     """A valid riseml.yml."""
 
     file: str
-    """What messages call it."""
+    """The file's name in messages."""
     project: str
     run: tuple[str, ...]
-    """The commands, to be run one after the other, with their placeholders."""
+    """The commands that run one after the other, with their placeholders."""
     run_written: tuple[Written, ...]
-    """The same before folding."""
+    """The commands before folding."""
     run_is_list: bool
     image: str | None
     install: tuple[str, ...]
     grid: Grid | None
-    """None without `parameters`: an experiment that is no set."""
+    """None where there are no `parameters`, so that the experiment is no set."""
     concurrency: int
     cpus: float
     mem: int
     """MiB."""
     gpus: int
     shm: int
-    """MiB of /dev/shm in a container; 0 for what the engine gives."""
+    """MiB of /dev/shm in a container; 0 for the engine's default."""
     cpus_limit: float
     mem_limit: int
-    """The most that it may use in a container, CPUs and MiB; 0 for no limit."""
+    """CPUs and MiB that a container may use at most; 0 for no limit."""
     env: dict[str, str]
     time_limit: float | None
     """Seconds."""
@@ -71,22 +70,22 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     framework: str | None
     tensorboard: bool
     written: dict[str, Data]
-    """The sections that riseml-configuration.yml repeats as they were written, as texts."""
+    """The sections, as texts, that riseml-configuration.yml repeats as they were written."""
     placeholder_lines: dict[str, int]
-    """Every name that `run` has a placeholder for → the line where it stands first."""
+    """Name of each placeholder in `run` → the first line that has it."""
     repeated_values: dict[str, tuple[int, str]]
-    """Path of a parameter that lists a value twice → that value's second line and text."""
+    """Path of a parameter that lists a value twice → the second line with the value, and its text."""
     without_effect: dict[str, int]
-    """Path → line of what this version accepts but does not act on."""
+    """Path → line of each key that this version accepts but does not act on."""
 
     @property
     def count(self) -> int:
-        """Sub-experiments; 0 for an experiment without parameters."""
+        """Number of sub-experiments; 0 for an experiment without parameters."""
         return self.grid.count if self.grid else 0
 
     @property
     def resources_written(self) -> Mapping[str, Data]:
-        """The resources as texts, as far as they were written."""
+        """The resources that were written, as texts."""
         resources = self.written.get("resources", {})
         assert isinstance(resources, dict)
         return resources
@@ -148,7 +147,7 @@ def parse_config(text: str, file: str = "riseml.yml") -> Config:
 def check_placeholders(config: Config) -> list[ConfigError]:
     """One error for each placeholder in `run` that no parameter defines.
 
-    They are for the caller to raise (`--strict`) or to show: such a placeholder stays in the
+    The caller raises them (`--strict`) or shows them as warnings: such a placeholder stays in the
     command as it is.
     """
     known = config.grid.names if config.grid else ()
@@ -164,7 +163,7 @@ def check_placeholders(config: Config) -> list[ConfigError]:
 
 
 def warnings(config: Config) -> list[str]:
-    """What a person should know before a valid riseml.yml runs, a line each."""
+    """Warnings about a valid riseml.yml, a line each."""
     texts = [str(error) for error in check_placeholders(config)]
     for path, (line, value) in config.repeated_values.items():
         text = f"lists {shown(value)} twice, and every combination with it runs twice; remove one"

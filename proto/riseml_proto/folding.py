@@ -1,4 +1,4 @@
-"""Commands in YAML's folded scalars (`>`): how riseml reads them, and how it writes them back."""
+"""Commands in YAML's folded scalars (`>`): reading them, and writing them back."""
 
 import re
 
@@ -6,12 +6,11 @@ _BREAKS = re.compile(r"(\n+)")
 
 
 def fold(text: str) -> str:
-    """The one command that a folded scalar (`>`), whose YAML value is `text`, means.
+    """The command in a folded scalar (`>`) whose YAML value is `text`.
 
-    YAML keeps the line breaks around lines that are indented further; people who write a command
-    this way mean them as blanks, and so does riseml: such a break and the indentation become one
-    blank. A blank line stays a line break, and so does a break after a backslash, which the shell
-    removes.
+    YAML keeps the line breaks around lines that are indented further. People who write a command this
+    way mean blanks, so such a break and the indentation become one blank. A blank line stays a line
+    break. A break after a backslash stays, too, and the shell removes both.
     """
     first, *rest = _BREAKS.split(text.strip("\n"))
     command, previous = first.lstrip(" \t"), first
@@ -26,7 +25,7 @@ def fold(text: str) -> str:
 
 
 def unfold(text: str) -> str:
-    """The lines, without indentation, of a folded scalar whose YAML value is `text`."""
+    """The lines to write, without indentation, for a folded scalar whose YAML value is `text`."""
     first, *rest = _BREAKS.split(text.strip("\n"))
     block, previous = first, first
     for breaks, line in zip(rest[::2], rest[1::2], strict=True):

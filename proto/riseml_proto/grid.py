@@ -1,8 +1,8 @@
-"""The grid: which combination of parameter values a sub-experiment's number stands for.
+"""The grid: the combination of parameter values that belongs to a sub-experiment's number.
 
-Parameters sort by name and the last one varies fastest, so sub-experiment n is the number n - 1
-written in a mixed radix whose digits are the values. Nothing is ever expanded: a grid of a billion
-combinations costs what its values cost, and a range costs nothing.
+Parameters sort by name and the last one varies fastest. So sub-experiment n is the number n - 1
+written in a mixed radix whose digits are the values. The combinations are never stored: a grid of a
+billion needs as much memory as its lists of values, and a range needs none.
 """
 
 import math
@@ -17,12 +17,12 @@ _NUMBER = re.compile(r"(?=.{1,40}\Z)[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]
 
 
 class DecimalRange(Sequence[str]):
-    """`min`, `min` + `step`, … up to and with `max`, in decimals and as text, made when asked for.
+    """The texts of `min`, `min` + `step`, … up to and including `max`, computed when they are needed.
 
     Values have as many decimals as `min` was written with, and more where a value needs them: `0.5`
     by `0.25` gives 0.5, 0.75, 1.0. The first value is `min` exactly as written, also where that is
-    `1e-3`. `max` is in it only if a step hits it. Raises `ValueError`, with a text for the user,
-    for what is no range.
+    `1e-3`. `max` is included only if a step reaches it. Raises `ValueError`, with a text for the
+    user, where the three texts are no range.
     """
 
     __slots__ = ("_count", "_decimals", "_scale", "_start", "_step", "texts")
@@ -81,7 +81,7 @@ class Grid:
     __slots__ = ("count", "names", "values")
 
     def __init__(self, parameters: Mapping[str, Sequence[str]]) -> None:
-        """Of `parameters`: name → values. Raises `ValueError` for no or too many combinations."""
+        """`parameters`: name → values. Raises `ValueError` for no or too many combinations."""
         self.names = tuple(sorted(parameters))
         self.values = tuple(parameters[name] for name in self.names)
         self.count = math.prod(len(values) for values in self.values)
@@ -114,14 +114,14 @@ class Grid:
 
 
 def decimal(text: str) -> Decimal:
-    """The number that `text` writes: `20`, `0.1`, `1e-6`. Raises `ValueError` if it is none."""
+    """The number in `text`, such as `20`, `0.1` or `1e-6`. Raises `ValueError` where it is none."""
     if not _NUMBER.fullmatch(text):
         raise ValueError("must be a number, such as 0.1 or 1e-3")
     return Decimal(text)
 
 
 def _places(number: Decimal) -> int:
-    """How many digits `number` is written with after the point."""
+    """The number of digits after the point with which `number` is written."""
     exponent = number.as_tuple().exponent
     return max(0, -exponent) if isinstance(exponent, int) else 0
 

@@ -1,9 +1,9 @@
-"""Canonical IDs: `[user.]144[.2][.train[.1]]`, as text and as data.
+"""Canonical IDs: `[user.]144[.2][.train[.1]]`.
 
 144               an experiment
 144.2             the second sub-experiment of a set
 144.2.train       its job; `144.build` and `144.tensorboard` are jobs of the experiment itself
-paul.144.2        the same with its owner named
+paul.144.2        the second sub-experiment, with the name of its owner
 paul              all of paul's experiments
 """
 
@@ -24,7 +24,7 @@ _USER = re.compile(r"[A-Za-z_][\w.@-]*\$?", re.ASCII)
 
 
 class CanonicalId(NamedTuple):
-    """One ID. `experiment` is None only where the ID names a user alone; `member` is None for a whole experiment."""
+    """An ID. `experiment` is None where the ID is a user's name alone; `member` is None for a whole experiment."""
 
     experiment: int | None
     member: int | None = None
@@ -38,7 +38,7 @@ class CanonicalId(NamedTuple):
 
 
 def parse(text: str) -> CanonicalId:
-    """Read a canonical ID. Raises `InvalidId` with examples of what an ID looks like."""
+    """Read a canonical ID. Raises `InvalidId` with examples of IDs."""
     match = _ID.fullmatch(text)
     if match:
         experiment, member, number = (

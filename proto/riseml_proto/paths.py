@@ -1,7 +1,7 @@
-"""How the path of a project's file travels, and which paths a revision may hold.
+"""Paths of files as text in messages, and the paths that a revision may hold.
 
-A file name on Linux is bytes. It travels as text: as it is where it is UTF-8 without `%`, else with `%` and each byte
-that is not UTF-8 written as `%XX`.
+A file name on Linux is bytes. In a message it is text: unchanged where it is UTF-8 without `%`, otherwise with `%` and
+each byte that is not UTF-8 written as `%XX`.
 """
 
 import re
@@ -20,7 +20,7 @@ def quote(path: bytes) -> str:
 
 
 def unquote(text: str) -> bytes:
-    """The path that `text` stands for. Raises `SyncError` where it stands for none."""
+    """The path that `text` stands for. Raises `SyncError` where `text` cannot come from `quote`."""
     if text.count("%") != len(_ESCAPE.findall(text)):
         raise SyncError(f"{text!r}: a % in a path must be followed by two upper-case hex digits")
     try:

@@ -1,12 +1,12 @@
-"""How riseml.yml writes amounts: whole numbers, CPUs, memory and durations.
+"""Amounts in riseml.yml: whole numbers, CPUs, memory and durations.
 
-Each function raises `ValueError` with a text that `, not …` can follow.
+Each function raises `ValueError` with a text to which the caller adds `, not …`.
 """
 
 import math
 import re
 
-_WHOLE = re.compile(r"0|-?[1-9][0-9]{0,8}")  # 010 would be eight to YAML and ten to people
+_WHOLE = re.compile(r"0|-?[1-9][0-9]{0,8}")  # YAML reads 010 as eight, people as ten
 _NUMBER = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,9})?")
 _MEMORY = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?) ?(?:([MGT])(?:i|iB)?)?", re.IGNORECASE)
 _DURATION = re.compile(

@@ -1,6 +1,6 @@
-"""The sections of riseml.yml, a reader each: from a value as written to what it means.
+"""Readers for the sections of riseml.yml: each turns a value as written into its meaning.
 
-A reader raises `ConfigError` for what is wrong.
+A reader raises `ConfigError` for a mistake.
 """
 
 import re
@@ -34,19 +34,20 @@ _DAEMONS = frozenset(
     {"OUTPUT_DIR", "DATA_DIR", "EXPERIMENT_ID", "CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER"}
     | {"RISEML_JOB"}  # by which a job's processes are found when it is killed
 )
-# They decide which programs start and where these find their files, so a parameter called `path`
-# or `home` would break its own command. Under `env` they are allowed: there they are meant.
+# They decide which programs start and where programs find their files, so a parameter called `path`
+# or `home` would break its own command. Under `env` they are allowed: whoever writes them there means
+# them.
 _SYSTEMS = frozenset(
     {"PATH", "HOME", "USER", "LOGNAME", "SHELL", "PWD", "IFS", "ENV", "BASH_ENV", "TMPDIR"}
     | {"LD_PRELOAD", "LD_LIBRARY_PATH", "LD_AUDIT", "VIRTUAL_ENV", "CONDA_PREFIX"}
     | {"PYTHONPATH", "PYTHONHOME", "PYTHONUNBUFFERED"}
 )
 RESERVED = _DAEMONS | _SYSTEMS
-"""The variables that no parameter may be."""
+"""The environment variables that no parameter may have the name of."""
 
 
 def required(value: Value, key: str, remedy: str) -> Value:
-    """Member `key` of the map `value`."""
+    """Member `key` of the map `value`. Raises `ConfigError` with the `remedy` where it is missing."""
     if (member := value.entries().get(key)) is None:
         path = f"{value.path}.{key}" if value.path else key
         raise ConfigError(f"is missing; {remedy}", file=value.file, line=value.line, path=path)
@@ -54,12 +55,12 @@ def required(value: Value, key: str, remedy: str) -> Value:
 
 
 def read(section: Mapping[str, Value], key: str, quantity: Callable[[str], _T], default: _T) -> _T:
-    """What `quantity` makes of the text of member `key`; `default` where it is not there."""
+    """The amount of member `key`, read by `quantity`; `default` where it is missing."""
     return amount(section[key], quantity) if key in section else default
 
 
 def amount(value: Value, quantity: Callable[[str], _T]) -> _T:
-    """What `quantity` makes of the value's text. Its `ValueError` becomes the user's error."""
+    """The value's amount, read by `quantity`. A `ValueError` of that becomes a `ConfigError`."""
     text = value.text()
     try:
         return quantity(text)
@@ -68,7 +69,7 @@ def amount(value: Value, quantity: Callable[[str], _T]) -> _T:
 
 
 def project(value: Value) -> str:
-    """The project's name."""
+    """The project's name, which becomes the name of a directory."""
     rule = (
         "must be letters, digits, '.', '_' and '-', at most 100 and not beginning with '.' or '-'"
     )
@@ -98,7 +99,7 @@ def grid(value: Value) -> Grid:
 
 
 def repeated(value: Value) -> dict[str, tuple[int, str]]:
-    """Of each list in `parameters` that holds a value twice: its path → line and text of the first such value."""
+    """Path of each list in `parameters` with a value twice → line and text of the first such value."""
     repetitions: dict[str, tuple[int, str]] = {}
     for written in value.entries().values():
         seen = set()
@@ -110,7 +111,7 @@ def repeated(value: Value) -> dict[str, tuple[int, str]]:
 
 
 def env(value: Value, parameters: Grid | None) -> dict[str, str]:
-    """`env`: name → text."""
+    """`env`: name → text; no name may be the variable of one of the `parameters`."""
     taken = {variable(name): name for name in parameters.names} if parameters else {}
     variables = {}
     for name, written in value.entries().items():
@@ -144,7 +145,7 @@ def image(train: Mapping[str, Value]) -> tuple[str | None, tuple[str, ...]]:
 
 
 def tensorboard(train: Mapping[str, Value]) -> bool:
-    """Whether a TensorBoard is wanted. Also checks the sections around it."""
+    """Whether a TensorBoard is wanted. Also checks `framework` and `tensorflow`."""
     wanted = read(train, "tensorboard", _boolean, False)
     framework = read(train, "framework", _framework, "")
     if "tensorflow" not in train:
@@ -163,7 +164,7 @@ def tensorboard(train: Mapping[str, Value]) -> bool:
 
 
 def resources(value: Value) -> tuple[float, int, int]:
-    """CPUs, MiB of memory and GPUs."""
+    """`resources`: CPUs, MiB of memory, and GPUs."""
     fields = value.fields(RESOURCE_KEYS)
     return (
         read(fields, "cpus", quantities.cpus, 0.0),
@@ -173,12 +174,12 @@ def resources(value: Value) -> tuple[float, int, int]:
 
 
 def shared_memory(value: Value) -> int:
-    """MiB of /dev/shm that `resources` ask for; 0 where they do not."""
+    """MiB of /dev/shm in `resources`; 0 where they have none."""
     return read(value.fields(RESOURCE_KEYS), "shm_size", quantities.memory, 0)
 
 
 def limits(value: Value, cpus: float, mem: int) -> tuple[float, int]:
-    """The most CPUs and MiB that it may use, 0 for any; `true` makes what it is guaranteed the most."""
+    """`limits`: CPUs and MiB that a job may use at most, 0 for any. `true` means its guaranteed amounts."""
     if not isinstance(value.content, dict):
         if not amount(value, _boolean):
             return 0.0, 0
@@ -199,7 +200,7 @@ def limits(value: Value, cpus: float, mem: int) -> tuple[float, int]:
 
 
 def commands(value: Value) -> list[Value]:
-    """`run` or the like as single commands, none of them empty."""
+    """`run` as a list of commands, none of them empty."""
     items = value.items("commands") if isinstance(value.content, list) else [value]
     for command in items:
         _command(command)
@@ -242,7 +243,7 @@ def _processes(written: Value) -> None:
 
 
 def _horovod(written: Value) -> None:
-    """Carried as it is, as long as it is a single value or a map of such."""
+    """Check `horovod`, which nothing acts on: a single value, or a map of single values."""
     if not isinstance(written.content, dict):
         written.text()
         return

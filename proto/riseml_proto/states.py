@@ -1,14 +1,15 @@
-"""The states of an experiment and the only ways from one to the next.
+"""The states of an experiment and the transitions between them.
 
     CREATED ──> BUILDING ──> PENDING ──> STARTING ──> RUNNING ──> FINISHED
                                 ^            │            │
                                 └── retry ───┴────────────┘
 
-From each of the first five a person can bring it to KILLED and a fault to FAILED. The last three are ends: nothing
-leaves them. A retry, or a start that a crash of the daemon prevented, goes back to PENDING with a new attempt number.
+From each of the first five states a user can kill an experiment (KILLED) and a fault can end it (FAILED). The last
+three are final. A retry goes back to PENDING with a new attempt number, and so does a start that a crash of the daemon
+prevented.
 
 A set's own state follows its sub-experiments and only moves forward (`set_state`): it is RUNNING from the first
-sub-experiment that runs until the last one has ended, whatever happens between two of them.
+sub-experiment that runs until the last one has ended, also while none runs.
 """
 
 from collections.abc import Mapping
@@ -16,7 +17,7 @@ from enum import StrEnum
 
 
 class State(StrEnum):
-    """Where an experiment or sub-experiment stands."""
+    """The state of an experiment or sub-experiment."""
 
     CREATED = "CREATED"
     BUILDING = "BUILDING"
@@ -29,12 +30,12 @@ class State(StrEnum):
 
     @property
     def ended(self) -> bool:
-        """Whether nothing can follow."""
+        """Whether the state is final."""
         return self in ENDED
 
 
 class Reason(StrEnum):
-    """Why something ended."""
+    """Why an experiment or sub-experiment ended."""
 
     COMPLETED = "COMPLETED"  # exit code 0
     ERROR = "ERROR"  # another exit code
@@ -63,24 +64,24 @@ _FORWARD = (State.CREATED, State.BUILDING, State.PENDING, State.STARTING, State.
 
 
 def advance(old: State, new: State) -> State:
-    """Return `new`. Raises `ValueError` where the table has no way from `old` to it: a bug of the caller's."""
+    """Return `new`. Raises `ValueError` where TRANSITIONS has no way from `old` to it: a bug of the caller."""
     if new not in TRANSITIONS[old]:
         raise ValueError(f"no transition from {old} to {new}")
     return new
 
 
 def set_state(current: State, member: State) -> State:
-    """A set's state after one of its members moved to `member` while others may still run: never backwards."""
+    """The state of a set after one of its members moved to the state `member`; it never goes backwards."""
     if current.ended or member.ended:
         return current
     return max(current, member, key=_FORWARD.index)
 
 
 def set_outcome(counts: Mapping[State, int], *, killed: bool) -> State:
-    """How a set whose members have all ended, `counts` of them in each state, ended itself.
+    """The final state of a set whose members have all ended, `counts` of them in each state.
 
-    One that was killed as a whole is KILLED. Otherwise it is FINISHED if any member finished (a set does not fail
-    because a sub-experiment did), FAILED if none did and one failed, KILLED if every member was killed one by one.
+    A set that was killed as a whole is KILLED. Otherwise it is FINISHED if any member finished (a set does not fail
+    because a sub-experiment did), FAILED if none finished and one failed, KILLED if every member was killed by itself.
     """
     if killed:
         return State.KILLED

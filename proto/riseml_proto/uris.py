@@ -1,11 +1,11 @@
-"""Where files lie that the daemon keeps: `output://144.2/model.pt` and `data://images/a.png`, as text and as data.
+"""URIs of files that the daemon keeps: `output://144.2/model.pt` and `data://images/a.png`.
 
     output://144.2/a/b        in the output directory of sub-experiment 2 of 144
     output://paul.144/        the output directory of the whole of paul's set 144
     data://a/b                in the data directory
 
-A path in a URI is written as `riseml_proto.paths` writes it, so `%` is `%25`. It has no `..`: a URI cannot even say
-what lies outside.
+A path in a URI is written as `riseml_proto.paths` writes it, so `%` is `%25`. It has no `..`, so that no URI can name a
+file outside.
 """
 
 import re
@@ -20,7 +20,7 @@ LONGEST = 4095
 _LONGEST_NAME = 255
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://", re.ASCII)
 _LOOK = "such as output://144.2/model.pt or data://images"
-# What would move a terminal's cursor, end a line or turn the writing direction round.
+# Characters that move a terminal's cursor, end a line or change the writing direction.
 _UNSHOWN = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 
@@ -28,11 +28,11 @@ class Remote(NamedTuple):
     """A file or directory that the daemon can reach."""
 
     experiment: CanonicalId | None
-    """Whose output directory it lies in; None: in the data directory."""
+    """The experiment whose output directory it is in; None for the data directory."""
     path: bytes = b""
-    """Below that directory, neither beginning nor ending with `/`; empty: the directory itself."""
+    """Relative to that directory, without `/` at either end; empty for the directory itself."""
     slash: bool = False
-    """Whether it was written with a `/` at its end, so that it can only be a directory."""
+    """Whether it was written with a `/` at the end, so that it must be a directory."""
 
     def __str__(self) -> str:
         """The text, which `parse` reads back."""
@@ -42,25 +42,25 @@ class Remote(NamedTuple):
         return f"output://{self.experiment}/{show(self.path)}{end}"
 
     def below(self, path: bytes) -> "Remote":
-        """What lies at `path` from here."""
+        """The URI of `path`, relative to this one."""
         joined = b"/".join(part for part in (self.path, path) if part)
         return Remote(self.experiment, joined)
 
     @property
     def name(self) -> bytes:
-        """What a copy of it is called: its last name, or what stands for the whole directory."""
+        """The name of a copy: the last part of the path, or a name for the whole directory."""
         if self.path:
             return self.path.rpartition(b"/")[2]
         return b"data" if self.experiment is None else str(self.experiment).encode()
 
 
 def is_remote(text: str) -> bool:
-    """Whether `text` is meant as a URI; a local file of such a name can be called `./data://x`."""
+    """Whether `text` is a URI. A local file with such a name can be written as `./data://x`."""
     return _SCHEME.match(text) is not None
 
 
 def parse(text: str) -> Remote:
-    """Read a URI. Raises `InvalidInput`, of which `InvalidId`, that says how one looks."""
+    """Read a URI. Raises `InvalidInput` with an example of a URI, or `InvalidId`."""
     match = _SCHEME.match(text)
     if not match:
         raise InvalidInput(f"{text!r} is no place that the daemon knows; say one {_LOOK}")
@@ -84,7 +84,7 @@ def parse(text: str) -> Remote:
 
 
 def check(path: bytes) -> None:
-    """Raise `InvalidInput` unless `path` stays below where it begins, and could be one. Empty is that place itself."""
+    """Raise `InvalidInput` where `path` leaves its directory or is too long. Empty is the directory itself."""
     parts = path.split(b"/") if path else []
     if any(part in (b"", b".", b"..") for part in parts) or b"\0" in path:
         raise InvalidInput(f"{show(path)!r}: no name in a path may be empty, . or ..")
@@ -95,7 +95,7 @@ def check(path: bytes) -> None:
 
 
 def show(path: bytes) -> str:
-    """`path` as a URI has it, in characters that are safe on a terminal."""
+    """`path` as it is written in a URI, in characters that are safe on a terminal."""
     return _UNSHOWN.sub(
         lambda match: "".join(f"%{byte:02X}" for byte in match[0].encode()), paths.quote(path)
     )

@@ -1,4 +1,4 @@
-"""A value of a YAML document as it was written, with the place where it stands."""
+"""A value of a YAML document as it was written, with its line and path."""
 
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -13,27 +13,27 @@ _SHOWN = 60
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """One value and where it stands. The readers raise `ConfigError` naming that place."""
+    """One value. Its methods raise a `ConfigError` with its file, line and path."""
 
     file: str
     line: int
-    """1-based; of the key for a value in a map."""
+    """Counted from 1; for a value in a map the line of its key."""
     path: str
     content: "str | list[Value] | dict[str, Value]"
     style: str = ""
     """A scalar's: empty for a plain one, else `'`, `"`, `|` or `>`."""
 
     def error(self, text: str) -> ConfigError:
-        """The error that says `text` about this value."""
+        """A `ConfigError` with `text` about this value; the caller raises it."""
         return ConfigError(text, file=self.file, line=self.line, path=self.path)
 
     @property
     def absent(self) -> bool:
-        """Whether nothing is written after the key or the dash."""
+        """Whether nothing was written after the key or the dash."""
         return self.content == "" and not self.style
 
     def text(self) -> str:
-        """The scalar's text; one that is absent or that no program can be handed is an error."""
+        """The text of a scalar. It may not be absent or hold characters that no program accepts."""
         if not isinstance(self.content, str):
             raise self.error(f"must be a single value, not {self._kind()}")
         if self.absent:
@@ -45,7 +45,7 @@ class Value:
         return self.content
 
     def items(self, noun: str = "values") -> "list[Value]":
-        """The list's members, at least one."""
+        """The members of a list, at least one. `noun` names them in the error."""
         if not isinstance(self.content, list):
             raise self.error(f"must be a list of {noun}, not {self._kind()}")
         if not self.content:
@@ -53,7 +53,7 @@ class Value:
         return self.content
 
     def entries(self) -> "dict[str, Value]":
-        """The map's members, at least one."""
+        """The members of a map, at least one."""
         if not isinstance(self.content, dict):
             raise self.error(f"must be a map (name: value), not {self._kind()}")
         if not self.content:
@@ -61,7 +61,7 @@ class Value:
         return self.content
 
     def fields(self, known: tuple[str, ...]) -> "dict[str, Value]":
-        """The same where only the `known` keys may stand; the error suggests the nearest."""
+        """The members of a map that may only have the `known` keys; the error suggests the nearest."""
         entries = self.entries()
         for key, value in entries.items():
             if key not in known:
@@ -71,7 +71,7 @@ class Value:
         return entries
 
     def data(self) -> Data:
-        """The value as plain data, for sections that are only carried."""
+        """The value as plain data, for sections that are only written back."""
         if isinstance(self.content, str):
             return self.text()
         if isinstance(self.content, list):
@@ -85,13 +85,13 @@ class Value:
 
 
 def shown(text: str) -> str:
-    """`text` as an error shows it: on one line and not too long."""
+    """`text` as an error shows it: on one line, at most 60 characters."""
     short = text if len(text) <= _SHOWN else text[:_SHOWN] + "…"
     return short if short.isprintable() and short.strip() else repr(short)
 
 
 def _encodable(text: str) -> bool:
-    """False for half a surrogate pair, which an escape in quotes can make."""
+    """Whether `text` is valid Unicode. An escape in quotes can make half a surrogate pair."""
     try:
         text.encode()
     except UnicodeEncodeError:

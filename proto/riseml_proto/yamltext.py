@@ -1,9 +1,8 @@
-"""YAML read as it was written: each scalar keeps its text, each value knows its line and its path.
+"""Reads YAML as it was written: each scalar keeps its text, each value has its line and its path.
 
-YAML's own types are never applied, because they lose what a person wrote: `1e-6` would be a text,
-`0.0001` a float, `007` a seven. Duplicate keys, which YAML loaders let pass, are errors. Nothing in
-here recurses, and every dimension of a text is capped, so that no text, however hostile, costs more
-than a moment.
+YAML's own types are not used, because they lose what a person wrote: `1e-6` would be a text,
+`0.0001` a float, `007` a seven. Duplicate keys, which other loaders accept, are errors. Nothing here
+is recursive, and length, depth and number of values are limited, so that a hostile text costs little.
 """
 
 import re
@@ -32,12 +31,12 @@ _FORBIDDEN = re.compile(
 
 
 def lines(text: str) -> list[str]:
-    """The lines of `text` as YAML counts them."""
+    """The lines of `text` as YAML separates them."""
     return _LINE_BREAK.split(text)
 
 
 def compose(text: str, file: str) -> Value:
-    """Read a YAML document. Raises `ConfigError` for whatever is not one document of plain YAML."""
+    """Read a YAML document. Raises `ConfigError` where `text` is not one document of plain YAML."""
     text = text.removeprefix("\ufeff")
     if len(text) > MAX_CHARACTERS:
         raise ConfigError(f"has over {MAX_CHARACTERS:,} characters; make it shorter", file=file)
@@ -55,7 +54,7 @@ def compose(text: str, file: str) -> Value:
 
 @dataclass(slots=True)
 class _Open:
-    """A list or map whose end has not come yet."""
+    """A list or map whose end has not been read yet."""
 
     line: int
     path: str
@@ -67,7 +66,7 @@ class _Open:
 
 
 class _Node(NamedTuple):
-    """What an anchor stands for: a value without its place, and how many values are in it."""
+    """The value of an anchor, without line and path, and the number of values in it."""
 
     content: str | list[Value] | dict[str, Value]
     style: str = ""
@@ -171,7 +170,7 @@ def _events(text: str, file: str) -> Iterator[yaml.Event]:
 
 
 def _readable(text: str, line: int, problem: str) -> str:
-    """What is wrong in `line`: one of the usual mistakes, else in the parser's own words."""
+    """The mistake in `line`: one of the usual ones, or the parser's own words."""
     all_lines = lines(text)
     source = all_lines[line - 1] if 0 < line <= len(all_lines) else ""
     if "\t" in source[: len(source) - len(source.lstrip())]:
