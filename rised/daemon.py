@@ -20,7 +20,7 @@ from functools import partial
 
 import trio
 
-from rised.api.context import Context
+from rised.api.context import Context, Machine
 from rised.api.routes import handler
 from rised.execution.images import Images
 from rised.execution.services import Services
@@ -51,6 +51,7 @@ from rised.runners.router import RunnerRouter
 from rised.scheduling.accounting import UsageAccounting
 from rised.scheduling.admission import Admission
 from rised.scheduling.scheduler import Scheduler
+from rised.scheduling.submission import Submissions
 from rised.settings import Settings, group_id, quotas
 from rised.storage.database import Database
 from rised.storage.layout import Layout
@@ -116,23 +117,24 @@ async def run(settings: Settings, manager: ServiceManager, ready: Callable[[], N
             database, transitions, services, images, tensorboards, inventory, gpu_monitor, turns
         )
         views = Views(database, scheduler.experiments, layout)
-        journal = StoredHistory(database, views, layout)
+        submissions = Submissions(
+            settings=settings,
+            database=database,
+            revisions=revisions,
+            images=images,
+            scheduler=scheduler,
+            admission=Admission(allowed, settings.output_dir),
+        )
         context = Context(
-            settings,
-            database,
-            transitions,
-            scheduler,
-            revisions,
-            images,
-            tensorboards,
-            runner,
-            views,
-            journal,
-            subscriptions,
-            found,
-            gpu_monitor,
-            nvml,
-            Admission(allowed, settings.output_dir),
+            settings=settings,
+            services=services,
+            scheduler=scheduler,
+            submissions=submissions,
+            images=images,
+            tensorboards=tensorboards,
+            views=views,
+            history=StoredHistory(database, views, layout),
+            machine=Machine(gpus=found, monitor=gpu_monitor, nvml=nvml),
         )
         runner.remove_leftovers(_kept(database))
         link_client(layout.client)

@@ -4,7 +4,7 @@
     ├── InvalidInput         invalid          400  what the user typed, wrote or sent is wrong
     │   ├── ConfigError      config           422  riseml.yml is wrong; file, line and path say where
     │   ├── InvalidId        invalid-id       400  not a canonical ID
-    │   ├── MethodNotAllowed not-allowed      405  the path of a request is right, its method is not
+    │   ├── MethodNotAllowed invalid          405  the path of a request is right, its method is not
     │   └── SyncError        sync             422  the project's files cannot be taken as they are
     │       └── ProjectTooLarge too-large     422  the project has too many files or bytes
     ├── NotFound             not-found        404  there is no such experiment, project or file
@@ -66,7 +66,6 @@ class InvalidId(InvalidInput):
 class MethodNotAllowed(InvalidInput):
     """The path of a request is right, its method is not."""
 
-    code = "not-allowed"
     status = 405
 
 
@@ -190,7 +189,7 @@ class SshFailed(Unreachable):
 _BY_CODE = {
     kind.code: kind
     for kind in list(globals().values())
-    if isinstance(kind, type) and issubclass(kind, RisemlError)
+    if isinstance(kind, type) and issubclass(kind, RisemlError) and "code" in vars(kind)
 }
 
 

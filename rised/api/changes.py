@@ -4,10 +4,9 @@ from rised.api.context import Context
 from rised.experiments.experiment import Experiment
 from rised.http.request import Answer, Request
 from rised.log import log
+from rised.scheduling.submission import check_priority
 from riseml_proto.errors import InvalidInput
 from riseml_proto.messages import Change, Changed, Standing
-
-_PRIORITIES = range(-100, 101)
 
 
 async def change(context: Context, request: Request) -> Answer:
@@ -41,12 +40,6 @@ async def change(context: Context, request: Request) -> Answer:
             paused=bool(row.paused),
         )
     return Answer(Changed(experiments=[_standing(experiment) for experiment in found]))
-
-
-def check_priority(priority: int) -> None:
-    """Raise `InvalidInput` for what is no priority."""
-    if priority not in _PRIORITIES:
-        raise InvalidInput(f"priority: must be from -100 to 100, not {priority}")
 
 
 def _target(context: Context, request: Request, text: str, asked: Change) -> Experiment:

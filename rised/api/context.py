@@ -2,24 +2,21 @@
 
 import grp
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rised.execution.images import Images
+from rised.execution.services import Services
 from rised.experiments.job_spec import TRAIN
-from rised.experiments.transitions import Transitions
 from rised.gpus.devices import GpuDevice
 from rised.gpus.monitor import GpuMonitor
 from rised.gpus.nvml import Nvml
 from rised.queries.history import StoredHistory
 from rised.queries.views import Views
-from rised.revisions import Revisions
-from rised.runners.base import Runner
-from rised.scheduling.admission import Admission
 from rised.scheduling.scheduler import Scheduler
+from rised.scheduling.submission import Submissions
 from rised.settings import Settings
-from rised.storage.database import Database
 from rised.storage.rows import ExperimentRow
-from rised.subscriptions import Subscriptions
 from rised.tensorboard.manager import TensorBoards
 from rised.users.peer import Peer
 from riseml_proto.errors import Forbidden, InvalidInput, NotFound
@@ -28,25 +25,28 @@ from riseml_proto.ids import CanonicalId, job_id, parse
 ROOT = 0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """The GPUs, and those who watch and measure them."""
+
+    gpus: Sequence[GpuDevice]
+    monitor: GpuMonitor
+    nvml: Nvml
+
+
+@dataclass(frozen=True, kw_only=True)
 class Context:
     """One daemon, as its handlers see it."""
 
     settings: Settings
-    database: Database
-    transitions: Transitions
+    services: Services
     scheduler: Scheduler
-    revisions: Revisions
+    submissions: Submissions
     images: Images
     tensorboards: TensorBoards
-    runner: Runner
     views: Views
-    journal: StoredHistory
-    subscriptions: Subscriptions
-    gpus: list[GpuDevice]
-    gpu_monitor: GpuMonitor
-    nvml: Nvml
-    admission: Admission
+    history: StoredHistory
+    machine: Machine
 
     def check_peer(self, peer: Peer) -> None:
         """A person's own daemon serves that person and root; a machine's serves its users. Raises `Forbidden`."""
@@ -99,7 +99,7 @@ class Context:
         if found.job in (None, TRAIN):
             there = not (found.job and row.members and not found.member)
         else:
-            there = not found.member and self.database.job(row.id, found.job) is not None
+            there = not found.member and self.services.database.job(row.id, found.job) is not None
         if not there:
             example = job_id(row.id, 1 if row.members else 0, TRAIN)
             raise NotFound(f"there is no job {text}; {row.id} has jobs such as {example}")
@@ -107,7 +107,7 @@ class Context:
 
     def last(self, peer: Peer, project: str | None) -> int:
         """The caller's last experiment. Raises `NotFound`."""
-        number = self.database.last(peer.user, project)
+        number = self.services.database.last(peer.user, project)
         if number is None:
             where = f" of project {project}" if project else ""
             raise NotFound(f"you have no experiment{where} yet; riseml train starts one")

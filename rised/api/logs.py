@@ -51,8 +51,8 @@ def _answer(context: Context, request: Request, asked: LogRequest) -> Streamed:
             await send(encoder.encode_lines(entries))
 
         member = target.member if row.members else None
-        with context.subscriptions.listen(row.id, member) as subscription:
-            await stream(asked, target, context.journal, subscription, send_entries)
+        with context.services.subscriptions.listen(row.id, member) as subscription:
+            await stream(asked, target, context.history, subscription, send_entries)
 
     return Streamed(write)
 
@@ -76,7 +76,7 @@ def _raw(context: Context, asked: LogRequest, target: CanonicalId, count: int) -
         )
 
     async def write(send: Send) -> None:
-        with context.subscriptions.listen(number) as subscription:
+        with context.services.subscriptions.listen(number) as subscription:
             attempt = max(1, context.views.attempt(number, member, job))
             path = context.views.log(number, member, job, attempt)
             await raw(

@@ -12,7 +12,7 @@ _MANIFEST_LIMIT = 128 << 20
 async def revisions(context: Context, request: Request) -> Answer:
     """Make a revision of files (`Manifest`, answered by `Revision`)."""
     manifest = await request.message(Manifest, limit=_MANIFEST_LIMIT)
-    return Answer(await context.revisions.commit(request.peer.user, manifest))
+    return Answer(await context.services.revisions.commit(request.peer.user, manifest))
 
 
 async def objects(context: Context, request: Request) -> Answer:
@@ -20,5 +20,5 @@ async def objects(context: Context, request: Request) -> Answer:
     project = request.query.get("project")
     if not project:
         raise InvalidInput("/v1/objects needs ?project=NAME")
-    received = await context.revisions.receive(request.peer.user, project, request.body())
+    received = await context.services.revisions.receive(request.peer.user, project, request.body())
     return Answer(Received(received=received))

@@ -22,10 +22,10 @@ _LONGEST_REASON = 200
 
 async def system(context: Context, request: Request) -> Answer:
     """Tell of the machine and what is handed out (`System`)."""
-    await context.gpu_monitor.refresh()
+    await context.machine.monitor.refresh()
     inventory, settings = context.scheduler.inventory, context.settings
     total, free = inventory.total, inventory.free
-    unavailable = context.gpu_monitor.unavailable
+    unavailable = context.machine.monitor.unavailable
     users = {
         gpu: experiment_id(*holder)  # type: ignore[misc]  # holders are (experiment, member)
         for holder, grant in inventory.holders()
@@ -38,7 +38,7 @@ async def system(context: Context, request: Request) -> Answer:
             api_version=API_VERSION,
             pid=os.getpid(),
             runner="process",
-            isolation=context.runner.isolation,
+            isolation=context.services.runner.isolation,
             cpus=Amount(total=total.cpus, used=round(total.cpus - free.cpus, 3)),
             memory=Amount(total=total.mem, used=total.mem - free.mem),
             gpus=[
@@ -47,7 +47,7 @@ async def system(context: Context, request: Request) -> Answer:
                     used_by=users.get(gpu.index),
                     out=explain(why, _process) if (why := unavailable.get(gpu.index)) else None,
                 )
-                for gpu in context.gpus
+                for gpu in context.machine.gpus
             ],
             state_dir=settings.state_dir,
             output_dir=settings.output_dir,
@@ -68,9 +68,9 @@ async def drain(context: Context, request: Request) -> Answer:
     if not asked.gpus:
         await context.scheduler.drain(asked.reason if asked.drained else None)
     elif asked.drained:
-        await context.gpu_monitor.take_out(asked.gpus, asked.reason)
+        await context.machine.monitor.take_out(asked.gpus, asked.reason)
     else:
-        await context.gpu_monitor.bring_back(asked.gpus)
+        await context.machine.monitor.bring_back(asked.gpus)
     context.scheduler.look_again()
     did = "drained" if asked.drained else "undrained"
     log.info(did, by=request.peer.user, why=asked.reason, gpus=asked.gpus or "all")

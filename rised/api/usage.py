@@ -33,7 +33,11 @@ async def show(context: Context, request: Request) -> Answer:
 
     def measure() -> tuple[list[Use], list[GpuTelemetry], float]:
         snapshot = ProcessSnapshot()
-        return [run.use(snapshot) for run in runs], context.nvml.telemetry(), time.monotonic()
+        return (
+            [run.use(snapshot) for run in runs],
+            context.machine.nvml.telemetry(),
+            time.monotonic(),
+        )
 
     uses, telemetry, now = await trio.to_thread.run_sync(measure)
     return Answer(
@@ -72,5 +76,5 @@ def _gpus(context: Context, telemetry: Sequence[GpuTelemetry]) -> list[GpuUse]:
             temperature=reading.temperature,
             bus_id=gpu.bus_id,
         )
-        for gpu, reading in zip(context.gpus, telemetry, strict=True)
+        for gpu, reading in zip(context.machine.gpus, telemetry, strict=True)
     ]

@@ -4,6 +4,7 @@ import inspect
 import os
 import re
 from collections.abc import AsyncIterator
+from dataclasses import fields
 from typing import Any
 
 import pytest
@@ -20,7 +21,10 @@ OWNER = Peer(1, os.getuid(), os.getgid(), "owner")
 OTHER = Peer(1, os.getuid() + 1, 1000, "eve")
 ROOT = Peer(1, 0, 0, "root")
 # Who may ask, and what for, is decided before anything of the daemon is touched.
-NOTHING: Any = Context(Settings(), *[None] * 14)  # type: ignore[arg-type]
+NOTHING: Any = Context(
+    settings=Settings(),
+    **{field.name: None for field in fields(Context) if field.name != "settings"},  # type: ignore[arg-type]
+)
 
 
 def ask(method: str, path: str, peer: Peer = OWNER) -> RisemlError:

@@ -1,0 +1,205 @@
+"""From the text of a riseml.yml to an experiment that the scheduler has.
+
+parse       the text is a valid riseml.yml
+check       the machine could run it, and the submission takes nothing along that it must not (pure)
+admit       the disk has room, and no quota is exceeded
+revision    the project's files are there
+image       its ID, or the fact that it must be pulled or built
+write       the row is in the database, the scheduler has the experiment: a kill finds it
+sync        the row is on disk; only now does the submitter get an answer
+"""
+
+import os
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import trio
+
+from rised.clock import now_ms
+from rised.crashpoints import crash_point
+from rised.execution.images import Images
+from rised.experiments.experiment import Experiment
+from rised.log import log
+from rised.policy.resources import Capacity, ResourceRequest, shortage
+from rised.revisions import Revisions
+from rised.scheduling.admission import Admission
+from rised.scheduling.scheduler import Scheduler
+from rised.settings import Settings
+from rised.storage.database import Database
+from rised.storage.owners import encode
+from rised.storage.rows import ExperimentRow
+from rised.tensorboard import manager
+from rised.users.owner import Owner, of_peer
+from rised.users.peer import Peer
+from riseml_proto import config as riseml_yml
+from riseml_proto.config import Config
+from riseml_proto.errors import InvalidInput, NoEngine, NotFound, StorageFull, Unsatisfiable
+from riseml_proto.messages import Submission
+
+_ENV = frozenset({"PATH", "VIRTUAL_ENV", "CONDA_PREFIX"})
+_PRIORITIES = range(-100, 101)
+
+
+class Accepted(NamedTuple):
+    """A submission that is on disk."""
+
+    row: ExperimentRow
+    warnings: list[str]
+
+
+class Submissions:
+    """Takes submissions in."""
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        database: Database,
+        revisions: Revisions,
+        images: Images,
+        scheduler: Scheduler,
+        admission: Admission,
+    ) -> None:
+        self._settings = settings
+        self._database = database
+        self._revisions = revisions
+        self._images = images
+        self._scheduler = scheduler
+        self._admission = admission
+
+    async def submit(self, submission: Submission, peer: Peer) -> Accepted:
+        """Start an experiment for `peer`; return when it is on disk.
+
+        Raises `ConfigError`, `InvalidInput`, `Unsatisfiable`, `QuotaExceeded`, `StorageFull`, `NotFound`. Then nothing
+        was written.
+        """
+        config = await trio.to_thread.run_sync(
+            riseml_yml.parse_config, submission.config, submission.config_file
+        )
+        check(config, submission, self._settings.runner, self._scheduler.inventory.total)
+        owner = of_peer(peer)
+        await self._admit(config, peer.user, owner)
+        if not await self._revisions.exists(peer.user, config.project, submission.revision):
+            raise NotFound(
+                f"project {config.project} has no revision {submission.revision}; sync it first"
+            )
+        image, build = await self._image(config, submission, peer.user, owner)
+        # Nothing can come between this check and the new row: neither waits for anything.
+        self._admission.check_queued(peer.user, owner, self._scheduler.experiments.values())
+        row = self._write(config, submission, peer, owner, image, build=build)
+        await self._database.sync()
+        crash_point("before-acknowledge")
+        log.info(
+            "experiment submitted",
+            id=row.id,
+            user=row.user,
+            project=row.project,
+            count=row.members,
+        )
+        return Accepted(row, list(warnings(config, self._settings.runner)))
+
+    async def _admit(self, config: Config, user: str, owner: Owner) -> None:
+        """Raise `StorageFull` or `QuotaExceeded` where the experiment has no room."""
+        needed = max(1, self._settings.min_free)
+        for directory in (self._settings.state_dir, self._settings.output_dir):
+            disk = os.statvfs(directory)
+            free = disk.f_bavail * disk.f_frsize >> 20
+            if free < needed:
+                raise StorageFull(
+                    f"only {free} MiB are free on the disk of {directory}, and new experiments need"
+                    f" {needed}; free some"
+                )
+        self._admission.check_gpus(user, owner, config)
+        await self._admission.check_disk(user, owner)
+
+    async def _image(
+        self, config: Config, submission: Submission, user: str, owner: Owner
+    ) -> tuple[str | None, bool]:
+        """ID of the image to run in, if it is there, and whether it must be made. Raises `Unsatisfiable`."""
+        if config.image is None or self._settings.runner == "process":
+            return None, False
+        recipe = await self._images.recipe(
+            owner, user, config, submission.revision, submission.config_file
+        )
+        assert recipe is not None
+        try:
+            image = await self._images.ready(recipe)
+        except NoEngine as error:
+            raise Unsatisfiable(
+                f"{config.file}: train.image: {config.image} needs a container engine: {error}; start one, leave"
+                " image out, or start rised with --runner process, which ignores it"
+            ) from error
+        return image, image is None
+
+    def _write(
+        self,
+        config: Config,
+        submission: Submission,
+        peer: Peer,
+        owner: Owner,
+        image: str | None,
+        *,
+        build: bool,
+    ) -> ExperimentRow:
+        """Put the experiment into the database and into the scheduler, with no wait between the two."""
+        with self._database.transaction():
+            number = self._database.add_experiment(
+                user=peer.user,
+                uid=peer.uid,
+                project=config.project,
+                revision=submission.revision,
+                config=submission.config,
+                config_file=submission.config_file,
+                env=submission.env,
+                members=config.count,
+                created_ms=now_ms(),
+                image=image,
+                build=build,
+                owner=encode(owner) if self._settings.system else None,
+                priority=submission.priority,
+            )
+        row = self._database.experiment(number)
+        assert row is not None
+        first = 1 if config.count else 0
+        experiment = Experiment(row, config, frontier=first)
+        if not (build and config.count):
+            experiment.active[first] = row.state
+        self._scheduler.add(experiment)
+        return row
+
+
+def check(config: Config, submission: Submission, runner: str, total: Capacity) -> None:
+    """Raise `Unsatisfiable`, `InvalidInput` or `ConfigError` for what a machine with `total` never runs. Pure."""
+    unknown = riseml_yml.check_placeholders(config)
+    if submission.strict and unknown:
+        raise unknown[0]
+    if not config.image and runner == "docker":
+        raise Unsatisfiable(
+            f"{config.file}: train.image: is missing, and this daemon runs nothing but containers; name one,"
+            " such as image: python:3.11, or start rised with --runner auto"
+        )
+    check_priority(submission.priority)
+    request = ResourceRequest(config.cpus, config.mem, config.gpus)
+    if lacks := shortage(request, total, "in this machine"):
+        raise Unsatisfiable(f"{config.file}: train.resources: asks for {lacks}; ask for less")
+    if odd := set(submission.env) - _ENV:
+        raise InvalidInput(
+            f"env: {min(odd)} is not taken from the submitter; put it under env: in riseml.yml"
+        )
+    if any("\0" in value for value in submission.env.values()):
+        raise InvalidInput("env: a value holds a NUL byte")
+
+
+def check_priority(priority: int) -> None:
+    """Raise `InvalidInput` for a number that is not a priority."""
+    if priority not in _PRIORITIES:
+        raise InvalidInput(f"priority: must be from -100 to 100, not {priority}")
+
+
+def warnings(config: Config, runner: str) -> Iterator[str]:
+    """What the submitter should know of an experiment that runs all the same."""
+    yield from riseml_yml.warnings(config)
+    if config.image and runner == "process":
+        yield f"{config.file}: train.image: {config.image} is ignored: this daemon runs processes"
+    if config.tensorboard and not manager.is_there():
+        yield f"{config.file}: train.tensorboard: {manager.MISSING}"
