@@ -83,13 +83,6 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         """Number of sub-experiments; 0 for an experiment without parameters."""
         return self.grid.count if self.grid else 0
 
-    @property
-    def resources_written(self) -> Mapping[str, Data]:
-        """The resources that were written, as texts."""
-        resources = self.written.get("resources", {})
-        assert isinstance(resources, dict)
-        return resources
-
 
 def parse_config(text: str, file: str = "riseml.yml") -> Config:
     """Read and check a riseml.yml, which errors call `file`. Raises `ConfigError`."""

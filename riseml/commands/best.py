@@ -26,7 +26,7 @@ import sys
 from urllib.parse import urlencode
 
 from riseml.commands import add_json, print_json
-from riseml.commands.results_view import show_results
+from riseml.commands.results_view import show_params, show_results
 from riseml.screen import clean, has_colour, paint
 from riseml.transport.daemon import connect
 from riseml_proto import ids
@@ -77,13 +77,12 @@ def _count(text: str) -> int:
 
 
 def _show(best: Best, member: Member, *, colour: bool) -> str:
-    params = ", ".join(f"{name}={value}" for name, value in member.params.items())
     of = f" of {best.reported:,} that reported it" if best.count else ""
     facts = {
         "ID": member.id,
         "State": paint(member.state) if colour else str(member.state),
         "Best": f"{'lowest' if best.lowest else 'highest'} {best.by}{of}",
-        "Params": params,
+        "Params": show_params(member.params),
         "Results": show_results(member),
         "Output": _output(best, member),
     }

@@ -1,6 +1,6 @@
-"""Reported results as text, for `riseml status` and `riseml best`."""
+"""Parameters and reported results as text, for `riseml status` and `riseml best`."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from riseml.screen import clean
 from riseml_proto.messages import Member
@@ -26,6 +26,11 @@ def cell(value: object) -> str:
     """A result as a table's cell, where a text of more than 24 characters is cut."""
     text = shown(value)
     return text if len(text) <= _WIDEST else text[: _WIDEST - 1] + "…"
+
+
+def show_params(params: Mapping[str, str]) -> str:
+    """`epochs=20, lr=0.0001, lr-decay=1e-6`, in the order in which the daemon has them."""
+    return clean(", ".join(f"{name}={value}" for name, value in params.items()), colour=False)
 
 
 def show_results(member: Member) -> str:

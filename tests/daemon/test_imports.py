@@ -159,7 +159,13 @@ def test_the_client_imports_what_is_costly_only_where_it_is_used(heavy: str) -> 
     """`riseml status` goes through these."""
     for name in (
         *("__main__", "parsing", "screen", "table", "commands.__init__", "commands.status"),
-        *("commands.results_view", "transport.daemon", "transport.http", "transport.unix"),
+        *(
+            "commands.status_view",
+            "commands.results_view",
+            "transport.daemon",
+            "transport.http",
+            "transport.unix",
+        ),
     ):
         path = PACKAGES["riseml"] / (name.replace(".", "/") + ".py")
         assert heavy not in roots(path, lazily=False), path

@@ -80,7 +80,7 @@ def test_what_is_left_out_has_its_default() -> None:
     assert (config.cpus, config.mem, config.gpus) == (0, 0, 0)
     assert (config.concurrency, config.retries, config.time_limit) == (1, 0, None)
     assert (config.grid, config.count, config.image, config.framework) == (None, 0, None, None)
-    assert (config.env, config.install, config.resources_written) == ({}, (), {})
+    assert (config.env, config.install, config.written) == ({}, (), {})
     assert not config.tensorboard
 
 

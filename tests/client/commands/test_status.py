@@ -15,7 +15,7 @@ import msgspec
 import pytest
 
 from riseml.__main__ import main
-from riseml.commands.status import View, show_counts, show_detail, show_list
+from riseml.commands.status_view import View, show_counts, show_detail, show_list
 from riseml_proto.errors import NotFound
 from riseml_proto.messages import Detail, Member, Summary
 from riseml_proto.states import State
