@@ -26,7 +26,8 @@ from rised.linux.files import disk_may_be_full, make_directory
 from rised.log import log
 from rised.policy.outcome import KillMode
 from rised.runners.base import Exit, Job, JobHandle
-from rised.runners.docker.engine import ImageInfo
+from rised.runners.docker import images
+from rised.runners.docker.images import ImageInfo
 from rised.storage.database import BUILD
 from rised.storage.owners import owner_of
 from rised.storage.rows import file_beside
@@ -128,7 +129,7 @@ class Building:
         return await self._images.built(recipe, base) or await self._build(recipe, base)
 
     async def _base(self, recipe: Recipe) -> ImageInfo:
-        if base := await self._images.engine.look(recipe.name):
+        if base := await images.find(self._images.engine, recipe.name):
             return base
         path = self._log(self._fresh_attempt())
         with disk_may_be_full(path):
@@ -136,7 +137,7 @@ class Building:
             file = open_log(path, owner_of(self._experiment.row))
             watch = self._services.watcher.add(path, self._ring)
             try:
-                return await self._images.engine.pull(recipe.name, partial(_append, file))
+                return await images.pull(self._images.engine, recipe.name, partial(_append, file))
             finally:
                 watch.close()
                 os.close(file)

@@ -12,7 +12,9 @@ import trio
 
 from rised.log import log
 from rised.revisions import Revisions
-from rised.runners.docker.engine import Engine, ImageInfo
+from rised.runners.docker import images
+from rised.runners.docker.engine import Engine
+from rised.runners.docker.images import ImageInfo
 from rised.runners.docker.runner import ContainerRunner
 from rised.users.owner import Owner
 from riseml_proto.config import Config
@@ -61,28 +63,27 @@ class Images:
 
     async def ready(self, recipe: Recipe) -> str | None:
         """ID of the image if nothing has to be pulled or built for it. Raises `NoEngine`."""
-        base = await self.engine.look(recipe.name)
+        base = await images.find(self.engine, recipe.name)
         if base is None or not recipe.steps:
             return base.id if base else None
         return await self.built(recipe, base)
 
     async def built(self, recipe: Recipe, base: ImageInfo) -> str | None:
         """ID of the image that was built of `base`, if it was."""
-        return await self.engine.built(f"{BUILT}={recipe.key(base.id)}")
+        built = await images.with_labels(self.engine, f"{BUILT}={recipe.key(base.id)}")
+        return next(iter(built), None)
 
     def alone(self, recipe: Recipe) -> trio.Lock:
         """To be held while the image is made, so that it is made once."""
         name = json.dumps([recipe.name, recipe.key("")])
-        lock = self._locks.get(name)
-        if lock is None:
-            lock = self._locks[name] = trio.Lock()
-        return lock
+        return self._locks.setdefault(name, trio.Lock())
 
     async def prune(self, used: set[str]) -> list[str]:
         """Remove the images built here that are not `used`; return the IDs of those removed. Raises `NoEngine`."""
         removed = []
-        for image in await self.engine.images(BUILT, f"riseml.instance={self.containers.instance}"):
-            if image not in used and await self.engine.remove_image(image):
+        label = f"riseml.instance={self.containers.instance}"
+        for image in await images.with_labels(self.engine, BUILT, label):
+            if image not in used and await images.remove(self.engine, image):
                 log.info("image removed", image=image)
                 removed.append(image)
         return removed

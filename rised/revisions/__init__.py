@@ -31,10 +31,7 @@ class _OpenRepository(Repository):
         self._trees: weakref.WeakValueDictionary[str, trio.Lock] = weakref.WeakValueDictionary()
 
     def tree_lock(self, revision: str) -> trio.Lock:
-        lock = self._trees.get(revision)
-        if lock is None:
-            lock = self._trees[revision] = trio.Lock()
-        return lock
+        return self._trees.setdefault(revision, trio.Lock())
 
     def tree_path(self, revision: str) -> str:
         if not is_object_id(revision):

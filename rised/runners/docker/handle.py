@@ -10,6 +10,7 @@ import trio
 from rised.linux.process_tree import LocalProcesses, end_tree
 from rised.linux.processes import wait_for_end
 from rised.runners.base import Exit, Job
+from rised.runners.docker import containers
 from rised.runners.docker.engine import Engine
 from rised.runners.docker.processes import ContainerProcesses
 from rised.runners.shell import read_exit_file, send_start_signal
@@ -110,7 +111,7 @@ class ContainerHandle:
         with trio.move_on_after(patience):
             while True:
                 try:
-                    return await self._engine.wait(self._identity.container)
+                    return await containers.wait(self._engine, self._identity.container)
                 except NoEngine:
                     await trio.sleep(_ASK_AGAIN)
                 except EngineError:
@@ -126,7 +127,7 @@ class ContainerHandle:
         self._withdraw()
         if not self._visible_here and not self._rebooted:
             with contextlib.suppress(NoEngine, EngineError):
-                await self._engine.kill(self._identity.container)
+                await containers.kill(self._engine, self._identity.container)
 
     def _withdraw(self) -> None:
         with contextlib.suppress(FileNotFoundError):
@@ -150,11 +151,11 @@ class ContainerHandle:
     async def _kill_by_engine(self, grace: float) -> None:
         if grace:
             with trio.move_on_after(grace), contextlib.suppress(NoEngine, EngineError):
-                await self._engine.terminate(self._identity.container)
+                await containers.terminate(self._engine, self._identity.container)
                 await trio.sleep(grace)
         while True:
             with contextlib.suppress(NoEngine, EngineError):
-                await self._engine.kill(self._identity.container)
+                await containers.kill(self._engine, self._identity.container)
             await trio.sleep(_ASK_AGAIN)
 
     async def settle(self, grace: float) -> None:

@@ -29,6 +29,7 @@ from rised.linux.files import PASSABLE, disk_may_be_full, overwrite
 from rised.linux.processes import boot_id, stat
 from rised.log import log
 from rised.runners.base import Container, Job
+from rised.runners.docker import containers, images
 from rised.runners.docker.config import ASKS_FOR_GPUS, configure, environment
 from rised.runners.docker.engine import Engine
 from rised.runners.docker.handle import START, UNSEEN, ContainerHandle, Identity
@@ -93,7 +94,7 @@ class ContainerRunner:
         except OSError as error:
             raise StartFailed(f"{error.filename}: {error.strerror}") from error
         crash_point("before-container")
-        found = await self._engine.look(container.image)
+        found = await images.find(self._engine, container.image)
         if found is None:
             raise StartFailed(f"the image {container.image} is gone")
         config, visible = configure(job, container, info, found.env, directory, self.instance)
@@ -101,9 +102,9 @@ class ContainerRunner:
             overwrite(os.path.join(directory, "env"), exports(environment(job, found.env)))
         fifo = os.open(os.path.join(directory, START), os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
-            made = await self._engine.create(self._name(job.key), config)
+            made = await containers.create(self._engine, self._name(job.key), config)
             crash_point("container-made")
-            pid = await self._engine.start(made)
+            pid = await containers.start(self._engine, made)
         except BaseException:
             os.close(fifo)
             raise
@@ -146,10 +147,10 @@ class ContainerRunner:
         name = f"riseml-built:{job.id.replace('.', '-')}-{self.instance[:8]}"
         changes = [f"WORKDIR {WORKING_DIRECTORY}", "ENTRYPOINT []", f'CMD ["{SHELL}"]', "USER 0:0"]
         labels = {**labels, "riseml.instance": self.instance}
-        base = await self._engine.look(job.container.image) if job.container else None
+        base = await images.find(self._engine, job.container.image) if job.container else None
         if base and (asked := base.env.get(ASKS_FOR_GPUS)) is not None:
             changes.append(f"ENV {ASKS_FOR_GPUS}={json.dumps(asked)}")
-        return await self._engine.commit(found.container, name, changes, labels)
+        return await containers.commit(self._engine, found.container, name, changes, labels)
 
     async def adopt(self, job: Job, identity: str) -> "ContainerHandle":
         """Find the container by its first process; one that never got leave will not get it any more."""
@@ -176,7 +177,7 @@ class ContainerRunner:
         if not os.path.isdir(directory):  # noqa: ASYNC240 — a microsecond
             return
         try:
-            await self._engine.remove(self._name(key))
+            await containers.remove(self._engine, self._name(key))
         except (NoEngine, EngineError) as error:
             log.warning("cannot remove a container, trying again", job=key, error=str(error))
             self._stale.add(key)

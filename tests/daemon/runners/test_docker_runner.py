@@ -15,6 +15,7 @@ import trio
 from engine import BUSYBOX, docker, image_id, need_engine, own_engine
 
 from rised.runners.base import Container, Exit, Job
+from rised.runners.docker import images
 from rised.runners.docker.engine import Engine
 from rised.runners.docker.handle import ContainerHandle, Identity
 from rised.runners.docker.runner import ContainerRunner
@@ -344,7 +345,7 @@ def test_a_build_leaves_its_files_in_the_image_and_its_environment_out_of_it(pla
         built.append(image)
         handle.close()
         await runner.clean(build)
-        assert await runner._engine.built(label) == image
+        assert await images.with_labels(runner._engine, label) == [image]
         made = place.job("cat made hello; stat -c %u made hello; pwd", attempt=2)
         assert made.container
         container = made.container._replace(image=image, has_code=True)
@@ -370,10 +371,10 @@ def test_a_build_leaves_its_files_in_the_image_and_its_environment_out_of_it(pla
 
 def test_an_image_that_nobody_has_is_a_clear_error(place: Place) -> None:
     async def test(runner: ContainerRunner) -> None:
-        assert await runner._engine.look("riseml-test/nothing") is None
+        assert await images.find(runner._engine, "riseml-test/nothing") is None
         lines: list[str] = []
         with pytest.raises(ImageFailed, match=r"no\.such\.host\.invalid/x:1 cannot be pulled: "):
-            await runner._engine.pull("no.such.host.invalid/x:1", lines.append)
+            await images.pull(runner._engine, "no.such.host.invalid/x:1", lines.append)
         assert lines == ["Pulling no.such.host.invalid/x:1"]
 
     run(place, test)
