@@ -13,7 +13,7 @@ from riseml.transport import address
 from riseml.transport.address import SshAddress
 from riseml_proto.errors import ConfigError, InvalidInput
 
-_LARGEST = 1 << 16  # bytes; so that /dev/zero is refused, not read
+_LARGEST = 1 << 16  # bytes, so that /dev/zero is not read for ever
 
 
 def config_file(environ: Mapping[str, str]) -> str:

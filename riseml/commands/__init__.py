@@ -73,8 +73,8 @@ def priority(text: str) -> int:
     return number
 
 
-def change(host: str | None, request: "Change", said: str, *, as_json: bool) -> int:
-    """Send `request` and print for each experiment the text `said`, such as `paused experiment {}`."""
+def change(host: str | None, request: "Change", text: str, *, as_json: bool) -> int:
+    """Send `request` and print for each experiment `text`, such as `paused experiment {}`."""
     from riseml.transport.daemon import connect
     from riseml_proto.messages import Changed
 
@@ -84,7 +84,7 @@ def change(host: str | None, request: "Change", said: str, *, as_json: bool) -> 
         print_json(answer.experiments)
         return 0
     for standing in answer.experiments:
-        print(said.format(standing.id, standing=standing))
+        print(text.format(standing.id, standing=standing))
     return 0
 
 

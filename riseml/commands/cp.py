@@ -35,7 +35,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Copy. 2 if some of it could not be copied, 130 after Ctrl+C."""
+    """Return 2 if some files could not be copied, 130 after Ctrl+C."""
     source = uris.parse(args.source) if uris.is_remote(args.source) else None
     target = uris.parse(args.target) if uris.is_remote(args.target) else None
     if source and target:

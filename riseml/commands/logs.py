@@ -54,7 +54,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the log. 0 when it was read to its end."""
     request = LogRequest(
         id=args.id,
         project=current_project() if args.id is None else None,
@@ -96,7 +95,7 @@ def parse_count(text: str | None) -> int | None:
 
 
 def parse_since(text: str | None, now: datetime) -> datetime | None:
-    """The time that `--since` means: so long before `now`, or an RFC 3339 time."""
+    """The time of `--since`: a duration before `now`, or an RFC 3339 time. Raises `InvalidInput`."""
     if text is None:
         return None
     try:

@@ -25,7 +25,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """List it. 2 if some of it could not be read."""
+    """Return 2 if some files could not be read."""
     from riseml.transfer.download import listing
 
     uri = uris.parse(args.uri)
@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
                 print(f"riseml: {where}: {info.error}", file=sys.stderr)
                 code = 2
             if not info.path and info.type == "directory":
-                continue  # it was asked what is in it
+                continue  # the directory itself, whose content was asked for
             if args.json:
                 files.append(info)
             else:

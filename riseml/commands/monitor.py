@@ -85,7 +85,7 @@ def _show(args: argparse.Namespace, picture: "_Picture | None", *, live: bool) -
             cpus = rates.of(sample)
             first, started = not started, True
             if first and sample.jobs and (args.json or not args.gpu):
-                continue  # how many CPUs a job uses is known from the second sample on
+                continue  # the CPUs of a job are computed from two samples
             if args.json:
                 _print_json(_plain(sample, cpus), one_line=live)
             else:
@@ -172,7 +172,7 @@ class _Picture:
         if len(shown) > room:
             left = len(shown) - room + 1
             shown[room - 1 :] = [cut(f"… {left} more; --once shows all", width)]
-        # A terminal that became narrower has broken the lines that stood there.
+        # A terminal that became narrower has wrapped the lines drawn before.
         rows = sum(-(-max(1, len(line)) // width) for line in self._drawn)
         up = f"\x1b[{min(rows, height - 1)}A" if rows else ""
         self._out.write(up + "".join(f"\r\x1b[K{line}\n" for line in shown) + "\x1b[J")

@@ -8,11 +8,11 @@ from riseml_proto.errors import RisemlError
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """It takes nothing but --host."""
+    """Add nothing: `--host` is enough."""
 
 
 def run(args: argparse.Namespace) -> int:
-    """Carry bytes until the daemon hangs up; 2 where there is none, and the first line says why."""
+    """Carry bytes until the daemon closes the connection. Without a daemon the first line says why."""
     try:
         connection = open_here(args.host)
     except RisemlError as error:

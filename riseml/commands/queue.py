@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def table(waiting: Sequence[Queued], now: datetime, width: int | None) -> list[str]:
-    """A line for each experiment, the next one first."""
+    """A table with a line for each waiting experiment, the next one first."""
     titles = ["POS", "USER", "PROJECT", "PRIORITY", "GPUS", "LEFT"]
     position, *others = (Column(title) for title in titles)
     rows = [

@@ -125,9 +125,7 @@ def _members(detail: Detail, view: View) -> list[str]:
     params = (Column("PARAMS"), [show_params(m.params) for m in members])
     room = (view.width or sys.maxsize) - sum(map(_width, table)) - min(_width(params), _PARAMS)
     reported = names(members)
-    reported.sort(
-        key=lambda name: name != view.sort
-    )  # the result that decides the order is always shown
+    reported.sort(key=lambda name: name != view.sort)  # the first one is always shown
     left_out = []
     for name in reported:
         title = Column(clean(name, colour=False).upper())

@@ -106,7 +106,7 @@ def _prune(args: argparse.Namespace) -> int:
 
 
 def node(system: System) -> list[str]:
-    """The machine's line and the total, which are the same as long as there is one machine."""
+    """A table with the machine's line and the total, which are the same while there is one machine."""
     taken = [gpu for gpu in system.gpus if gpu.used_by]
     amounts = [
         _amount(system.cpus),
@@ -119,7 +119,7 @@ def node(system: System) -> list[str]:
 
 
 def gpus(devices: list[Gpu]) -> list[str]:
-    """A line per GPU; `-` stands for what the driver does not tell."""
+    """A table with a line per GPU, with `-` for a value that the driver does not have."""
     titles = "GPU", "NAME", "MEM", "DRIVER", "SERIAL", "BUS ID", "USED BY", "STATE"
     rows = [
         [
@@ -138,7 +138,7 @@ def gpus(devices: list[Gpu]) -> list[str]:
 
 
 def settings(system: System) -> list[str]:
-    """What the daemon is and where it keeps things."""
+    """The daemon's version and pid, its settings and its directories."""
     return [
         f"Version: {system.version} (API {system.api_version})",
         f"PID: {system.pid}",

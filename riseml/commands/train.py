@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from riseml.sync.scan import ProjectLimits, Scan
 
 _FILE = "riseml.yml"
-_LARGEST = 1 << 22  # bytes of a riseml.yml; so that /dev/zero is refused, not read
+_LARGEST = 1 << 22  # bytes of a riseml.yml, so that /dev/zero is not read for ever
 _ENV = ("PATH", "VIRTUAL_ENV", "CONDA_PREFIX")
 
 
@@ -67,7 +67,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Do what was asked for; the exit code is as this module says."""
     if args.json and not (args.detach or args.dry_run):
         raise InvalidInput(
             "--json goes with --detach or --dry-run; riseml logs -f --json follows in JSON"
@@ -119,7 +118,7 @@ def read_config(path: str, name: str) -> str:
 
 
 def _elsewhere(path: str) -> str | None:
-    """What to do where the file is in a directory above: the usual case of a wrong directory."""
+    """The remedy where riseml.yml is in a directory above; None where it is not."""
     directory = os.path.dirname(os.getcwd())
     while path == _FILE and directory != "/":
         if os.path.isfile(os.path.join(directory, _FILE)):
@@ -129,15 +128,15 @@ def _elsewhere(path: str) -> str | None:
 
 
 def submitted_env(environ: Mapping[str, str]) -> dict[str, str]:
-    """What a process job takes over from the submitter's environment."""
-    # A value that is not UTF-8 cannot travel as JSON; a job without it says more clearly what it
-    # lacks.
+    """The variables of the submitter's environment that a process job gets."""
+    # A value that is not UTF-8 cannot be sent as JSON. It is left out, and the job fails with an
+    # error of its own if it needs the variable.
     values = {name: environ.get(name, "") for name in _ENV}
     return {name: value for name, value in values.items() if value and _is_text(value)}
 
 
 def exit_code(end: EndEntry) -> int:
-    """0 for what finished without a failure; sub-experiments that a person killed are none."""
+    """0 if it finished and no sub-experiment failed, otherwise 1. A killed sub-experiment has not failed."""
     return 0 if end.state is State.FINISHED and not end.counts.get(State.FAILED) else 1
 
 
@@ -165,9 +164,9 @@ def _submit(
                 sending = partial(line.start, "sending")
                 revision = upload(client, root, manifest, scanned.files, sending, line.advance)
             except SyncError:
-                forget(root)  # what it remembers of the files may be why
+                forget(root)  # an id in its cache may be wrong
                 raise
-        # What a laptop's PATH says means nothing on another machine.
+        # A laptop's PATH has no meaning on another machine.
         env = {} if client.endpoint.remote else submitted_env(os.environ)
         request = submission(revision=revision, env=env)
         try:
@@ -180,7 +179,7 @@ def _submit(
 
 
 def _scan(root: bytes, host: str | None) -> "Scan":
-    """The project's files; the daemon is asked for its limits if they exceed the usual ones."""
+    """The project's files. Only where they exceed the default limits is the daemon asked for its own."""
     from riseml.sync.scan import ProjectLimits, scan
     from riseml_proto.errors import ProjectTooLarge
 

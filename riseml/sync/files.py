@@ -14,7 +14,7 @@ EXECUTABLE = 0o100755
 LINK = 0o120000
 
 _NOT_THAT_FILE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)  # ELOOP: a link has taken its place
-_CHUNK = 1 << 20  # bytes read at once: a file of many GB costs no memory
+_CHUNK = 1 << 20  # bytes read at once, so that a large file needs little memory
 
 
 class FileStamp(NamedTuple):
@@ -54,7 +54,7 @@ def read(root: bytes, source: ScannedFile) -> Iterator[bytes]:
         yield source.target
         return
     try:
-        # O_NONBLOCK: had a pipe taken the file's place, opening it would wait for a writer.
+        # O_NONBLOCK: if a pipe now has the file's name, opening it would wait for a writer.
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         fd = os.open(root + b"/" + source.path, flags)
         try:

@@ -67,7 +67,7 @@ def scan(root: bytes, limits: ProjectLimits) -> Scan:
                     elif source := _source(entry, path):
                         files.append(source)
                         count.add(folder, 1)
-                        # A file of some weight is named by itself.
+                        # A file of more than 1% of the limit is named by itself.
                         size.add(path if source.size > limits.bytes // 100 else folder, source.size)
                     else:
                         special.append(path)

@@ -33,7 +33,7 @@ T = TypeVar("T")
 
 START_TIMEOUT = 30.0
 """Seconds that a daemon may take to listen."""
-_OPEN_TIMEOUT = 30.0  # seconds that one that listens may take to accept a connection
+_OPEN_TIMEOUT = 30.0  # seconds that a listening daemon may take to accept a connection
 
 
 @contextmanager
@@ -196,16 +196,14 @@ def _spawn(path: str, log: str) -> None:
                 pass_fds=[theirs],
                 start_new_session=True,
             )
-            process.returncode = (
-                0  # without this, subprocess would warn that it still runs when we end
-            )
+            process.returncode = 0  # otherwise subprocess warns that it still runs when we end
         if not select.select([ready], [], [], START_TIMEOUT)[0]:
             raise DaemonError(f"rised does not listen after {START_TIMEOUT:g} s; its log is {log}")
         came_up = ready.read(16)  # empty where it has ended
     if came_up:
         return
     try:
-        _try(path)  # one that was started by hand may have been faster
+        _try(path)  # a daemon that was started by hand may have been faster
     except Unreachable:
         why = _last_line(log, begin)
         raise DaemonError(f"rised did not start: {why}; its log is {log}") from None
@@ -215,7 +213,7 @@ def _last_line(log: str, begin: int) -> str:
     with open(log, "rb") as file:
         file.seek(begin)
         lines = file.read().decode("utf-8", "replace").splitlines()
-    # The last words of a crash stand in a frame of bars.
+    # The last lines of a trio traceback are in a frame of bars.
     words = (line.strip(" |+-") for line in reversed(lines))
     said = next(filter(None, words), "it said nothing")
     return said.removeprefix("rised: ")
