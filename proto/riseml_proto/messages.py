@@ -9,6 +9,7 @@ from datetime import datetime
 import msgspec
 
 from riseml_proto.states import State
+from riseml_proto.waiting import WaitReason
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True):
@@ -102,6 +103,8 @@ class Member(Message, frozen=True):
     ended_at: datetime | None
     results: dict[str, str | int | float | bool | None] = {}
     """Name → last value of each result that it reported."""
+    waits_for: WaitReason | None = None
+    """What it waits for, as data."""
 
 
 class Summary(Message, frozen=True, kw_only=True):
@@ -140,12 +143,14 @@ class Detail(Summary, frozen=True, kw_only=True):
     resources: dict[str, float]
     """`cpus`, `mem` (MiB) and `gpus` that each sub-experiment is guaranteed."""
     reason: str | None
-    """The reason of its end, or what it waits for."""
+    """The reason of its end, or a sentence that says what it waits for."""
     experiments: list[Member]
     priority: int = 0
     """Of its user's experiments the highest goes first."""
     paused: bool = False
     """Whether nothing more of it starts until it is resumed."""
+    waits_for: WaitReason | None = None
+    """What it waits for, as data."""
 
 
 class Best(Message, frozen=True):
@@ -208,7 +213,9 @@ class Queued(Message, frozen=True):
     expected: datetime | None
     """The latest time at which the next one starts, computed from time limits; None where it is not known."""
     why: str | None
-    """What it waits for."""
+    """A sentence that says what it waits for."""
+    waits_for: WaitReason | None = None
+    """The same as data."""
 
 
 class Queue(Message, frozen=True):

@@ -8,8 +8,8 @@ from rised.api.context import Context
 from rised.clock import now_ms, to_datetime
 from rised.experiments.experiment import Experiment
 from rised.http.request import Answer, Request
-from rised.policy.queue import paused
 from riseml_proto import messages
+from riseml_proto.waiting import Paused, SlotsTaken, WaitReason, sentence
 
 
 async def show(context: Context, request: Request) -> Answer:
@@ -22,9 +22,8 @@ async def show(context: Context, request: Request) -> Answer:
         experiment = unfinished[number]
         if not experiment.remaining:  # it has gone on meanwhile
             continue
-        row, why = experiment.row, _why(experiment)
-        if why and row.uid != request.peer.uid:
-            why = why.replace("your other", "their other")
+        row, reason = experiment.row, _wait_reason(experiment)
+        own = row.uid == request.peer.uid
         entries.append(
             messages.Queued(
                 position=len(entries) + 1,
@@ -35,16 +34,16 @@ async def show(context: Context, request: Request) -> Answer:
                 gpus=experiment.request.gpus,
                 left=experiment.remaining,
                 expected=None if seconds is None else now + timedelta(seconds=seconds),
-                why=why,
+                why=None if reason is None else sentence(reason, own=own),
+                waits_for=reason,
             )
         )
     return Answer(messages.Queue(drained=scheduler.turns.drained, experiments=entries))
 
 
-def _why(experiment: Experiment) -> str | None:
+def _wait_reason(experiment: Experiment) -> WaitReason | None:
     if experiment.row.paused:
-        return paused(experiment.number)
+        return Paused(experiment.number)
     if experiment.running and not experiment.slots:
-        count = experiment.concurrency
-        return f"waits for one of its {count} slots" if count > 1 else "waits for its only slot"
-    return experiment.why
+        return SlotsTaken(experiment.concurrency)
+    return experiment.wait_reason

@@ -18,6 +18,7 @@ from rised.storage.rows import ExperimentRow
 from riseml_proto.config import Config, parse_config
 from riseml_proto.errors import NotFound
 from riseml_proto.states import State
+from riseml_proto.waiting import WaitReason
 
 
 class Stoppable(Protocol):
@@ -67,7 +68,7 @@ class Experiment:
         """What makes its image, as long as it has none."""
         self.build_attempt = 0
         """Number of the build that runs; 0 where none does."""
-        self.why: str | None = None
+        self.wait_reason: WaitReason | None = None
         """What its next member waits for."""
         self.accounts: tuple[str, ...] = ()
         """Whose quotas of GPUs it counts for."""

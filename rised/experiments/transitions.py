@@ -232,7 +232,7 @@ class Transitions:
         experiment.row = experiment.row._replace(image=image)
         experiment.state = State.PENDING
         experiment.build_attempt = 0
-        experiment.why = None
+        experiment.wait_reason = None
         experiment.noted = first
         self._tell(experiment, [row], None)
         self._subscriptions.notify(number)

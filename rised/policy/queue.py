@@ -25,7 +25,15 @@ from math import inf
 from operator import add
 from typing import NamedTuple
 
-from rised.policy.resources import Capacity, ResourceRequest, shortage
+from rised.policy.resources import Capacity, ResourceRequest, shortages
+from riseml_proto.waiting import (
+    BehindExperiment,
+    LacksResources,
+    Paused,
+    QuotaReached,
+    ServerDrained,
+    WaitReason,
+)
 
 QUANTUM = 60.0
 """Seconds of use that count at once for what starts."""
@@ -39,11 +47,6 @@ _MOST_TIMES = 8
 def rate(request: ResourceRequest) -> float:
     """What one that runs uses, in GPUs: one without any counts as a hundredth."""
     return max(request.gpus, _WITHOUT_GPUS)
-
-
-def paused(experiment: int) -> str:
-    """What one waits for that is paused."""
-    return f"paused; riseml resume {experiment} lets it go on"
 
 
 class Waiting(NamedTuple):
@@ -93,13 +96,13 @@ class Machine(NamedTuple):
 
 
 class Decision(NamedTuple):
-    """`start`: how many of each experiment start now. `why`: for those that could go on but do not, what they wait for.
+    """`start`: how many of each experiment start now. `reasons`: what those wait for that could go on but do not.
 
     Both are in the order of their turns. `reserved` and `served`, who had a turn now, are for the next decision.
     """
 
     start: dict[int, int]
-    why: dict[int, str]
+    reasons: dict[int, WaitReason]
     reserved: int | None = None
     served: frozenset[int] = frozenset()
 
@@ -107,25 +110,26 @@ class Decision(NamedTuple):
 def decide(waiting: Iterable[Waiting], machine: Machine) -> Decision:
     """Apply the law to `waiting`, which must come in order of experiment numbers."""
     if machine.drained is not None:
-        told = "the server is drained" + (f": {machine.drained}" if machine.drained else "")
-        return Decision({}, {entry.experiment: told for entry in waiting}, machine.reserved)
+        drained: WaitReason = ServerDrained(machine.drained)
+        return Decision({}, {entry.experiment: drained for entry in waiting}, machine.reserved)
     start: dict[int, int] = {}
-    why: dict[int, str] = {}
+    reasons: dict[int, WaitReason] = {}
     able = []
     for entry in waiting:
         if entry.paused:
-            why[entry.experiment] = paused(entry.experiment)
+            reasons[entry.experiment] = Paused(entry.experiment)
         elif entry.slots:
             able.append(entry)
     places, allowances = _Places(machine), _Allowances(machine)
     first: Waiting | None = None
+    behind: WaitReason | None = None
     served: set[int] = set()
     halted: set[int] = set()
     turns = _FairShareOrder(able, machine)
     for entry in turns:
         number = entry.experiment
-        if lacks := allowances.lack(entry):
-            why[number] = f"waits for {lacks}"
+        if quota := allowances.lack(entry):
+            reasons[number] = quota
             turns.keep()
         elif places.take(entry):
             start[number] = start.get(number, 0) + 1
@@ -135,11 +139,10 @@ def decide(waiting: Iterable[Waiting], machine: Machine) -> Decision:
                 served.add(entry.user)
         else:
             first = first or entry
+            behind = behind or BehindExperiment(number)
             halted.add(entry.user)
-            why[number] = (
-                places.lack(entry.request) or f"waits for its turn after {first.experiment}"
-            )
-    return Decision(start, why, first.user if first else None, frozenset(served))
+            reasons[number] = places.lack(entry.request) or behind
+    return Decision(start, reasons, first.user if first else None, frozenset(served))
 
 
 def order(waiting: Iterable[Waiting], machine: Machine) -> Iterator[Waiting]:
@@ -220,7 +223,7 @@ class _Allowances:
             account: cap - machine.held.get(account, 0) for account, cap in machine.caps.items()
         }
 
-    def lack(self, entry: Waiting) -> str | None:
+    def lack(self, entry: Waiting) -> QuotaReached | None:
         """Whose others must end before `entry` may start, if any; what it could take of theirs is kept for it."""
         gpus = entry.request.gpus
         if not gpus or not self._caps:
@@ -231,11 +234,7 @@ class _Allowances:
         for name in lacking:
             if gpus <= self._caps[name]:  # or it would wait, and others with it, for ever
                 self._left[name] -= gpus
-        name = lacking[0]
-        kind, _, who = name.partition(":")
-        whose = "your other experiments" if kind == "user" else f"other experiments of {kind} {who}"
-        most = self._caps[name]
-        return f"{whose}: at most {most} GPU{'s' * (most != 1)} at once"
+        return QuotaReached(lacking[0], self._caps[lacking[0]])
 
     def take(self, entry: Waiting) -> None:
         """It starts."""
@@ -279,7 +278,7 @@ class _Places:
         self._refused: dict[
             tuple[ResourceRequest, float | None], tuple[Capacity | None, _Aside]
         ] = {}
-        self._lacks: dict[ResourceRequest, str | None] = {}
+        self._lacks: dict[ResourceRequest, LacksResources | None] = {}
 
     def take(self, entry: Waiting) -> bool:
         """Start one of `entry` if it may have what it asks for; else put that aside."""
@@ -303,11 +302,11 @@ class _Places:
             self._refused[shape] = aside.put(request, room), aside
         return False
 
-    def lack(self, request: ResourceRequest) -> str | None:
+    def lack(self, request: ResourceRequest) -> LacksResources | None:
         """What is not there for it; None where it is only put aside."""
         if request not in self._lacks:
-            lacks = shortage(request, self._unused, "free")
-            self._lacks[request] = f"waits for {lacks}" if lacks else None
+            missing = shortages(request, self._unused)
+            self._lacks[request] = LacksResources(missing) if missing else None
         return self._lacks[request]
 
     def _start(self, request: ResourceRequest, longest: float) -> None:

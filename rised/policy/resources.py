@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from riseml_proto.waiting import Shortage
+
 # Sums of CPU fractions such as ten times 0.1 must still fit one CPU.
 _EPSILON = 1e-6
 
@@ -55,23 +57,16 @@ class Capacity(NamedTuple):
         return Capacity(self.cpus + request.cpus, self.mem + request.mem, self.gpus + request.gpus)
 
 
-def shortage(request: ResourceRequest, room: Capacity, where: str) -> str | None:
-    """Name every amount that `room` lacks for `request`: `2 GPUs (1 free)` if `where` is `free`. None where it fits."""
-    missing = [
-        f"{_number(asked)} {unit}{'s' * (asked != 1)} ({_number(there)} {where})"
-        for asked, there, unit, short in (
-            (request.gpus, room.gpus, "GPU", request.gpus > room.gpus),
-            (request.cpus, room.cpus, "CPU", request.cpus > room.cpus + _EPSILON),
-        )
-        if short
-    ]
-    if request.mem > room.mem:
-        missing.append(f"{request.mem} MiB of memory ({room.mem} {where})")
-    return ", ".join(missing) or None
-
-
-def _number(amount: float) -> str:
-    return f"{round(amount, 3):.15g}"
+def shortages(request: ResourceRequest, capacity: Capacity) -> tuple[Shortage, ...]:
+    """Each resource of which `capacity` has less than `request` needs; empty where it fits."""
+    missing = []
+    if request.gpus > capacity.gpus:
+        missing.append(Shortage("GPU", request.gpus, capacity.gpus))
+    if request.cpus > capacity.cpus + _EPSILON:
+        missing.append(Shortage("CPU", request.cpus, capacity.cpus))
+    if request.mem > capacity.mem:
+        missing.append(Shortage("memory", request.mem, capacity.mem))
+    return tuple(missing)
 
 
 @dataclass

@@ -11,7 +11,6 @@ from rised.experiments import results
 from rised.experiments.experiment import Experiment
 from rised.experiments.job_spec import TRAIN
 from rised.experiments.results import Results
-from rised.policy.queue import paused
 from rised.storage.database import BOARD, Database
 from rised.storage.layout import Layout
 from rised.storage.owners import owner_of
@@ -22,6 +21,7 @@ from riseml_proto.errors import NotFound
 from riseml_proto.grid import Grid
 from riseml_proto.messages import Detail, Member, Summary
 from riseml_proto.states import Reason, State
+from riseml_proto.waiting import BehindMember, Paused, SlotsTaken, WaitReason, sentence
 
 _PAGE = 1000
 
@@ -119,6 +119,7 @@ class Views:
         config = self._config(row)
         summary = self.summary(row)
         live = self._unfinished.get(row.id)
+        wait_reason = live.wait_reason if live and not row.reason else None
         return Detail(
             **{name: getattr(summary, name) for name in summary.__struct_fields__},
             count=row.members,
@@ -131,7 +132,8 @@ class Views:
             time_limit=config.time_limit,
             retries=config.retries,
             resources={"cpus": config.cpus, "mem": config.mem, "gpus": config.gpus},
-            reason=row.reason or (live.why if live else None),
+            reason=row.reason or _worded(wait_reason),
+            waits_for=wait_reason,
             experiments=[],
             priority=row.priority,
             paused=bool(row.paused) and live is not None,
@@ -183,13 +185,15 @@ class Views:
         if found is None:
             state, reason = rowless(row)
             found = MemberRow(row.id, number, state, reason=reason)
+        wait_reason = None if found.reason else self._wait_reason(row, found)
         return Member(
             id=ids.experiment_id(row.id, number),
             state=found.state,
             params=config.grid.combination(number) if config.grid and number else {},
             gpus=[index for index, _ in json.loads(found.gpus)],
             exit_code=found.exit_code,
-            reason=found.reason or self._waits_for(row, config, found),
+            reason=found.reason or _worded(wait_reason),
+            waits_for=wait_reason,
             started_at=to_datetime(found.started_ms) if found.started_ms else None,
             ended_at=to_datetime(found.ended_ms) if found.ended_ms else None,
             results=self._results(row, number, found.state, found.results),
@@ -201,25 +205,29 @@ class Views:
             return results.read(self._layout.output(row, member), owner_of(row))
         return msgspec.json.decode(told, type=Results) if told else {}
 
-    def _waits_for(self, row: ExperimentRow, config: Config, member: MemberRow) -> str | None:
+    def _wait_reason(self, row: ExperimentRow, member: MemberRow) -> WaitReason | None:
         live = self._unfinished.get(row.id)
         if live is None or member.state not in (State.CREATED, State.PENDING):
             return None
-        if live.head == member.member and live.why:
-            return live.why
+        if live.head == member.member and live.wait_reason:
+            return live.wait_reason
         if row.paused:
-            return paused(row.id)
+            return Paused(row.id)
         if member.state is State.PENDING:
             return None
         if live.building:
-            return live.why
+            return live.wait_reason
         if not live.limiter.available_tokens:
-            return f"waits for one of {row.id}'s {live.concurrency} slots"
-        return f"waits for {ids.experiment_id(row.id, live.head or 0)} to start"
+            return SlotsTaken(live.concurrency, row.id)
+        return BehindMember(ids.experiment_id(row.id, live.head or 0))
 
     def _config(self, row: ExperimentRow) -> Config:
         live = self._unfinished.get(row.id)
         return live.config if live else parse_config(row.config, row.config_file)
+
+
+def _worded(reason: WaitReason | None) -> str | None:
+    return None if reason is None else sentence(reason)
 
 
 def rowless(row: ExperimentRow) -> tuple[State, Reason | None]:

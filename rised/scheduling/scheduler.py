@@ -33,6 +33,7 @@ from rised.tensorboard.manager import TensorBoards, is_there
 from riseml_proto import ids
 from riseml_proto.errors import NotFound, RisemlError, StorageFull
 from riseml_proto.states import State
+from riseml_proto.waiting import WaitReason
 
 _RETRY_SECONDS = 1.0
 _STOP_SECONDS = 2.0
@@ -126,7 +127,7 @@ class Scheduler:
         if row.paused:
             self._drop_ahead(row.id)
         if not experiment.building:
-            experiment.why = None
+            experiment.wait_reason = None
         self._changed.set()
         await self._database.sync()
 
@@ -162,11 +163,11 @@ class Scheduler:
         decision = self.turns.decide([entry for entry in waiting if entry.slots])
         for number, count in decision.start.items():
             experiment = self.experiments[number]
-            experiment.why = None
+            experiment.wait_reason = None
             for _ in range(count):
                 self._start(experiment)
-        for number, why in decision.why.items():
-            self._note_waiting(self.experiments[number], why)
+        for number, reason in decision.reasons.items():
+            self._note_waiting(self.experiments[number], reason)
 
     def _start(self, experiment: Experiment) -> None:
         member = experiment.pop()
@@ -184,7 +185,7 @@ class Scheduler:
         for entry in self.turns.order([entry for entry in waiting if not entry.paused]):
             experiment = self.experiments[entry.experiment]
             member = experiment.next_untouched
-            if member is None or not (experiment.running or experiment.why):
+            if member is None or not (experiment.running or experiment.wait_reason):
                 continue
             key = experiment.number, member
             if key not in self._ahead:
@@ -242,8 +243,8 @@ class Scheduler:
     async def _wait_for_calm(self) -> None:
         await self._calm.wait()
 
-    def _note_waiting(self, experiment: Experiment, why: str) -> None:
-        experiment.why = why
+    def _note_waiting(self, experiment: Experiment, reason: WaitReason) -> None:
+        experiment.wait_reason = reason
         head = experiment.head
         if head is None or head == experiment.noted:
             return

@@ -20,7 +20,7 @@ from rised.crashpoints import crash_point
 from rised.execution.images import Images
 from rised.experiments.experiment import Experiment
 from rised.log import log
-from rised.policy.resources import Capacity, ResourceRequest, shortage
+from rised.policy.resources import Capacity, ResourceRequest, shortages
 from rised.revisions import Revisions
 from rised.scheduling.admission import Admission
 from rised.scheduling.scheduler import Scheduler
@@ -32,6 +32,7 @@ from rised.tensorboard import manager
 from rised.users.owner import Owner, of_peer
 from rised.users.peer import Peer
 from riseml_proto import config as riseml_yml
+from riseml_proto import waiting
 from riseml_proto.config import Config
 from riseml_proto.errors import InvalidInput, NoEngine, NotFound, StorageFull, Unsatisfiable
 from riseml_proto.messages import Submission
@@ -180,8 +181,9 @@ def check(config: Config, submission: Submission, runner: str, total: Capacity) 
         )
     check_priority(submission.priority)
     request = ResourceRequest(config.cpus, config.mem, config.gpus)
-    if lacks := shortage(request, total, "in this machine"):
-        raise Unsatisfiable(f"{config.file}: train.resources: asks for {lacks}; ask for less")
+    if missing := shortages(request, total):
+        amounts = waiting.amounts(missing, "in this machine")
+        raise Unsatisfiable(f"{config.file}: train.resources: asks for {amounts}; ask for less")
     if odd := set(submission.env) - _ENV:
         raise InvalidInput(
             f"env: {min(odd)} is not taken from the submitter; put it under env: in riseml.yml"

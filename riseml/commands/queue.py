@@ -10,7 +10,8 @@ the next of them starts at the latest, as far as time limits tell: `-` where som
 `time_limit` is before it. docs/daemon.md#which-job-is-next tells how the order is decided.
 
 `--json` prints one object with `drained` (why nothing starts, or null) and `experiments`, a list of
-`position`, `id`, `user`, `project`, `priority`, `gpus`, `left`, `expected` and `why`.
+`position`, `id`, `user`, `project`, `priority`, `gpus`, `left`, `expected`, `why` and `waits_for` (the
+same as data).
 """
 
 import argparse

@@ -46,7 +46,7 @@ is the parameter.
 `--json` prints a list of objects with `id`, `type`, `state`, `project`, `user`, `revision`, `created_at`
 and `counts` (state → number of sub-experiments in it). With an ID it prints one such object that also
 has `experiments`, a list of `id`, `state`, `params`, `gpus`, `exit_code`, `reason`, `started_at`,
-`ended_at` and `results` (name → last value).
+`ended_at`, `results` (name → last value) and `waits_for` (what one waits for, as data).
 """
 
 import argparse

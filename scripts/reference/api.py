@@ -3,16 +3,17 @@
 import ast
 import inspect
 import re
+from typing import get_args
 
 import msgspec
 
 from rised.api import routes
-from riseml_proto import API_VERSION, errors, file_messages, messages
+from riseml_proto import API_VERSION, errors, file_messages, messages, waiting
 
 _BASES = ("Message", "Request")
 _HEAD = f"""# The API
 
-Made from `proto/riseml_proto/messages.py` and `file_messages.py` by `make docs`; change it there.
+Made from `proto/riseml_proto/messages.py`, `file_messages.py` and `waiting.py` by `make docs`; change it there.
 
 `rised` speaks HTTP/1.1 with JSON on its Unix socket, version {API_VERSION} under `/v1/`; each answer says so in
 `Rised-Api: {API_VERSION}`. A job's output and states come as NDJSON, one entry a line, as they happen.
@@ -29,9 +30,11 @@ def page() -> str:
     """All of it."""
     parts = [_HEAD + _requests() + _errors() + "## Messages\n"]
     fields = _field_docs()
-    for name, kind in (vars(messages) | vars(file_messages)).items():
+    for name, kind in (vars(messages) | vars(file_messages) | vars(waiting)).items():
         if isinstance(kind, type) and issubclass(kind, msgspec.Struct) and name not in _BASES:
             parts.append(_message(name, kind, fields.get(name, {})))
+    kinds = ", ".join(kind.__name__ for kind in get_args(waiting.WaitReason))
+    parts.append(f"A `WaitReason` is one of {kinds}.")
     return "\n".join(parts) + "\n"
 
 
@@ -63,13 +66,13 @@ def _message(name: str, kind: type[msgspec.Struct], docs: dict[str, str]) -> str
     said = " ".join((inspect.getdoc(kind) or "").split())
     lines = [f"### {name}\n", said + "\n"]
     if tag := kind.__struct_config__.tag:
-        lines.append(f'`"type": "{tag}"` tells it from the other entries.\n')
-    lines += ["| field | type | meaning |", "| --- | --- | --- |"]
+        lines.append(f'`"type": "{tag}"` tells it from the others.\n')
+    if kind.__struct_fields__:
+        lines += ["| field | type | meaning |", "| --- | --- | --- |"]
     for field in msgspec.structs.fields(kind):
         text = getattr(field.type, "__name__", "") if isinstance(field.type, type) else ""
-        shown = (text if text and "[" not in str(field.type) else str(field.type)).replace(
-            "|", "or"
-        )
+        shown = text if text and "[" not in str(field.type) else str(field.type)
+        shown = shown.replace(str(waiting.WaitReason), "WaitReason").replace("|", "or")
         shown = re.sub(r"\b(?:\w+\.)+(\w+)", r"\1", shown).replace("datetime", "time")
         optional = "" if field.required else " (optional)"
         lines.append(f"| `{field.encode_name}` | {shown}{optional} | {docs.get(field.name, '')} |")
@@ -79,7 +82,7 @@ def _message(name: str, kind: type[msgspec.Struct], docs: dict[str, str]) -> str
 def _field_docs() -> dict[str, dict[str, str]]:
     """Class → field → the text that follows the field in the source."""
     found: dict[str, dict[str, str]] = {}
-    sources = inspect.getsource(messages), inspect.getsource(file_messages)
+    sources = (inspect.getsource(module) for module in (messages, file_messages, waiting))
     for node in (node for source in sources for node in ast.parse(source).body):
         if isinstance(node, ast.ClassDef):
             docs = found[node.name] = {}

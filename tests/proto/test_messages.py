@@ -2,7 +2,7 @@
 
 import inspect
 from datetime import UTC, datetime
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import msgspec
 import pytest
@@ -51,6 +51,10 @@ def of(kind: Any) -> st.SearchStrategy[Any]:
         return st.lists(of(kind.__args__[0]), max_size=2)
     if origin is dict:
         return st.dictionaries(st.text(), of(kind.__args__[1]), max_size=2)
+    if origin is tuple:
+        return st.lists(of(kind.__args__[0]), max_size=2).map(tuple)
+    if origin is Literal:
+        return st.sampled_from(get_args(kind))
     if args := get_args(kind):
         return st.one_of(*(of(arg) for arg in args))
     return st.from_type(kind)
@@ -102,7 +106,7 @@ def test_the_names_that_programs_rely_on_stay() -> None:
     )  # fmt: skip
     assert Member.__struct_fields__ == (
         "id", "state", "params", "gpus", "exit_code", "reason", "started_at", "ended_at",
-        "results",
+        "results", "waits_for",
     )  # fmt: skip
 
 

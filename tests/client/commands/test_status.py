@@ -262,6 +262,7 @@ def test_json_has_exactly_the_promised_keys(
         "started_at": None,
         "ended_at": None,
         "results": {},
+        "waits_for": None,
     }
 
 

@@ -21,6 +21,14 @@ from rised.policy.queue import (
     rate,
 )
 from rised.policy.resources import Capacity, ResourceRequest
+from riseml_proto.waiting import (
+    BehindExperiment,
+    LacksResources,
+    Paused,
+    QuotaReached,
+    ServerDrained,
+    Shortage,
+)
 
 _requests = st.builds(
     ResourceRequest,
@@ -132,7 +140,9 @@ def test_exactly_those_that_could_go_on_and_do_not_are_told_why(
     waiting: list[Waiting], machine: Machine
 ) -> None:
     decision = decide(waiting, machine)
-    assert set(decision.why) == {e.experiment for e, n in _taken(waiting, decision) if n < e.slots}
+    assert set(decision.reasons) == {
+        e.experiment for e, n in _taken(waiting, decision) if n < e.slots
+    }
 
 
 @given(_waiting(), _machines, st.randoms())
@@ -220,7 +230,7 @@ def test_one_at_its_quota_is_as_if_it_were_not_there(
     decision, without = decide(waiting + mine, capped), decide(waiting, capped)
     assert decision.start == without.start
     assert decision.reserved == without.reserved
-    assert {n: why for n, why in decision.why.items() if n < 100} == without.why
+    assert {n: reason for n, reason in decision.reasons.items() if n < 100} == without.reasons
 
 
 class _Server:
@@ -331,10 +341,10 @@ def test_a_gap_is_filled_by_what_ends_before_the_large_one_has_its_place() -> No
     unlimited = _one(4, 1)
     decision = decide([large, ends_by_then, too_long, unlimited], machine)
     assert decision.start == {2: 1}
-    assert decision.why == {
-        1: "waits for 4 GPUs (2 free)",
-        3: "waits for its turn after 1",
-        4: "waits for its turn after 1",
+    assert decision.reasons == {
+        1: LacksResources((Shortage("GPU", 4, 2),)),
+        3: BehindExperiment(1),
+        4: BehindExperiment(1),
     }
 
 
@@ -388,10 +398,10 @@ def test_quotas_pass_over_those_who_are_at_theirs_and_say_so() -> None:
     held = {"user:paul": 3, "group:students": 3}
     decision = decide(waiting, Machine(Capacity(1, 0, 8), caps=caps, held=held))
     assert decision.start == {4: 2, 3: 1, 5: 1}
-    assert decision.why == {
-        1: "waits for your other experiments: at most 4 GPUs at once",
-        2: "waits for your other experiments: at most 4 GPUs at once",
-        4: "waits for other experiments of group students: at most 5 GPUs at once",
+    assert decision.reasons == {
+        1: QuotaReached("user:paul", 4),
+        2: QuotaReached("user:paul", 4),
+        4: QuotaReached("group:students", 5),
     }
 
 
@@ -409,7 +419,7 @@ def test_what_is_paused_does_not_start_and_holds_up_nobody() -> None:
     paused = Waiting(1, ResourceRequest(gpus=4), 1, paused=True)
     decision = decide([paused, _one(2, 1)], Machine(Capacity(0, 0, 1)))
     assert decision.start == {2: 1}
-    assert decision.why == {1: "paused; riseml resume 1 lets it go on"}
+    assert decision.reasons == {1: Paused(1)}
 
 
 @given(_waiting(), _machines)
@@ -417,8 +427,12 @@ def test_a_drained_server_starts_nothing_and_says_so(
     waiting: list[Waiting], machine: Machine
 ) -> None:
     decision = decide(waiting, machine._replace(drained="new disks"))
-    told = dict.fromkeys((e.experiment for e in waiting), "the server is drained: new disks")
-    assert decision == Decision({}, told, machine.reserved)
+    assert decision.reasons == {e.experiment: ServerDrained("new disks") for e in waiting}
+    assert (decision.start, decision.reserved, decision.served) == (
+        {},
+        machine.reserved,
+        frozenset(),
+    )
 
 
 def test_the_order_is_that_of_the_turns() -> None:

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from rised.policy import queue as law
 from rised.policy.queue import Decision, Machine, Waiting
 from rised.policy.resources import Capacity, ResourceRequest
+from riseml_proto.waiting import BehindExperiment, LacksResources, Shortage
 
 _requests = st.builds(
     ResourceRequest,
@@ -23,6 +24,10 @@ _rooms = st.builds(
 
 def decide(queue: list[Waiting], free: Capacity) -> Decision:
     return law.decide(queue, Machine(free))
+
+
+def lacks_gpus(needed: int, free: int) -> LacksResources:
+    return LacksResources((Shortage("GPU", needed, free),))
 
 
 @st.composite
@@ -47,7 +52,7 @@ def test_what_comes_later_changes_nothing_for_what_came_earlier(
     alone, together = decide(queue[:cut], free), decide(queue, free)
     earlier = {w.experiment for w in queue[:cut]}
     assert {n: c for n, c in together.start.items() if n in earlier} == alone.start
-    assert {n: w for n, w in together.why.items() if n in earlier} == alone.why
+    assert {n: w for n, w in together.reasons.items() if n in earlier} == alone.reasons
 
 
 @given(_queues(), _rooms)
@@ -71,8 +76,9 @@ def test_exactly_those_that_could_go_on_but_do_not_fit_are_told_why(
 ) -> None:
     decision = decide(queue, free)
     left_over = {w.experiment for w in queue if decision.start.get(w.experiment, 0) < w.slots}
-    assert set(decision.why) == left_over
-    assert all(text.startswith("waits for ") for text in decision.why.values())
+    assert set(decision.reasons) == left_over
+    allowed = LacksResources, BehindExperiment
+    assert all(isinstance(reason, allowed) for reason in decision.reasons.values())
 
 
 @given(_queues(), _rooms)
@@ -139,29 +145,25 @@ def test_one_that_does_not_fit_keeps_its_place_and_is_told_the_numbers() -> None
     ]
     decision = decide(queue, Capacity(4, 1000, 2))
     assert decision.start == {3: 1}
-    assert decision.why == {
-        1: "waits for 3 GPUs (2 free)",
-        2: "waits for its turn after 1",
-    }
+    assert decision.reasons == {1: lacks_gpus(3, 2), 2: BehindExperiment(1)}
 
 
 def test_a_set_is_told_what_its_own_members_have_left_over() -> None:
     queue = [Waiting(1, ResourceRequest(gpus=2), 3), Waiting(2, ResourceRequest(gpus=1), 1)]
     decision = decide(queue, Capacity(1, 1, 3))
     assert decision.start == {1: 1}
-    assert decision.why == {1: "waits for 2 GPUs (1 free)", 2: "waits for its turn after 1"}
+    assert decision.reasons == {1: lacks_gpus(2, 1), 2: BehindExperiment(1)}
 
 
 @given(_queues(), _rooms)
 def test_whose_turn_it_is_is_someone_in_front_that_waits(
     queue: list[Waiting], free: Capacity
 ) -> None:
-    why = decide(queue, free).why
-    for number, text in why.items():
-        before, _, ahead = text.partition("its turn after ")
-        if not before.endswith(")"):
-            assert int(ahead) in why
-            assert int(ahead) < number
+    reasons = decide(queue, free).reasons
+    for number, reason in reasons.items():
+        if isinstance(reason, BehindExperiment):
+            assert reason.experiment in reasons
+            assert reason.experiment < number
 
 
 def test_experiments_start_in_the_order_of_their_numbers() -> None:

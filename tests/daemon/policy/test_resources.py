@@ -5,7 +5,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, precondition, rule
 
-from rised.policy.resources import Capacity, Grant, Inventory, ResourceRequest, shortage
+from rised.policy.resources import Capacity, Grant, Inventory, ResourceRequest, shortages
+from riseml_proto import waiting
+
+
+def shortage(request: ResourceRequest, capacity: Capacity) -> str:
+    """What people read of it."""
+    return waiting.amounts(shortages(request, capacity), "free")
+
 
 MACHINE = Capacity(4.0, 16_000, 4)
 
@@ -61,22 +68,20 @@ def test_nobody_gives_back_what_they_do_not_have() -> None:
 def test_a_shortage_names_everything_that_lacks(
     request_: ResourceRequest, text: str | None
 ) -> None:
-    assert shortage(request_, MACHINE, "free") == text
+    assert shortage(request_, MACHINE) == (text or "")
     assert MACHINE.fits(request_) is (text is None)
 
 
 def test_one_of_a_kind_is_named_as_one() -> None:
-    assert (
-        shortage(ResourceRequest(1, 0, 1), Capacity(0.25, 0, 0), "free")
-        == "1 GPU (0 free), 1 CPU (0.25 free)"
-    )
+    text = "1 GPU (0 free), 1 CPU (0.25 free)"
+    assert shortage(ResourceRequest(1, 0, 1), Capacity(0.25, 0, 0)) == text
 
 
 def test_what_is_left_of_fractions_is_told_without_binary_residue() -> None:
     there = Inventory(1.0, 0, ())
     for number in range(7):
         there.take(number, ResourceRequest(cpus=0.1))
-    assert shortage(ResourceRequest(cpus=0.4), there.free, "free") == "0.4 CPUs (0.3 free)"
+    assert shortage(ResourceRequest(cpus=0.4), there.free) == "0.4 CPUs (0.3 free)"
 
 
 @given(st.integers(1, 40))
@@ -93,7 +98,7 @@ def test_tenths_of_a_cpu_fill_a_whole_one_exactly(cpus: int) -> None:
     st.builds(ResourceRequest, st.floats(0, 64), st.integers(0, 10**6), st.integers(0, 16)),
 )
 def test_it_fits_exactly_where_nothing_lacks(room: Capacity, request: ResourceRequest) -> None:
-    assert room.fits(request) is (shortage(request, room, "free") is None)
+    assert room.fits(request) is not bool(shortages(request, room))
     assert min(room.less(request)) >= 0
 
 

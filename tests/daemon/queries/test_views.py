@@ -12,6 +12,7 @@ from riseml_proto.errors import NotFound
 from riseml_proto.ids import CanonicalId, experiment_id
 from riseml_proto.messages import ElidedEntry, StateEntry
 from riseml_proto.states import State
+from riseml_proto.waiting import LacksResources, Shortage
 from tests.daemon.records import ONE, SET, records
 
 states = st.sampled_from([state for state in State if state is not State.BUILDING])
@@ -146,12 +147,13 @@ def test_gpus_are_shown_by_index_and_params_as_written() -> None:
 def test_what_waits_says_what_for() -> None:
     with records(SET.format(6)) as world:
         assert [m.reason for m in world.shown()][1] == "waits for 1.1 to start"
-        world.experiment.why = "needs 3 GPUs, 1 is free"
-        assert world.shown()[0].reason == "needs 3 GPUs, 1 is free"
-        assert world.views.detail(world.views.row(1)).reason == "needs 3 GPUs, 1 is free"
+        lacks = LacksResources((Shortage("GPU", 3, 1),))
+        world.experiment.wait_reason = lacks
+        for shown in (world.shown()[0], world.views.detail(world.views.row(1))):
+            assert (shown.reason, shown.waits_for) == ("waits for 3 GPUs (1 free)", lacks)
         for holder in range(3):
             world.experiment.limiter.acquire_on_behalf_of_nowait(holder)
-        world.experiment.why = None
+        world.experiment.wait_reason = None
         assert world.shown()[4].reason == "waits for one of 1's 3 slots"
 
 
