@@ -7,7 +7,7 @@ import sqlite3
 import sys
 from typing import NoReturn
 
-from rised import daemon, settings
+from rised import daemon, log, settings
 from rised.http.listener import locked
 from rised.linux import processes
 from riseml_proto import VERSION
@@ -43,6 +43,8 @@ def parser() -> argparse.ArgumentParser:
     add = command.add_argument
     add("--config", metavar="FILE", help="read this configuration file and no other")
     add("--ready-fd", metavar="N", type=int, help="write a line here when requests are served")
+    add("--log-file", metavar="FILE",
+        help="write the log here, not to standard error; what is full (5 MB) becomes FILE.1")  # fmt: skip
     add("--stop", action="store_true", help="stop the daemon that uses this state directory")
     add("--version", action="version", version=f"rised {VERSION}", help="show the version and exit")
     group = command.add_argument_group("settings")
@@ -59,12 +61,15 @@ def main() -> None:
     """Run the daemon, or stop one. Exit code 2 for bad input, 3 where another daemon is in the way."""
     try:
         given = {k: v for k, v in vars(parser().parse_args()).items() if v is not None}
-        file, ready_fd, stop = (given.pop(key, None) for key in ("config", "ready_fd", "stop"))
+        file, ready_fd, log_file, stop = (
+            given.pop(key, None) for key in ("config", "ready_fd", "log_file", "stop")
+        )
         flags = {key.replace("_", "-"): value for key, value in given.items()}
         chosen = settings.load(file, flags, os.environ)
         if stop:
             _stop(chosen)
             return
+        log.start(log_file)
 
         def ready() -> None:
             if ready_fd is not None:

@@ -188,7 +188,10 @@ def _spawn(path: str, log: str) -> None:
         with open(theirs, "wb", buffering=0), open(log, "ab") as output:
             begin = output.tell()
             process = subprocess.Popen(
-                [sys.executable, "-m", "rised", "--socket", path, "--ready-fd", str(theirs)],
+                [
+                    *(sys.executable, "-m", "rised", "--socket", path),
+                    *("--ready-fd", str(theirs), "--log-file", log),
+                ],
                 cwd="/",
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -211,7 +214,8 @@ def _spawn(path: str, log: str) -> None:
 
 def _last_line(log: str, begin: int) -> str:
     with open(log, "rb") as file:
-        file.seek(begin)
+        size = os.fstat(file.fileno()).st_size
+        file.seek(begin if begin <= size else 0)  # the daemon has begun a new one
         lines = file.read().decode("utf-8", "replace").splitlines()
     # The last lines of a trio traceback are in a frame of bars.
     words = (line.strip(" |+-") for line in reversed(lines))

@@ -97,6 +97,31 @@ def test_the_first_command_starts_the_daemon_and_the_next_finds_it(home: Home) -
     assert (home.root / ".local/state/rised/rised.log").stat().st_size
 
 
+def test_a_log_that_has_grown_large_is_moved_aside(home: Home) -> None:
+    log = home.root / ".local/state/rised/rised.log"
+    log.parent.mkdir(parents=True)
+    log.write_text("an old line\n" * 500_000)
+    assert home.run("status")[0] == 0
+    assert "event=ready" in log.read_text()
+    assert log.stat().st_size < 10_000
+    assert log.with_name("rised.log.1").stat().st_size == 6_000_000
+
+
+def test_a_daemon_that_is_killed_and_one_that_fails_leave_their_words_in_the_log(
+    home: Home,
+) -> None:
+    assert home.run("status")[0] == 0
+    (pid,) = home.daemons()
+    os.kill(pid, signal.SIGKILL)
+    config = home.root / ".config" / "rised" / "config.yml"
+    config.parent.mkdir(parents=True)
+    config.write_text("output-dir: /proc/none\n")
+    assert "rised did not start: /proc/none" in home.run("status")[2]
+    lines = (home.root / ".local/state/rised/rised.log").read_text().splitlines()
+    assert any("event=ready" in line for line in lines)
+    assert lines[-1].startswith("rised: /proc/none")
+
+
 def test_ten_commands_at_once_start_one_daemon(home: Home) -> None:
     started = [home.start("system", "info", "-l") for _ in range(10)]
     texts = set()
