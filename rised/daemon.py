@@ -20,7 +20,7 @@ from functools import partial
 
 import trio
 
-from rised.api.context import Context, Machine
+from rised.api.context import Context, Gpus
 from rised.api.routes import handler
 from rised.execution.images import Images
 from rised.execution.services import Services
@@ -134,7 +134,7 @@ async def run(settings: Settings, manager: ServiceManager, ready: Callable[[], N
             tensorboards=tensorboards,
             views=views,
             history=StoredHistory(database, views, layout),
-            machine=Machine(gpus=found, monitor=gpu_monitor, nvml=nvml),
+            gpus=Gpus(devices=found, monitor=gpu_monitor, nvml=nvml),
         )
         runner.remove_leftovers(_kept(database))
         link_client(layout.client)
@@ -181,7 +181,7 @@ def _places(settings: Settings) -> Iterator[None]:
             os.umask(0o022)  # users pass through what lies above
         for directory in (settings.state_dir, settings.output_dir, settings.data_dir):
             _make_place(directory, shared=settings.system)
-        listener.check_place(settings.socket, 0o755 if settings.system else 0o700)
+        listener.prepare_directory(settings.socket, 0o755 if settings.system else 0o700)
         if settings.system:
             os.umask(0o077)
     except OSError as error:

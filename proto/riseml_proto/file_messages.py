@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from riseml_proto.messages import Message, Request
+from riseml_proto.messages import ClientMessage, Message
 
 
 class FileInfo(Message, frozen=True):
@@ -27,7 +27,7 @@ class FileInfo(Message, frozen=True):
     """Why the file cannot be read."""
 
 
-class List(Request, frozen=True):
+class List(ClientMessage, frozen=True):
     """List a directory or look up a file. The answer is a `FileInfo` a line; the first is the URI itself."""
 
     uri: str
@@ -37,7 +37,7 @@ class List(Request, frozen=True):
     """List only the file or directory itself."""
 
 
-class Wanted(Request, frozen=True):
+class Wanted(ClientMessage, frozen=True):
     """A file that `Fetch` asks for."""
 
     path: str
@@ -47,14 +47,14 @@ class Wanted(Request, frozen=True):
     """The first `offset` bytes are left out if the file still has this version."""
 
 
-class Fetch(Request, frozen=True):
+class Fetch(ClientMessage, frozen=True):
     """Ask for files. For each the answer has a line, its `FileInfo`, then its bytes from `offset` to `size`."""
 
     uri: str
     files: list[Wanted]
 
 
-class Stored(Request, frozen=True):
+class Stored(ClientMessage, frozen=True):
     """A file in the body of POST /v1/files/store: a line with this, then its bytes from `offset` to `size`."""
 
     path: str
@@ -77,7 +77,7 @@ class Storing(Message, frozen=True):
     stored: int
 
 
-class PartRequest(Request, frozen=True):
+class PartRequest(ClientMessage, frozen=True):
     """Ask how much of an interrupted upload there is."""
 
     uri: str
@@ -91,7 +91,7 @@ class Part(Message, frozen=True):
     """Bytes that are there; 0 where the upload has to begin anew."""
 
 
-class Remove(Request, frozen=True):
+class Remove(ClientMessage, frozen=True):
     """Remove files, and with `recursive` directories and all in them. Links are removed, never followed."""
 
     uris: list[str]

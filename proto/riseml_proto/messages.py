@@ -16,7 +16,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
     """A message. Unknown fields are ignored, so that a newer peer may add some."""
 
 
-class Request(Message, frozen=True, forbid_unknown_fields=True):
+class ClientMessage(Message, frozen=True, forbid_unknown_fields=True):
     """A message to the daemon. Unknown fields are refused: a typing error must not pass silently."""
 
 
@@ -41,7 +41,7 @@ class File(msgspec.Struct, frozen=True, array_like=True):
     """Git's id of the content, 40 hex digits; for a link the content is its target."""
 
 
-class Manifest(Request, frozen=True):
+class Manifest(ClientMessage, frozen=True):
     """The files of a revision."""
 
     project: str
@@ -61,7 +61,7 @@ class Received(Message, frozen=True):
     received: int
 
 
-class Submission(Request, frozen=True):
+class Submission(ClientMessage, frozen=True):
     """Start the experiment of a `riseml.yml` on a revision."""
 
     config: str
@@ -171,7 +171,7 @@ class Best(Message, frozen=True):
     """The best first; of equal ones the lower number first."""
 
 
-class Change(Request, frozen=True):
+class Change(ClientMessage, frozen=True):
     """Change experiments that have not ended. A field that is None is not changed."""
 
     ids: list[str]
@@ -226,7 +226,7 @@ class Queue(Message, frozen=True):
     experiments: list[Queued]
 
 
-class Drain(Request, frozen=True):
+class Drain(ClientMessage, frozen=True):
     """Drain the server or GPUs, so that nothing new starts there, or undo it. Running jobs go on."""
 
     drained: bool
@@ -244,7 +244,7 @@ class Drained(Message, frozen=True):
     gpus: list[int] = []
 
 
-class Kill(Request, frozen=True):
+class Kill(ClientMessage, frozen=True):
     """Answered when nothing of the jobs is left."""
 
     ids: list[str]
@@ -263,7 +263,7 @@ class Killed(Message, frozen=True):
     """IDs that had already ended before."""
 
 
-class LogRequest(Request, frozen=True):
+class LogRequest(ClientMessage, frozen=True):
     """Ask for the states and output of an experiment, sub-experiment or job, as a stream of `Entry`."""
 
     id: str | None = None
@@ -396,7 +396,7 @@ class System(Message, frozen=True):
     """Why the server is drained, so that nothing starts; None where it is not."""
 
 
-class BoardRequest(Request, frozen=True):
+class BoardRequest(ClientMessage, frozen=True):
     """Serve a TensorBoard over experiments or sub-experiments for as long as the request lasts."""
 
     ids: list[str] = []
@@ -410,7 +410,7 @@ class Board(Message, frozen=True):
     url: str
 
 
-class Prune(Request, frozen=True):
+class Prune(ClientMessage, frozen=True):
     """Remove built images that no kept experiment uses."""
 
 

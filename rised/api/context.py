@@ -26,10 +26,10 @@ ROOT = 0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Machine:
-    """The GPUs, and those who watch and measure them."""
+class Gpus:
+    """The machine's GPUs, their monitor, and NVML, which reads their telemetry."""
 
-    gpus: Sequence[GpuDevice]
+    devices: Sequence[GpuDevice]
     monitor: GpuMonitor
     nvml: Nvml
 
@@ -46,7 +46,7 @@ class Context:
     tensorboards: TensorBoards
     views: Views
     history: StoredHistory
-    machine: Machine
+    gpus: Gpus
 
     def check_peer(self, peer: Peer) -> None:
         """A person's own daemon serves that person and root; a machine's serves its users. Raises `Forbidden`."""

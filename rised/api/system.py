@@ -6,12 +6,12 @@ from dataclasses import asdict
 
 from rised.api.context import Context
 from rised.gpus.health import explain
-from rised.http.listener import user_name
 from rised.http.request import Answer, Request
 from rised.log import log
 from rised.storage.owners import owner_of
 from rised.storage.rows import ExperimentRow
 from rised.users.impersonation import impersonating
+from rised.users.peer import user_name
 from riseml_proto import API_VERSION, VERSION
 from riseml_proto.errors import InvalidInput
 from riseml_proto.ids import experiment_id
@@ -22,10 +22,10 @@ _LONGEST_REASON = 200
 
 async def system(context: Context, request: Request) -> Answer:
     """Tell of the machine and what is handed out (`System`)."""
-    await context.machine.monitor.refresh()
+    await context.gpus.monitor.refresh()
     inventory, settings = context.scheduler.inventory, context.settings
     total, free = inventory.total, inventory.free
-    unavailable = context.machine.monitor.unavailable
+    unavailable = context.gpus.monitor.unavailable
     users = {
         gpu: experiment_id(*holder)  # type: ignore[misc]  # holders are (experiment, member)
         for holder, grant in inventory.holders()
@@ -47,7 +47,7 @@ async def system(context: Context, request: Request) -> Answer:
                     used_by=users.get(gpu.index),
                     out=explain(why, _process) if (why := unavailable.get(gpu.index)) else None,
                 )
-                for gpu in context.machine.gpus
+                for gpu in context.gpus.devices
             ],
             state_dir=settings.state_dir,
             output_dir=settings.output_dir,
@@ -68,9 +68,9 @@ async def drain(context: Context, request: Request) -> Answer:
     if not asked.gpus:
         await context.scheduler.drain(asked.reason if asked.drained else None)
     elif asked.drained:
-        await context.machine.monitor.take_out(asked.gpus, asked.reason)
+        await context.gpus.monitor.take_out(asked.gpus, asked.reason)
     else:
-        await context.machine.monitor.bring_back(asked.gpus)
+        await context.gpus.monitor.bring_back(asked.gpus)
     context.scheduler.look_again()
     did = "drained" if asked.drained else "undrained"
     log.info(did, by=request.peer.user, why=asked.reason, gpus=asked.gpus or "all")

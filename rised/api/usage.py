@@ -35,7 +35,7 @@ async def show(context: Context, request: Request) -> Answer:
         snapshot = ProcessSnapshot()
         return (
             [run.use(snapshot) for run in runs],
-            context.machine.nvml.telemetry(),
+            context.gpus.nvml.telemetry(),
             time.monotonic(),
         )
 
@@ -76,5 +76,5 @@ def _gpus(context: Context, telemetry: Sequence[GpuTelemetry]) -> list[GpuUse]:
             temperature=reading.temperature,
             bus_id=gpu.bus_id,
         )
-        for gpu, reading in zip(context.machine.gpus, telemetry, strict=True)
+        for gpu, reading in zip(context.gpus.devices, telemetry, strict=True)
     ]

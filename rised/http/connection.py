@@ -1,15 +1,14 @@
-"""One connection: requests in, answers out, until either side has had enough.
+"""One connection: it reads requests and sends answers until one of the two sides closes it.
 
-Nothing that a peer does or leaves undone can hold up more than its own connection: a head or a piece of a body that
-does not come, and an answer that is not read, each end it after `PATIENCE` seconds. Between requests a connection may
-idle for as long as it likes; it costs a descriptor and some memory, no time.
+A peer can delay its own connection alone. The connection ends after `PATIENCE` seconds in which the rest of a head or
+body does not arrive, or an answer is not read. Between two requests it may stay idle without a limit: that costs a
+descriptor and some memory, no time.
 
-The reason for this room, where a web framework might be: what is wrong gets an answer in our own form, every wait can
-be cancelled, and the daemon starts in half the time.
+docs/decisions.md says why this is our own code over h11 and not a web framework.
 """
 
 import contextlib
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from urllib.parse import parse_qsl, unquote
 
 import h11
@@ -27,32 +26,32 @@ from riseml_proto.messages import Problem
 PATIENCE = 30.0
 _HEAD_LIMIT = 16 * 1024
 _CHUNK = 65536
-_PIPELINE_LIMIT = 65536  # bytes of further requests that are kept while a stream is answered
+_PIPELINE_LIMIT = 65536  # bytes of further requests that are kept while an answer is streamed
 _Event = h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]
 _HEADERS = [("Rised-Api", str(API_VERSION)), ("Server", "rised")]
 
 
 class PeerGone(Exception):
-    """The other end closed, broke off, or took too long."""
+    """The peer closed the connection, broke it, or took too long. Ends the connection; no user sees it."""
 
 
 class Connection:
     """One connection and its protocol state."""
 
     def __init__(
-        self, stream: trio.SocketStream, peer: Peer, handle: Handler, room: ConnectionLimiter
+        self, stream: trio.SocketStream, peer: Peer, handle: Handler, limiter: ConnectionLimiter
     ) -> None:
-        """`handle` answers each request, or raises a `RisemlError`."""
+        """`handle` gives the answer to a request, or raises a `RisemlError`."""
         self._stream = stream
         self._peer = peer
         self._handle = handle
-        self._room = room
+        self._limiter = limiter
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=_HEAD_LIMIT)
 
     async def serve(self) -> None:
         """Serve until the connection ends. Raises nothing."""
         try:
-            with self._room.place(self._peer.uid) as admitted:
+            with self._limiter.slot(self._peer.uid) as admitted:
                 serve_one = self._serve_one if admitted else self._turn_away
                 while await serve_one():
                     self._http.start_next_cycle()
@@ -68,7 +67,7 @@ class Connection:
                 await self._stream.aclose()
 
     async def _serve_one(self) -> bool:
-        """Serve one request. Return whether there may be another on this connection."""
+        """Serve one request. Return whether the connection can carry another one."""
         head = await self._read_head()
         if head is None:
             return False
@@ -83,25 +82,25 @@ class Connection:
             problem = Problem(error=f"rised failed: {error!r}; its log says more", code="error")
             answer = Answer(problem, 500)
         if self._http.their_state is h11.SEND_BODY:
-            self._http.next_event()  # the end of a body that is not there, or a piece of one not read
+            self._http.next_event()  # the end of an empty body, or a piece that the handler has not read
         if isinstance(answer, Streamed):
             await self._stream_out(answer)
         else:
             await self._answer(answer, with_body=head.method != b"HEAD")
-        # A body that nobody read ends the connection: it could be endless.
+        # After a body that was not read to its end the connection closes: the rest could be endless.
         return self._http.their_state is h11.DONE and self._http.our_state is h11.DONE
 
     async def _turn_away(self) -> bool:
-        text = f"rised serves {self._room.limit} others; try again when fewer follow logs"
+        text = f"rised serves {self._limiter.limit} others; try again when fewer follow logs"
         await self._answer(Answer(Problem(error=text, code=DaemonError.code), DaemonError.status))
         return False
 
     async def _read_head(self) -> h11.Request | None:
-        """The next request's head; None at the end of the connection."""
+        """Wait for the head of the next request; None where the connection ended."""
         event = self._http.next_event()
         if event is h11.NEED_DATA:
             data = b""
-            with self._room.idling(self._peer.uid):
+            with self._limiter.idling(self._peer.uid):
                 data = await self._receive()
             self._http.receive_data(data)
             event = await self._next_event()
@@ -110,7 +109,7 @@ class Connection:
         return None
 
     async def _next_event(self) -> _Event:
-        """What comes next. Raises `h11.RemoteProtocolError` if it is not HTTP, or does not come in time."""
+        """Wait for h11's next event. Raises `h11.RemoteProtocolError` if it is not HTTP, or is late."""
         with trio.move_on_after(PATIENCE):
             while (event := self._http.next_event()) is h11.NEED_DATA:
                 if self._http.they_are_waiting_for_100_continue:
@@ -121,7 +120,7 @@ class Connection:
         raise h11.RemoteProtocolError(f"the rest did not come within {PATIENCE:g} s", 408)
 
     async def body_piece(self) -> bytes | None:
-        """The next piece of the request's body; None at its end. Raises as `_next_event`."""
+        """Wait for the next piece of the request's body; None at its end. Raises what `_next_event` raises."""
         event = await self._next_event()
         return bytes(event.data) if isinstance(event, h11.Data) else None
 
@@ -146,11 +145,13 @@ class Connection:
 
         async def watch(scope: trio.CancelScope) -> None:
             nonlocal gone
-            room = _PIPELINE_LIMIT
+            left = _PIPELINE_LIMIT
             with contextlib.suppress(PeerGone):
-                while room > 0 and (data := await self._receive()):
-                    self._http.receive_data(data)  # the next request, before this one is answered
-                    room -= len(data)
+                while left > 0 and (data := await self._receive()):
+                    self._http.receive_data(
+                        data
+                    )  # a request that comes before the end of this answer
+                    left -= len(data)
             gone = True
             scope.cancel()
 
@@ -158,9 +159,9 @@ class Connection:
             nursery.start_soon(watch, nursery.cancel_scope)
             try:
                 await answer.write(send)
-            except PeerGone:  # must not leave the nursery: it would come out in a group
+            except PeerGone:  # caught here, because the nursery would wrap it in a group
                 gone = True
-            except Exception as error:  # noqa: BLE001 - too late for a status; a stream cut short tells enough
+            except Exception as error:  # noqa: BLE001 - the status is sent; the peer sees a stream that is cut short
                 log.error("stream broken off", error=repr(error))
                 gone = True
             nursery.cancel_scope.cancel()
@@ -189,7 +190,7 @@ class Connection:
             view = view[_CHUNK:]
 
     async def _receive(self) -> bytes:
-        """Some bytes; none at the end. Raises `PeerGone`."""
+        """Wait for some bytes; empty at the end. Raises `PeerGone`."""
         try:
             return bytes(await self._stream.receive_some(_CHUNK))
         except (trio.BrokenResourceError, trio.ClosedResourceError):
@@ -205,7 +206,7 @@ class Connection:
 
 
 class _Body:
-    """The pieces of a body. Not a generator: a handler may stop in the middle, and nothing has to be closed."""
+    """The pieces of a body. It is no generator, because a handler may stop in the middle and closes nothing."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -221,5 +222,15 @@ class _Body:
 
 def _request(head: h11.Request, peer: Peer, body: Callable[[], AsyncIterator[bytes]]) -> Request:
     path, _, query = head.target.decode("latin-1").partition("?")
-    parameters: Mapping[str, str] = dict(parse_qsl(query, keep_blank_values=True))
-    return Request(head.method.decode("latin-1"), unquote(path), parameters, peer, body)
+    headers: dict[str, str] = {}
+    for raw_name, raw_value in head.headers:  # h11 has made the names lower-case
+        name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
+        headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    return Request(
+        method=head.method.decode("latin-1"),
+        path=unquote(path),
+        query=dict(parse_qsl(query, keep_blank_values=True)),
+        headers=headers,
+        peer=peer,
+        body=body,
+    )

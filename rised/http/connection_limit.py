@@ -1,9 +1,12 @@
-"""How many connections there may be at once, so that descriptors remain for jobs, logs and the next client.
+"""A limit for connections, so that file descriptors remain for jobs, logs and the next client.
 
-One that comes when there is no more room takes the place of one that idles, of the user who has most of them if there
-is one. Where none idles, a user who has fewer takes the place of the newest of the one who has most, who is turned away
-in turn: so nobody can keep others out. Clients that keep connections, or follow logs, must cope with being cut off
-anyway.
+A connection that arrives at the limit replaces another one:
+
+1. an idle connection, if there is one; those of the user with the most connections go first;
+2. otherwise the newest connection of the user with the most connections, if the newcomer's user has fewer;
+3. otherwise none: the newcomer is turned away.
+
+So no user can keep the others out. A client that keeps a connection, or follows a log, has to cope with a cut anyway.
 """
 
 from collections.abc import Iterator
@@ -13,7 +16,7 @@ import trio
 
 
 class _Holder:
-    """One user's connections: all, and those that wait for a request in the order in which they began to."""
+    """One user's connections: all of them, and the idle ones, in each case the oldest first."""
 
     def __init__(self) -> None:
         self.all: dict[trio.CancelScope, None] = {}
@@ -21,17 +24,17 @@ class _Holder:
 
 
 class ConnectionLimiter:
-    """The places for connections, and who of those that have one waits for a request."""
+    """Counts the connections of each user, and cuts one off where a newcomer must have its slot."""
 
     def __init__(self, limit: int) -> None:
-        """There are `limit` places."""
+        """`limit`: the connections that there may be at once."""
         self.limit = limit
         self._taken = 0
         self._holders: dict[int, _Holder] = {}
 
     @contextmanager
-    def place(self, uid: int) -> Iterator[bool]:
-        """A place for a user's connection, or False where there is none. What is in here may be cut off."""
+    def slot(self, uid: int) -> Iterator[bool]:
+        """Hold a slot for a connection of `uid`; gives False where there is none. The block may be cancelled."""
         holder = self._holders.setdefault(uid, _Holder())
         admitted = self._taken < self.limit or self._dismiss(holder)
         self._taken += admitted
@@ -48,7 +51,7 @@ class ConnectionLimiter:
 
     @contextmanager
     def idling(self, uid: int) -> Iterator[trio.CancelScope]:
-        """Wait for a request in here; the scope that this gives is cancelled if the place is needed."""
+        """Mark a connection of `uid` as idle; the given scope is cancelled when a newcomer needs the slot."""
         holder = self._holders.setdefault(uid, _Holder())
         with trio.CancelScope() as scope:
             holder.idle[scope] = None
@@ -58,7 +61,7 @@ class ConnectionLimiter:
                 holder.idle.pop(scope, None)
 
     def _dismiss(self, newcomer: _Holder) -> bool:
-        """Make room for one more; False where that would take it from somebody who has no more than the newcomer."""
+        """Cut off one connection for the newcomer's; False where the newcomer's user has as many as anybody."""
         largest = max(self._holders.values(), key=lambda holder: len(holder.all))
         for holder in (largest, newcomer, *self._holders.values()):
             if holder.idle:

@@ -1,8 +1,8 @@
-"""The daemon's socket: made so that there is one daemon behind it, and only who may can reach it.
+"""The daemon's socket: exactly one daemon listens on it, and only permitted users can connect.
 
-A lock beside the socket says whether a daemon is there: the kernel drops it with its holder, however that dies. So
-whoever has the lock may remove a socket that a dead daemon left. The new socket is made under another name and renamed
-when it listens: nobody ever meets one that does not.
+A lock file beside the socket says whether a daemon is there. The kernel releases the lock when its holder dies, in
+whatever way. So the holder of the lock may remove a socket that a dead daemon left. A new socket is made under another
+name and renamed when it listens, so that no client ever finds one that does not listen yet.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ import trio
 from rised.http.connection import Connection
 from rised.http.connection_limit import ConnectionLimiter
 from rised.http.request import Handler
-from rised.users.peer import Peer
+from rised.users.peer import Peer, user_name
 from riseml_proto.errors import AlreadyRunning, DaemonError
 
 _BACKLOG = 4096
@@ -32,10 +32,10 @@ _NEW = ".new"
 
 
 @contextlib.contextmanager
-def locked(path: str, what: str, listens_at: str = "") -> Iterator[None]:
-    """Hold the lock file `path`, our pid and socket in it.
+def locked(path: str, name: str, listens_at: str = "") -> Iterator[None]:
+    """Hold the lock file `path` for what users call `name`, and write our pid and socket into the file.
 
-    Raises `AlreadyRunning`: `what` is taken, and `DaemonError` where there can be no such file.
+    Raises `AlreadyRunning` where another daemon holds it, `DaemonError` where `path` cannot be a lock file.
     """
     try:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
@@ -45,7 +45,7 @@ def locked(path: str, what: str, listens_at: str = "") -> Iterator[None]:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise AlreadyRunning(_taken(what, *_holder(fd))) from None
+            raise AlreadyRunning(_in_use(name, *_holder(fd))) from None
         os.ftruncate(fd, 0)
         os.write(fd, os.fsencode(f"{os.getpid()}\n{listens_at}\n"))
         yield
@@ -54,23 +54,23 @@ def locked(path: str, what: str, listens_at: str = "") -> Iterator[None]:
 
 
 def _holder(fd: int) -> tuple[str, str]:
-    """The pid and the socket that the holder of a lock wrote into it."""
+    """The pid and the socket that the holder of a lock wrote into the file."""
     pid, _, rest = os.fsdecode(os.pread(fd, 4096, 0)).partition("\n")
     return pid, rest.removesuffix("\n")
 
 
-def _taken(what: str, pid: str, listens_at: str) -> str:
-    text = f"{what} is in use by another rised (pid {pid})"
+def _in_use(name: str, pid: str, listens_at: str) -> str:
+    text = f"{name} is in use by another rised (pid {pid})"
     if listens_at:
         text += f": use that one by --host unix://{listens_at}, or end it with rised --stop"
     return text
 
 
 def unreachable_holder(lock: str, own: str) -> int | None:
-    """The pid of a daemon that holds `lock` although nobody can reach it any more; None if there is none.
+    """The pid of a daemon that holds `lock` but that nobody can reach any more; None if there is none.
 
-    Its socket was removed together with the lock beside it, as happens to all of /run/user/UID when
-    its user logs out for the last time. The caller holds the lock of `own`, its own socket.
+    Such a daemon lost its socket and the lock file beside it: all of /run/user/UID is removed when its user's last
+    session ends. The caller holds the lock of `own`, its own socket.
     """
     with contextlib.suppress(FileNotFoundError), open(lock, "rb") as file:
         if not _is_held(file.fileno()):
@@ -98,8 +98,8 @@ def _is_held(fd: int) -> bool:
     return False
 
 
-def check_place(path: str, mode: int = 0o700) -> None:
-    """Make the socket's directory, or refuse one in which others could put a socket of theirs. Raises `DaemonError`."""
+def prepare_directory(path: str, mode: int = 0o700) -> None:
+    """Make the directory of the socket `path`. Raises `DaemonError` where other users could put a socket there."""
     if len(os.fsencode(path)) + len(_NEW) > _LONGEST_PATH:
         raise DaemonError(f"{path} is too long for a Unix socket; name a shorter --socket")
     directory = os.path.dirname(path)
@@ -107,9 +107,9 @@ def check_place(path: str, mode: int = 0o700) -> None:
     with contextlib.suppress(FileExistsError):
         os.mkdir(directory, mode)
         os.chmod(directory, mode)  # whatever the umask
-    found = os.lstat(directory)
-    others = found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or others:
+    status = os.lstat(directory)
+    others = status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or others:
         raise DaemonError(
             f"{directory} must be a directory that is yours and that nobody else may write to"
             f" (chmod 700 {directory}), or name another --socket"
@@ -125,9 +125,9 @@ def listening(
     group: int | None = None,
     given: socket.socket | None = None,
 ) -> Iterator[trio.SocketListener]:
-    """Listen on `path`, whose lock the caller holds; remove it at the end.
+    """Listen on `path`, whose lock the caller holds; remove the socket at the end.
 
-    A socket that the service manager has `given` stays the manager's, and has the mode and group that it was made with.
+    A `given` socket comes from the service manager: it keeps its mode and group, and is not removed.
     """
     if given is not None:
         given.setblocking(False)
@@ -151,17 +151,17 @@ def listening(
 
 
 async def serve(listener: trio.SocketListener, handle: Handler, limit: int) -> None:
-    """Serve every connection, `limit` at once, until cancelled."""
-    room = ConnectionLimiter(limit)
+    """Serve connections, at most `limit` at once, until cancelled."""
+    limiter = ConnectionLimiter(limit)
 
     async def connected(stream: trio.SocketStream) -> None:
-        await Connection(stream, peer_of(stream.socket), handle, room).serve()
+        await Connection(stream, peer_of(stream.socket), handle, limiter).serve()
 
     await trio.serve_listeners(connected, [listener])
 
 
 def peer_of(connection: trio.socket.SocketType) -> Peer:
-    """Who connected, from the kernel: nothing in a message can change that."""
+    """The user at the other end of a connection, as the kernel says. Nothing that a client sends can change it."""
     raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
     pid, uid, gid = _CREDENTIALS.unpack(raw)
     return Peer(pid, uid, gid, user_name(uid), _groups_of(connection, uid, gid))
@@ -170,17 +170,9 @@ def peer_of(connection: trio.socket.SocketType) -> Peer:
 def _groups_of(connection: trio.socket.SocketType, uid: int, gid: int) -> tuple[int, ...]:
     try:
         raw = connection.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, _MOST_GROUPS * _GROUP.size)
-    except OSError:  # more than Python lets us ask for
+    except OSError:  # more groups than Python's buffer may hold
         try:
             return tuple(os.getgrouplist(pwd.getpwuid(uid).pw_name, gid))
         except KeyError:
             return ()
     return tuple(group for (group,) in _GROUP.iter_unpack(raw))
-
-
-def user_name(uid: int) -> str:
-    """The user's name, or `uid-1000` for one that has none."""
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return f"uid-{uid}"

@@ -1,6 +1,7 @@
-"""One request as its handler sees it, and the answer that a handler gives."""
+"""A request as its handler sees it, and the two kinds of answers that a handler may give."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple, TypeVar
 
@@ -12,11 +13,11 @@ from riseml_proto.errors import InvalidInput
 T = TypeVar("T")
 
 JSON_LIMIT = 1 << 20
-"""Bytes of a body that is one message; handlers that need more say so."""
+"""Bytes that a message in a request's body may have, unless its handler allows more."""
 
 
 class Answer(NamedTuple):
-    """A whole answer."""
+    """An answer that is one JSON message."""
 
     message: msgspec.Struct | list[msgspec.Struct]
     status: int = 200
@@ -27,53 +28,49 @@ Stream = Callable[[Send], Awaitable[None]]
 
 
 class Streamed(NamedTuple):
-    """An answer that is written bit by bit: `write` gets a function that sends, and is cancelled if the peer goes."""
+    """An answer in pieces. `write` gets a function that sends one, and is cancelled when the peer leaves."""
 
     write: Stream
     content_type: str = "application/x-ndjson"
 
 
+@dataclass(frozen=True, kw_only=True)
 class Request:
-    """One request. Its body is read by whoever handles it, or not at all."""
+    """One request. Nothing reads its body before the handler does."""
 
-    def __init__(
-        self,
-        method: str,
-        path: str,
-        query: Mapping[str, str],
-        peer: Peer,
-        body: Callable[[], AsyncIterator[bytes]],
-    ) -> None:
-        """`path` has no query; `body` gives the pieces of the body as they come."""
-        self.method = method
-        self.path = path
-        self.query = query
-        self.peer = peer
-        self.body = body
+    method: str
+    path: str
+    """Decoded, without the query."""
+    query: Mapping[str, str]
+    headers: Mapping[str, str]
+    """Names in lower case. The values of a header that came twice are joined by a comma and a blank."""
+    peer: Peer
+    body: Callable[[], AsyncIterator[bytes]]
+    """The pieces of the body, as they arrive."""
 
     async def message(self, kind: type[T], limit: int = JSON_LIMIT) -> T:
-        """The body as a message. Raises `InvalidInput` for one that is not `kind` in JSON, or longer than `limit`."""
-        read = bytearray()
+        """Read the body as a JSON message. Raises `InvalidInput` if it is no `kind`, or has more than `limit` bytes."""
+        text = bytearray()
         async for piece in self.body():
-            read += piece
-            if len(read) > limit:
+            text += piece
+            if len(text) > limit:
                 raise InvalidInput(f"the request is longer than {limit} bytes")
         try:
-            return msgspec.json.decode(bytes(read), type=kind)
-        except msgspec.DecodeError as error:  # a ValidationError is one, too
+            return msgspec.json.decode(bytes(text), type=kind)
+        except msgspec.DecodeError as error:  # its subclass ValidationError as well
             raise InvalidInput(f"the request is not what {self.path} takes: {error}") from None
         except RecursionError:
             raise InvalidInput("the request is nested too deeply") from None
 
     def flag(self, name: str) -> bool:
-        """A query parameter that is `true` or `false`."""
+        """A query parameter that is `true` or `false`; False where it is missing. Raises `InvalidInput`."""
         value = self.query.get(name, "false")
         if value not in ("true", "false", ""):
             raise InvalidInput(f"?{name}= takes true or false, not {value!r}")
         return value != "false"
 
     def number(self, name: str) -> int | None:
-        """A query parameter that counts something."""
+        """A query parameter that is 0 or more; None where it is missing. Raises `InvalidInput`."""
         value = self.query.get(name)
         if value is None:
             return None
@@ -82,7 +79,7 @@ class Request:
         return int(value)
 
     def moment(self, name: str) -> datetime | None:
-        """A query parameter that is a time."""
+        """A query parameter that is a time; None where it is missing. Raises `InvalidInput`."""
         value = self.query.get(name)
         try:
             return None if value is None else msgspec.convert(value, datetime)

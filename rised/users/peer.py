@@ -1,5 +1,6 @@
 """Who is at the other end of a connection."""
 
+import pwd
 from typing import NamedTuple
 
 
@@ -12,3 +13,11 @@ class Peer(NamedTuple):
     user: str
     groups: tuple[int, ...] = ()
     """Supplementary groups."""
+
+
+def user_name(uid: int) -> str:
+    """The user's name, or `uid-1000` for a user without one."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"uid-{uid}"

@@ -10,7 +10,7 @@ import msgspec
 from rised.api import routes
 from riseml_proto import API_VERSION, errors, file_messages, messages, waiting
 
-_BASES = ("Message", "Request")
+_BASES = ("Message", "ClientMessage")
 _HEAD = f"""# The API
 
 Made from `proto/riseml_proto/messages.py`, `file_messages.py` and `waiting.py` by `make docs`; change it there.

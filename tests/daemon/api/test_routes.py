@@ -33,8 +33,9 @@ def ask(method: str, path: str, peer: Peer = OWNER) -> RisemlError:
     def no_body() -> AsyncIterator[bytes]:
         raise AssertionError("nobody should read it")
 
+    request = Request(method=method, path=path, query={}, headers={}, peer=peer, body=no_body)
     with pytest.raises(RisemlError) as raised:
-        trio.run(handler(NOTHING), Request(method, path, {}, peer, no_body))
+        trio.run(handler(NOTHING), request)
     return raised.value
 
 

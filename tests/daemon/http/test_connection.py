@@ -46,6 +46,7 @@ class Seen:
         self.cancelled = trio.Event()
         self.streaming = trio.Event()
         self.bodies: list[bytes] = []
+        self.headers: list[dict[str, str]] = []
 
 
 def handler(seen: Seen) -> Callable[[Request], Awaitable[Answer | Streamed]]:
@@ -99,6 +100,8 @@ def handler(seen: Seen) -> Callable[[Request], Awaitable[Answer | Streamed]]:
         if request.path == "/kill":
             asked = await request.message(Kill)
             return Answer(Killed(killed=asked.ids, ended=[]))
+        if request.path == "/headers":
+            seen.headers.append(dict(request.headers))
         if request.path == "/refuse":
             raise InvalidInput("not like this")
         if request.path == "/bug":
@@ -246,6 +249,29 @@ def test_a_connection_serves_any_number_of_requests() -> None:
             for number in range(100):
                 reply = await world.ask("GET", f"/{number}")
                 assert msgspec.json.decode(reply.body)["host"] == f"/{number}"
+
+    run(main)
+
+
+def test_a_handler_sees_the_headers_with_names_in_lower_case() -> None:
+    async def main() -> None:
+        async with served() as world:
+            await world.send(
+                b"GET /headers HTTP/1.1\r\nHost: rised\r\nX-Riseml-Token:  a b \r\nAccept: text/html\r\n"
+                b"ACCEPT: */*\r\nX-Name: p\xe4ul\r\n\r\n",
+                b"GET /headers HTTP/1.1\r\nHost: rised\r\n\r\n",
+            )
+            await world.stream.send_eof()
+            assert [reply.status for reply in parse(await world.rest())] == [200, 200]
+            assert world.seen.headers == [
+                {
+                    "host": "rised",
+                    "x-riseml-token": "a b",
+                    "accept": "text/html, */*",
+                    "x-name": "p\xe4ul",
+                },
+                {"host": "rised"},
+            ]
 
     run(main)
 

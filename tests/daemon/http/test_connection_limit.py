@@ -15,7 +15,7 @@ def test_who_keeps_all_places_busy_loses_the_newest_to_somebody_else() -> None:
         room, cut = ConnectionLimiter(3), []
 
         async def follow(uid: int, number: int, ready: trio.Event) -> None:
-            with room.place(uid) as admitted:
+            with room.slot(uid) as admitted:
                 ready.set()
                 assert admitted
                 await trio.Event().wait()
@@ -26,9 +26,9 @@ def test_who_keeps_all_places_busy_loses_the_newest_to_somebody_else() -> None:
                 ready = trio.Event()
                 nursery.start_soon(follow, 1, number, ready)
                 await ready.wait()
-            with room.place(1) as more:
+            with room.slot(1) as more:
                 assert not more
-            with room.place(2) as other:
+            with room.slot(2) as other:
                 assert other
                 await trio.testing.wait_all_tasks_blocked()
                 assert cut == [(1, 2)]
@@ -45,7 +45,7 @@ def test_whoever_has_fewer_places_than_another_gets_one(comers: list[int], limit
         with ExitStack() as stack:
             for uid in comers:
                 full, most = sum(held.values()) >= limit, max(held.values(), default=0)
-                admitted = stack.enter_context(room.place(uid))
+                admitted = stack.enter_context(room.slot(uid))
                 assert admitted or (full and held.get(uid, 0) + 1 >= most)
                 if admitted and full:
                     loser = max(held, key=lambda user: held[user])

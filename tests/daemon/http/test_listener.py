@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 import trio
 
-from rised.http.listener import check_place, listening, locked, peer_of, serve, user_name
+from rised.http.listener import listening, locked, peer_of, prepare_directory, serve
 from rised.http.request import Answer, Request
+from rised.users.peer import user_name
 from riseml_proto.errors import AlreadyRunning, DaemonError
 from riseml_proto.messages import Whoami
 
@@ -50,7 +51,7 @@ def test_a_lock_is_no_link_and_no_directory(place: Path) -> None:
 
 
 def test_the_directory_is_made_for_its_owner_alone(place: Path) -> None:
-    check_place(str(place.parent / "a" / "b" / "s"))
+    prepare_directory(str(place.parent / "a" / "b" / "s"))
     assert (place.parent / "a" / "b").stat().st_mode & 0o777 == 0o700
 
 
@@ -58,23 +59,23 @@ def test_the_directory_is_made_for_its_owner_alone(place: Path) -> None:
 def test_a_directory_that_others_may_write_to_is_refused(place: Path, mode: int) -> None:
     place.parent.chmod(mode)
     with pytest.raises(DaemonError, match="nobody else may write to"):
-        check_place(str(place))
+        prepare_directory(str(place))
 
 
 def test_a_path_must_fit_into_the_kernels_address(place: Path) -> None:
     room = 107 - len(".new") - len(str(place.parent)) - 1
     longest = str(place.parent / ("x" * room))
-    check_place(longest)
+    prepare_directory(longest)
     with listening(longest):
         pass
     with pytest.raises(DaemonError, match="too long"):
-        check_place(longest + "x")
+        prepare_directory(longest + "x")
 
 
 def test_what_lies_there_and_is_no_socket_is_left_alone(place: Path) -> None:
     place.write_text("precious")
     with pytest.raises(DaemonError, match="is no socket"):
-        check_place(str(place))
+        prepare_directory(str(place))
     assert place.read_text() == "precious"
 
 
@@ -82,7 +83,7 @@ def test_a_socket_left_by_the_dead_is_replaced_and_gone_at_the_end(place: Path) 
     for left in (place, place.with_suffix(".new")):
         with socket.socket(socket.AF_UNIX) as dead:
             dead.bind(str(left))
-    check_place(str(place))
+    prepare_directory(str(place))
     with listening(str(place)):
         assert place.stat().st_mode & 0o777 == 0o600
         with socket.socket(socket.AF_UNIX) as client:

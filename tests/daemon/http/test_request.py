@@ -16,7 +16,14 @@ from riseml_proto.messages import Kill
 
 
 def request(query: dict[str, str] | None = None, *pieces: bytes) -> Request:
-    return Request("POST", "/v1/kill", query or {}, Peer(1, 2, 3, "paul"), lambda: Body(pieces))
+    return Request(
+        method="POST",
+        path="/v1/kill",
+        query=query or {},
+        headers={},
+        peer=Peer(1, 2, 3, "paul"),
+        body=lambda: Body(pieces),
+    )
 
 
 class Body:
