@@ -117,10 +117,11 @@ def test_docs_list_every_code_with_its_status() -> None:
 
 
 @pytest.mark.parametrize("kind", TREE.values(), ids=list(TREE))
-def test_a_code_gives_back_its_own_class(kind: type[RisemlError]) -> None:
+def test_an_error_comes_back_as_the_class_it_was(kind: type[RisemlError]) -> None:
     error = from_code(kind.code, "the text")
     assert type(error) is (kind if "code" in vars(kind) else kind.__bases__[0])
     assert str(error) == "the text"
+    assert 400 <= kind.status < 600
 
 
 def test_no_code_stands_for_two_classes() -> None:
