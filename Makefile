@@ -4,7 +4,7 @@ MINUTES ?= 10
 SEED ?= $(shell date +%s)
 BIN := .venv/bin
 
-.PHONY: help demo test fast soak check format docs bench clean
+.PHONY: help demo test fast soak check format docs bench binary clean
 help:
 	@echo 'make demo     a real sweep on this machine, start to end'
 	@echo 'make test     all tests; those that need what is not installed skip and say so'
@@ -14,6 +14,7 @@ help:
 	@echo 'make format   let ruff put the code in shape'
 	@echo 'make docs     make anew what in docs/ is made from the code, and the man pages'
 	@echo 'make bench    every figure that the README claims'
+	@echo 'make binary   dist/rised: daemon and client in one file, for machines with the same Python'
 	@echo 'make clean    remove what the others made'
 
 $(BIN)/python:
@@ -55,5 +56,8 @@ docs: .venv/dev
 bench: .venv/dev
 	$(BIN)/python -m benchmarks $(BENCH)
 
+binary: | $(BIN)/python
+	$(BIN)/python scripts/binary/build.py
+
 clean:
-	rm -rf .venv .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv dist .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis

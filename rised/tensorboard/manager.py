@@ -32,7 +32,7 @@ from rised.users.owner import Owner
 from riseml_proto import ids
 from riseml_proto.errors import RisemlError, StorageFull
 
-MISSING = "this daemon has no TensorBoard; pip install tensorboard where rised is installed"
+MISSING = "this daemon has no TensorBoard; install rised with pip as rised[tensorboard]"
 
 _TRIES = 3
 """How often one that ends by itself is started."""

@@ -23,16 +23,21 @@ def assert_nothing_is_left(box: Box) -> None:
     assert box.daemon is not None
     assert box.daemon.poll() is not None
     assert box.processes() == {}
-    assert os.listdir(box.state / "work") == []
-    assert [path for path in box.state.glob("trees/*/*/*") if not path.name.startswith(".")] == []
+    assert_state_is_clean(box.state)
+
+
+def assert_state_is_clean(state: Path) -> None:
+    """No working directory, pristine tree or control group; the daemon must have been stopped."""
+    assert os.listdir(state / "work") == []
+    assert [path for path in state.glob("trees/*/*/*") if not path.name.startswith(".")] == []
     groups = (path for path, _, _ in os.walk(CGROUPS))
-    assert [path for path in groups if path.endswith(f"/rised-{instance(box)}")] == []
+    assert [path for path in groups if path.endswith(f"/rised-{instance(state)}")] == []
 
 
 def assert_attempts_rise(box: Box) -> None:
     """Each start has a number that no earlier one of its job had; the daemon must have been stopped."""
     last: Counter[tuple[int, int]] = Counter()
-    with database(box) as db:
+    with database(box.state) as db:
         events = db.execute("SELECT experiment, member, state, attempt FROM events ORDER BY seq")
         for experiment, member, state, attempt in events:
             if state == "STARTING" and (member or attempt):  # a set has no attempts
@@ -41,9 +46,9 @@ def assert_attempts_rise(box: Box) -> None:
             last[experiment, member] = max(attempt, last[experiment, member])
 
 
-def instance(box: Box) -> str:
+def instance(state: Path) -> str:
     """The name of the daemon's state; the daemon must have been stopped."""
-    with database(box) as db:
+    with database(state) as db:
         (found,) = db.execute("SELECT value FROM meta WHERE name = 'instance'").fetchone()
     return str(found)
 
@@ -82,9 +87,9 @@ def end_daemon(box: Box) -> bool:
 
 
 @contextlib.contextmanager
-def database(box: Box) -> Iterator[sqlite3.Connection]:
+def database(state: Path) -> Iterator[sqlite3.Connection]:
     """The daemon's database, while no daemon runs; what is written is committed in the end."""
-    db = sqlite3.connect(box.state / "rised.db")
+    db = sqlite3.connect(state / "rised.db")
     with contextlib.closing(db), db:
         yield db
 

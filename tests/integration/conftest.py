@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,6 +13,15 @@ from box import Box
 from box import need as need
 from engine import need_engine, remove_all
 from people import User, people
+
+
+@pytest.fixture(scope="session")
+def binary(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The one file that is daemon and client, as `make binary` builds it."""
+    file = tmp_path_factory.mktemp("binary") / "rised"
+    build = Path(__file__).parents[2] / "scripts" / "binary" / "build.py"
+    subprocess.run([sys.executable, build, file], check=True, timeout=300)
+    return file
 
 
 @pytest.fixture

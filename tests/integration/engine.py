@@ -109,7 +109,7 @@ def gone(root: Path) -> bool:
 
 def built_images(box: Box) -> set[str]:
     """IDs of the images that the box's daemon, which must have been stopped, built."""
-    label = f"label=riseml.instance={instance(box)}"
+    label = f"label=riseml.instance={instance(box.state)}"
     return set(docker("images", "--no-trunc", "--format", "{{.ID}}", "--filter", label).split())
 
 

@@ -146,7 +146,7 @@ class Soak:
             for line in (user.home / "evidence").read_text().splitlines()
         )
         assert not [line for line in evidence if line.endswith("double")], "a GPU was double-booked"
-        with database(box) as db:
+        with database(box.state) as db:
             assert db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
             states = dict(db.execute("SELECT id, state FROM experiments"))
             # One whose acknowledgement was lost with its daemon is there all the same.

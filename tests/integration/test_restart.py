@@ -141,7 +141,7 @@ def test_a_time_limit_goes_on_while_no_daemon_runs(make_box: MakeBox) -> None:
     )
     first = shells(box, "1.1")
     box.kill_daemon()
-    with database(box) as db:  # two hours ago, as far as anybody knows
+    with database(box.state) as db:  # two hours ago, as far as anybody knows
         db.execute("UPDATE members SET started_ms = started_ms - 7200000")
     gate.open()
     wait_until_gone(first)
@@ -217,7 +217,7 @@ def reboot(box: Box, **pids: int) -> None:
         with contextlib.suppress(ProcessLookupError):  # its parent was the first to go
             os.kill(pid, signal.SIGKILL)
     wait_until_gone(jobs)
-    with database(box) as db:
+    with database(box.state) as db:
         handles = db.execute("SELECT experiment, member, handle FROM members WHERE handle NOTNULL")
         for experiment, member, text in handles.fetchall():
             pid, start, _, *rest = json.loads(text)
@@ -343,7 +343,7 @@ def test_a_database_of_a_newer_version_is_refused_and_left_as_it_is(make_box: Ma
     box = make_box()
     box.start()
     box.stop()
-    with database(box) as db:
+    with database(box.state) as db:
         db.execute("PRAGMA user_version = 99")
     before = (box.state / "rised.db").read_bytes()
     assert "newer rised (schema 99" in refused(box)

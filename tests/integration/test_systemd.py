@@ -1,8 +1,10 @@
 """The server as an administrator has it: installed by one command, run by a real systemd, used by a user."""
 
 import json
+import shutil
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from machine import Machine
@@ -15,10 +17,11 @@ BLOCKED = "mkfifo f; echo on; id -un; read x < f; echo $x"
 
 
 @pytest.fixture(scope="module")
-def machine() -> Iterator[Machine]:
+def machine(binary: Path) -> Iterator[Machine]:
     """A machine with the server, and a user paul."""
     made = Machine()
     try:
+        shutil.copy(binary, made.root / "opt" / "rised")
         made.boot()
         made.run("useradd", "--create-home", "paul")
         done = made.run(INSTALL, "--wheels", "/opt/wheels")
@@ -99,7 +102,29 @@ def test_a_stopped_server_says_so(machine: Machine) -> None:
     machine.run("riseml", "whoami", user="paul")
 
 
-@pytest.mark.parametrize("how", ["restart", "kill", "stop", "upgrade"])
+def upgrade(machine: Machine, how: str) -> None:
+    """From packages to newer packages, to the one file, and back; what follows runs on the one file."""
+    prefix, unpacked = machine.root / "opt" / "riseml", machine.root / "var" / "cache" / "rised"
+    packages = prefix / "lib" / PYTHON / "site-packages"
+    if how == "upgrade":
+        old = packages / "riseml-0.1.0.dist-info"  # as the distribution was called once
+        old.mkdir()
+        (old / "METADATA").write_text("Metadata-Version: 2.1\nName: riseml\nVersion: 0.1.0\n")
+    if how in ("upgrade", "back"):
+        machine.run(INSTALL, "--wheels", "/opt/wheels")
+        assert [path.name for path in packages.glob("rise*.dist-info")] == ["rised-0.1.0.dist-info"]
+        assert not [path for path in unpacked.glob("*") if path.is_dir()]
+    else:
+        (unpacked / "0ld").mkdir(parents=True, exist_ok=True)
+        machine.run(INSTALL, "--binary", "/opt/rised")
+        assert sorted(path.name for path in prefix.rglob("*")) == ["bin", "rised", "riseml"]
+        assert len([path for path in unpacked.glob("*") if path.is_dir()]) == 1
+        assert not (machine.root / "home" / "paul" / ".cache").exists()
+
+
+@pytest.mark.parametrize(
+    "how", ["restart", "kill", "stop", "upgrade", "to one file", "back", "to one file again"]
+)
 def test_jobs_run_on_whatever_happens_to_the_daemon(machine: Machine, how: str) -> None:
     number = train(machine, BLOCKED)
     wait_for(machine, number, "on")
@@ -113,13 +138,7 @@ def test_jobs_run_on_whatever_happens_to_the_daemon(machine: Machine, how: str) 
         assert job_pid(machine, number) == before
         machine.run("systemctl", "start", "rised.socket")
     else:
-        old = machine.root / f"opt/riseml/lib/{PYTHON}/site-packages/riseml-0.1.0.dist-info"
-        old.mkdir()  # as the distribution was called once
-        (old / "METADATA").write_text("Metadata-Version: 2.1\nName: riseml\nVersion: 0.1.0\n")
-        machine.run(INSTALL, "--wheels", "/opt/wheels")
-        assert [path.name for path in old.parent.glob("rise*.dist-info")] == [
-            "rised-0.1.0.dist-info"
-        ]
+        upgrade(machine, how)
     assert state(machine, number) == ("RUNNING", None)
     assert main_pid(machine) != daemon
     assert job_pid(machine, number) == before
@@ -207,7 +226,12 @@ def test_it_is_removed_as_it_was_installed(machine: Machine) -> None:
         == 0
     )
     assert not any(page.exists() for page in pages)
-    for path in ("/opt/riseml", "/usr/local/bin/riseml", "/run/rised/rised.sock"):
+    for path in (
+        "/opt/riseml",
+        "/var/cache/rised",
+        "/usr/local/bin/riseml",
+        "/run/rised/rised.sock",
+    ):
         machine.run("test", "!", "-e", path)
     assert (machine.root / "var/lib/rised/rised.db").exists()
     machine.run(INSTALL, "--uninstall", "--purge")

@@ -1,0 +1,248 @@
+"""The one file that is daemon and client, in the hands of a user who has a Python and nothing else."""
+
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from aftermath import assert_state_is_clean
+from box import BIN, Box, need
+from people import MODULES, User, people
+
+pytestmark = pytest.mark.slow
+
+VERSION = f"{sys.version_info[0]}.{sys.version_info[1]}"
+DIGITS = Path(__file__).parents[2] / "examples" / "digits"
+SHARED = Path("/var/cache/rised")
+PATIENCE = 300  # seconds: eight trainings, on a machine that has more to do
+
+
+class Home:
+    """A user who has put the file into `~/bin`, under both its names, and no package anywhere."""
+
+    def __init__(self, user: User, binary: Path) -> None:
+        self.user, self.path = user, user.home
+        self.bin, self.cache = self.path / "bin", self.path / ".cache" / "rised"
+        self.bin.mkdir()
+        shutil.copy(binary, self.bin / "rised")
+        (self.bin / "riseml").symlink_to("rised")
+        # What the training needs is not the file's affair: a Python with scikit-learn, as a virtual environment has it.
+        python = self.bin / "python"
+        python.write_text(
+            f'#!/bin/sh\nPYTHONPATH="$PYTHONPATH:{MODULES}" exec /usr/bin/python{VERSION} "$@"\n'
+        )
+        python.chmod(0o755)
+        self.env = {"PATH": f"{self.bin}:/usr/bin:/bin", "HOME": str(self.path)}
+
+    def give(self) -> None:
+        """Let all that lies there be the user's."""
+        owner = f"{self.user.uid}:{self.user.gid}"
+        subprocess.run(["chown", "--recursive", owner, self.path], check=True)
+
+    def start(self, *argv: str, cwd: str = ".", **env: str) -> "subprocess.Popen[str]":
+        return subprocess.Popen(
+            [self.bin / argv[0], *argv[1:]],
+            cwd=self.path / cwd,
+            env={**self.env, **env},
+            user=self.user.uid,
+            group=self.user.gid,
+            extra_groups=[],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, *argv: str, code: int = 0, cwd: str = ".", **env: str) -> str:
+        """What the command prints: of one that fails with `code`, the error."""
+        with self.start(*argv, cwd=cwd, **env) as process:
+            out, err = process.communicate(timeout=PATIENCE)
+        assert process.returncode == code, out + err
+        assert "Traceback" not in err
+        return err if code else out
+
+    def builds(self) -> list[str]:
+        """The directories in its cache."""
+        return sorted(path.name for path in self.cache.iterdir() if path.is_dir())
+
+    def change_head(self, old: str, new: str) -> None:
+        """Let the file be one that is made for something else."""
+        file = self.bin / "rised"
+        data = file.read_bytes()
+        assert data.count(old.encode(), 0, 1000) == 1
+        file.write_bytes(data.replace(old.encode(), new.encode(), 1))
+
+
+@pytest.fixture
+def home(binary: Path) -> Iterator[Home]:
+    """Of somebody whose machine has never seen the file."""
+    need(not SHARED.exists(), f"machine without {SHARED}")
+    need(os.access(f"/usr/bin/python{VERSION}", os.X_OK), f"/usr/bin/python{VERSION}")
+    with people() as make:
+        user = make()
+        made = Home(user, binary)
+        made.give()
+        yield made
+
+
+def test_the_digits_are_swept_with_one_file_in_an_empty_home(home: Home) -> None:
+    shutil.copytree(DIGITS, home.path / "digits")
+    home.give()
+    if subprocess.run(
+        [home.bin / "python", "-c", "import sklearn"], user=home.user.uid, env=home.env, check=False
+    ).returncode:
+        need(False, "scikit-learn where another user can import it")
+    try:
+        home.run("riseml", "train", cwd="digits")
+        (digits,) = json.loads(home.run("riseml", "status", "-a", "--json"))
+        assert (digits["id"], digits["state"]) == ("1", "FINISHED")
+        members = json.loads(home.run("riseml", "status", "1", "--json"))["experiments"]
+        assert [member["state"] for member in members] == ["FINISHED"] * 8
+        assert "accuracy" in home.run("riseml", "best", "1", "--by", "accuracy")
+        assert "1.8.train" in home.run("riseml", "logs", "1.8")
+
+        text = "project: endless\ntrain:\n  run: sleep 100000\n"
+        (home.path / "riseml.yml").write_text(text)
+        home.run("riseml", "train", "-d")
+        home.run("riseml", "kill", "2")
+        home.run("riseml", "logs", "-f", "2")
+        assert "KILLED" in home.run("riseml", "status", "2")
+    finally:
+        home.run("rised", "--stop")
+    assert_state_is_clean(home.path / ".local" / "state" / "rised")
+    assert processes(home.user) == []
+    assert len(home.builds()) == 1
+
+
+def processes(user: User) -> list[str]:
+    """Command lines of what runs with a user's rights."""
+    done = subprocess.run(
+        ["ps", "-o", "stat=,args=", "-U", str(user.uid)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return [line for line in done.stdout.splitlines() if not line.startswith("Z")]
+
+
+def test_its_name_says_which_of_the_two_it_is(home: Home) -> None:
+    assert home.run("rised", "--version").startswith("rised ")
+    assert home.run("riseml", "--version").startswith("riseml ")
+    (home.bin / "rised-0.1.0").symlink_to("rised")
+    assert home.run("rised-0.1.0", "--version").startswith("rised ")
+    assert len(home.builds()) == 1
+
+
+def test_another_python_or_machine_is_one_clear_error(home: Home) -> None:
+    home.change_head(f"version='{VERSION}'", "version='2.99'")
+    said = home.run("riseml", "status", code=2)
+    assert said.startswith("riseml: this file needs Python 2.99, which is not on PATH; ")
+    assert said.count("\n") == 1
+    home.change_head(f"machine='{os.uname().machine}'", "machine='pdp11'")
+    said = home.run("rised", code=2)
+    assert said == f"rised: this file is for pdp11; this machine is {os.uname().machine}\n"
+    assert not home.cache.exists()
+
+
+def test_a_damaged_file_is_one_clear_error_and_leaves_nothing(home: Home) -> None:
+    file = home.bin / "rised"
+    os.truncate(file, file.stat().st_size // 2)
+    said = home.run("riseml", "status", code=2)
+    assert said.startswith(f"riseml: cannot be unpacked into {home.cache}: ")
+    assert home.builds() == []
+
+
+def test_many_first_starts_at_once_unpack_it_once(home: Home) -> None:
+    processes = [home.start("riseml", "--version") for _ in range(8)]
+    for process in processes:
+        with process:
+            out, err = process.communicate(timeout=PATIENCE)
+            assert (process.returncode, err) == (0, "")
+            assert out.startswith("riseml ")
+    assert len(home.builds()) == 1
+
+
+def test_what_a_kill_left_half_unpacked_is_made_anew(home: Home) -> None:
+    home.run("riseml", "--version")
+    (build,) = home.builds()
+    (home.cache / build).rename(home.cache / "new")
+    for module in (home.cache / "new").rglob("__main__.py"):
+        module.unlink()
+    home.run("riseml", "--version")
+    assert home.builds() == [build]
+
+
+def test_it_is_unpacked_anew_for_another_python_where_its_own_is_gone(home: Home) -> None:
+    home.run("riseml", "--version")
+    (build,) = home.builds()
+    link = home.cache / build / "bin" / "python"
+    link.unlink()
+    link.symlink_to("/gone/bin/python")
+    home.run("riseml", "--version")
+    assert os.access(link, os.X_OK)
+
+
+def test_two_builds_live_side_by_side(home: Home) -> None:
+    home.run("riseml", "--version")
+    (build,) = home.builds()
+    home.change_head(f"build='{build}'", "build='0'")
+    home.run("riseml", "--version")
+    assert home.builds() == ["0", build]
+
+
+def test_a_home_that_cannot_be_written_to_is_no_hindrance(home: Home) -> None:
+    for _ in range(2):
+        home.run("riseml", "--version", HOME="/nonexistent")
+    assert not home.cache.exists()
+    assert home.user.place.stat().st_mode & 0o777 == 0o700
+    home.run("riseml", "--version", XDG_CACHE_HOME=str(home.path / "elsewhere"))
+    assert (home.path / "elsewhere" / "rised" / "lock").exists()
+
+
+def test_what_others_have_put_into_tmp_is_not_used(home: Home) -> None:
+    home.user.place.mkdir()  # root's
+    said = home.run("riseml", "--version", code=2, HOME="/nonexistent")
+    assert f"{home.user.place} can be written to; set XDG_CACHE_HOME" in said
+
+
+def test_what_root_has_unpacked_serves_everybody(home: Home) -> None:
+    try:
+        subprocess.run([home.bin / "riseml", "--version"], check=True, umask=0o077, env=home.env)
+        assert home.run("riseml", "--version").startswith("riseml ")
+        assert not home.cache.exists()
+    finally:
+        shutil.rmtree(SHARED)
+
+
+def test_status_takes_hardly_longer_than_installed(
+    home: Home, make_box: Callable[..., Box]
+) -> None:
+    """CPU time, which other programs on the machine disturb least."""
+    box = make_box()
+    box.start()
+    file = str(home.bin / "riseml")
+    try:
+        figures: dict[str, list[float]] = {file: [], str(BIN / "riseml"): []}
+        for _ in range(12):
+            for program, times in figures.items():
+                times.append(cpu_seconds(program, box.env))
+        one_file, installed = (statistics.median(times[1:]) for times in figures.values())
+        assert one_file < 1.5 * installed
+    finally:
+        shutil.rmtree(SHARED)
+
+
+def cpu_seconds(program: str, env: dict[str, str]) -> float:
+    pid = os.posix_spawn(
+        program,
+        [program, "status"],
+        env,
+        file_actions=[(os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0)],
+    )
+    _, code, usage = os.wait4(pid, 0)
+    assert code == 0
+    return usage.ru_utime + usage.ru_stime
