@@ -4,6 +4,7 @@ aiodocker is asyncio: it lives here, under trio-asyncio, and nowhere else. Neith
 before the first call. What is called: `images` and `containers` beside this file.
 """
 
+import importlib
 import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
@@ -55,6 +56,8 @@ class Engine:
         """Keep the loop that asyncio needs, from when it is first needed until cancelled."""
         task_status.started()
         await self._needed.wait()
+        # Half a second of imports: in another thread, so that the scheduler goes on meanwhile.
+        await trio.to_thread.run_sync(importlib.import_module, "aiodocker")
         import trio_asyncio
 
         async with trio_asyncio.open_loop() as loop:
@@ -86,22 +89,14 @@ class Engine:
 
     async def call(self, request: Callable[["Docker"], Awaitable[T]]) -> T:
         """The engine's answer, however long it takes. Raises `NoEngine`, `EngineError`."""
-        self._needed.set()
-        await self._ready.wait()
-        from aiodocker import Docker, DockerError
-        from aiohttp import ClientError, ClientTimeout
-
+        docker = await self._connect()
         if self._loop is None:
             raise NoEngine("the daemon stops")
-
-        async def connect_and_ask() -> T:
-            if self._docker is None:
-                self._path = self._socket()
-                self._docker = Docker(f"unix://{self._path}", timeout=ClientTimeout(total=None))
-            return await request(self._docker)
+        from aiodocker import DockerError
+        from aiohttp import ClientError
 
         try:
-            answer: T = await self._loop.run_aio_coroutine(connect_and_ask())
+            answer: T = await self._loop.run_aio_coroutine(request(docker))
         except DockerError as error:
             if error.status == _UNREACHABLE:
                 raise self._away(error) from error
@@ -112,10 +107,34 @@ class Engine:
 
     async def ask(self, request: Callable[["Docker"], Awaitable[T]]) -> T:
         """`call` for what a healthy engine answers at once. Raises `NoEngine`, `EngineError`."""
+        await self._connect()  # the first time it imports for longer than an answer may take
         with trio.move_on_after(self._patience):
             return await self.call(request)
         self._info = None
         raise NoEngine(f"none answers at {self._path} within {self._patience:g} seconds")
+
+    async def _connect(self) -> "Docker":
+        """The engine's client, made when it is first needed. Raises `NoEngine`."""
+        self._needed.set()
+        await self._ready.wait()
+        if self._docker is None:
+            from aiodocker import Docker
+            from aiohttp import ClientTimeout
+
+            self._path = self._socket()
+            loop = self._loop
+            if loop is None:
+                raise NoEngine("the daemon stops")
+
+            async def make() -> Docker:
+                # Somebody else may have come first; a client is never made for nothing, or it would not be closed.
+                if self._docker is None:
+                    url = f"unix://{self._path}"
+                    self._docker = Docker(url, timeout=ClientTimeout(total=None))
+                return self._docker
+
+            return await loop.run_aio_coroutine(make())
+        return self._docker
 
     def _socket(self) -> str:
         paths = self.socket_paths()
