@@ -17,6 +17,8 @@ from riseml_proto.ids import CanonicalId
 
 LONGEST = 4095
 """Bytes in a path."""
+PART_PREFIX = b".riseml-part-"
+"""The beginning of the names of partial files, on both sides; such files are never copied."""
 _LONGEST_NAME = 255
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://", re.ASCII)
 _LOOK = "such as output://144.2/model.pt or data://images"

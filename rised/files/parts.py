@@ -19,8 +19,8 @@ from rised.files.beneath import Handle, open_regular
 from rised.linux.files import write_all
 from rised.users.owner import Owner
 from riseml_proto.errors import InvalidInput
+from riseml_proto.uris import PART_PREFIX
 
-PREFIX = b".riseml-part-"
 _TRIES = 10
 _DIRTY = 16 << 20
 
@@ -144,7 +144,7 @@ def part_name(name: bytes, version: str) -> bytes:
     """The hidden name of a version of `name` on its way in."""
     family = hashlib.blake2b(name, digest_size=6).hexdigest()
     content = hashlib.blake2b(f"{version}\0{_boot()}".encode(), digest_size=8).hexdigest()
-    return PREFIX + f"{family}-{content}".encode()
+    return PART_PREFIX + f"{family}-{content}".encode()
 
 
 def _boot() -> str:

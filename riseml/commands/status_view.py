@@ -1,7 +1,7 @@
 """Experiments as text, for `riseml status`: the list, a set with its table, a sub-experiment."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
@@ -39,28 +39,21 @@ class View(NamedTuple):
 
 def show_list(summaries: Sequence[Summary], view: View) -> list[str]:
     """A table with a line per experiment."""
-    table = [(ID, [s.id for s in summaries])]
-    if view.users:
-        table.append((Column("USER"), [s.user for s in summaries]))
-    table += [
-        (Column("PROJECT"), [s.project for s in summaries]),
-        (STATE, [str(s.state) for s in summaries]),
+    table: list[tuple[bool, Column, Callable[[Summary], str]]] = [
+        (True, ID, lambda summary: summary.id),
+        (view.users, Column("USER"), lambda summary: summary.user),
+        (True, Column("PROJECT"), lambda summary: summary.project),
+        (True, STATE, lambda summary: str(summary.state)),
+        (view.users, Column("GPUS"), lambda summary: str(summary.gpus)),
+        (True, AGE, lambda summary: age(summary.created_at, view.now)),
+        (True, Column("TYPE"), lambda summary: summary.type),
+        (view.long and not view.users, Column("USER"), lambda summary: summary.user),
+        (view.long, Column("REVISION"), lambda summary: summary.revision[:10] or "-"),
+        (view.long, Column("EXPERIMENTS"), lambda summary: show_counts(summary.counts)),
     ]
-    if view.users:
-        table.append((Column("GPUS"), [str(s.gpus) for s in summaries]))
-    table += [
-        (AGE, [age(s.created_at, view.now) for s in summaries]),
-        (Column("TYPE"), [s.type for s in summaries]),
-    ]
-    if view.long and not view.users:
-        table.append((Column("USER"), [s.user for s in summaries]))
-    if view.long:
-        table += [
-            (Column("REVISION"), [s.revision[:10] or "-" for s in summaries]),
-            (Column("EXPERIMENTS"), [show_counts(s.counts) for s in summaries]),
-        ]
-    rows = [list(row) for row in zip(*(cells for _, cells in table), strict=True)]
-    return view.table([title for title, _ in table], rows)
+    columns = [(title, text) for shown, title, text in table if shown]
+    rows = [[text(summary) for _, text in columns] for summary in summaries]
+    return view.table([title for title, _ in columns], rows)
 
 
 def show_detail(detail: Detail, member: int | None, view: View) -> list[str]:

@@ -82,7 +82,7 @@ def _tree(client: Client, source: Remote, target: bytes, warn: Warn, bar: CopyBa
         above, _, name = path.rpartition(b"/")
         if info.error is not None:
             warn(f"{source.below(path)}: {info.error}")
-        elif not path or name.startswith(local.PREFIX):
+        elif not path or name.startswith(uris.PART_PREFIX):
             continue
         elif above not in made:
             warn(f"{source.below(path)}: its directory was not listed; copy it again")

@@ -14,9 +14,8 @@ from datetime import UTC, datetime, timedelta
 
 from riseml_proto.errors import DaemonError, InvalidInput
 from riseml_proto.file_messages import FileInfo
+from riseml_proto.uris import PART_PREFIX
 
-PREFIX = b".riseml-part-"
-"""Of the names of partial files, here and at the daemon; such files are never copied."""
 RESUMABLE = 1 << 20
 """Bytes; a copy of a smaller file is not continued but made again."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -28,7 +27,7 @@ def part_of(target: bytes, source: str, version: str) -> bytes:
         b"\0".join((os.path.basename(target), source.encode(), version.encode(), _boot())),
         digest_size=12,
     )
-    return os.path.join(os.path.dirname(target), PREFIX + digest.hexdigest().encode())
+    return os.path.join(os.path.dirname(target), PART_PREFIX + digest.hexdigest().encode())
 
 
 def _boot() -> bytes:

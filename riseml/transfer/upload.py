@@ -22,7 +22,7 @@ from riseml.transport.http import Client
 from riseml_proto import paths
 from riseml_proto.errors import InvalidInput, NotFound, SyncError
 from riseml_proto.file_messages import List, Part, PartRequest, Stored, Storing
-from riseml_proto.uris import Remote, show
+from riseml_proto.uris import PART_PREFIX, Remote, show
 
 _PIECE = 1 << 18  # bytes sent at once
 _BATCH = 1000
@@ -115,7 +115,7 @@ def _tree(
                 todo.append(path)
             elif not entry.is_file():
                 warn(f"{show(entry.path)} is no regular file and was left out")
-            elif not entry.name.startswith(local.PREFIX):
+            elif not entry.name.startswith(PART_PREFIX):
                 head = _head(status, name + b"/" + path)
                 if known.get(path) != (head.size, head.mtime):
                     yield _Item(head, entry.path)

@@ -99,17 +99,11 @@ class Client:
         self.connect()
         headers = [("Host", "rised"), ("Rised-Api", str(API_VERSION))]
         if method == "POST":
-            headers.append(
-                (
-                    "Content-Type",
-                    "application/json" if length is not None else "application/octet-stream",
-                )
-            )
-            headers.append(
-                ("Transfer-Encoding", "chunked")
-                if length is None
-                else ("Content-Length", str(length))
-            )
+            whole = length is not None  # otherwise the body is sent as it is made
+            headers += [
+                ("Content-Type", "application/json" if whole else "application/octet-stream"),
+                ("Content-Length", str(length)) if whole else ("Transfer-Encoding", "chunked"),
+            ]
         try:
             if self._write(h11.Request(method=method, target=path, headers=headers)):
                 for chunk in chunks:
@@ -160,11 +154,8 @@ class Client:
     def _check_version(self, version: bytes | None) -> None:
         if version == str(API_VERSION).encode():
             return
-        theirs = (
-            f"version {version.decode('ascii', 'replace')}"
-            if version
-            else "no version that it names"
-        )
+        name = version.decode("ascii", "replace") if version else ""
+        theirs = f"version {name}" if name else "no version that it names"
         raise DaemonError(
             f"the daemon {self.endpoint.where} speaks {theirs} of the API, this riseml {VERSION} speaks "
             f"version {API_VERSION}; restart the daemon{self._how_to_restart()}, "
