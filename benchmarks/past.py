@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from rised.runners.identity import ProcessIdentity, encode
 from rised.storage.database import Database
 from rised.storage.rows import MemberChange, MemberRow
 from riseml_proto.states import Reason, State
@@ -20,6 +21,7 @@ _SINGLE = "project: digits\ntrain:\n  run: python train.py\n"
 _BATCH = 1000
 _BEGIN_MS = 1_700_000_000_000
 _LASTED_MS = 60_000
+_HANDLE = encode(ProcessIdentity(4711, 123456789, "0", None, "/var/lib/rised/run/0"))
 
 
 def write(state_dir: Path, count: int) -> None:
@@ -64,7 +66,7 @@ def _life(number: int, member: int, begin_ms: int) -> Iterator[MemberChange]:
     yield MemberChange(row, begin_ms)
     row = row._replace(state=State.STARTING, attempt=1, gpus="[[0, null]]")
     yield MemberChange(row, begin_ms)
-    row = row._replace(state=State.RUNNING, handle='[4711,123456789,"0",null]', started_ms=begin_ms)
+    row = row._replace(state=State.RUNNING, handle=_HANDLE, started_ms=begin_ms)
     yield MemberChange(row, begin_ms)
     end_ms = begin_ms + _LASTED_MS
     row = row._replace(state=State.FINISHED, reason=Reason.COMPLETED, exit_code=0, ended_ms=end_ms)

@@ -44,6 +44,7 @@ from rised.revisions import Revisions
 from rised.runners.client_package import link_client
 from rised.runners.docker.engine import Engine
 from rised.runners.docker.runner import ContainerRunner
+from rised.runners.identity import JobIdentity, decode
 from rised.runners.process import scope, setpriv
 from rised.runners.process.cgroups import Cgroups
 from rised.runners.process.runner import ProcessRunner
@@ -213,16 +214,16 @@ def _openness(settings: Settings) -> tuple[int, int | None]:
     return 0o660, group_id(settings.group)
 
 
-def _kept(database: Database) -> dict[str, str]:
-    """The keys of jobs whose files a restart must not touch, and their runner's handles."""
+def _kept(database: Database) -> dict[str, JobIdentity]:
+    """The keys of jobs whose files a restart must not touch, and their identities."""
     members = {
-        f"{job_id(row.id, member.member, TRAIN)}.{member.attempt}": member.handle
+        f"{job_id(row.id, member.member, TRAIN)}.{member.attempt}": decode(member.handle)
         for row in database.unfinished()
         for member in database.unended_members(row.id)
         if member.handle
     }
     own = {
-        f"{job_id(row.experiment, 0, row.job)}.{row.attempt}": row.handle
+        f"{job_id(row.experiment, 0, row.job)}.{row.attempt}": decode(row.handle)
         for row in database.unended_jobs()
         if row.handle
     }

@@ -28,6 +28,7 @@ from rised.policy.outcome import KillMode
 from rised.runners.base import Exit, Job, JobHandle
 from rised.runners.docker import images
 from rised.runners.docker.images import ImageInfo
+from rised.runners.identity import JobIdentity, decode, encode
 from rised.storage.database import BUILD
 from rised.storage.owners import owner_of
 from rised.storage.rows import file_beside
@@ -151,7 +152,7 @@ class Building:
         handle: JobHandle
         if row.handle:
             job = self._job(row.attempt, base.id)
-            handle = await services.runner.adopt(job, row.handle)
+            handle = await services.runner.adopt(job, decode(row.handle))
             log.info("build adopted", job=job.id, attempt=job.attempt)
         else:
             attempt = self._fresh_attempt()
@@ -167,7 +168,7 @@ class Building:
         try:
             if handle.is_held:
                 services.transitions.note_job(
-                    row._replace(attempt=job.attempt, handle=handle.identity)
+                    row._replace(attempt=job.attempt, handle=encode(handle.identity))
                 )
                 await services.database.sync()
                 crash_point("before-build")
@@ -186,7 +187,7 @@ class Building:
         return await self._conclude(recipe, base, job, how, handle.identity)
 
     async def _conclude(
-        self, recipe: Recipe, base: ImageInfo, job: Job, how: Exit, identity: str
+        self, recipe: Recipe, base: ImageInfo, job: Job, how: Exit, identity: JobIdentity
     ) -> str | None:
         crash_point("build-ended")
         if how.code == 0 and how.begun:

@@ -31,6 +31,7 @@ from rised.log import log
 from rised.policy.outcome import KillMode
 from rised.policy.resources import Grant
 from rised.runners.base import Exit, Job, JobHandle
+from rised.runners.identity import decode, encode
 from rised.storage.owners import owner_of
 from rised.storage.rows import MemberChange, MemberRow
 from riseml_proto.errors import NoEngine, RisemlError, StorageFull
@@ -117,7 +118,7 @@ class Lifecycle:
         """Take back what an earlier daemon started."""
         job = self._job()
         assert self._row.handle is not None
-        handle = await self._services.runner.adopt(job, self._row.handle)
+        handle = await self._services.runner.adopt(job, decode(self._row.handle))
         log.info("job adopted", job=job.id, attempt=job.attempt)
         self._place.begun(self._row)
         return await self._see_through(job, handle)
@@ -156,7 +157,7 @@ class Lifecycle:
             return False
         job, handle = held
         try:
-            self._come_to(State.RUNNING, handle=handle.identity, started_ms=now_ms())
+            self._come_to(State.RUNNING, handle=encode(handle.identity), started_ms=now_ms())
             await self._write()
             await self._services.database.sync_start()
             crash_point("before-begin")

@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from rised.linux.process_tree import LocalProcesses
+from rised.runners.identity import JobIdentity
 from rised.users.owner import Owner
 
 
@@ -90,7 +91,7 @@ class JobHandle(Protocol):
     """A job that was started or adopted."""
 
     @property
-    def identity(self) -> str:
+    def identity(self) -> JobIdentity:
         """What `adopt` needs to find it after a restart."""
         ...
 
@@ -145,7 +146,7 @@ class Runner(Protocol):
         """Prepare and start `job`, held back until `go`. Raises `StartFailed` or `StorageFull`."""
         ...
 
-    async def adopt(self, job: Job, identity: str) -> JobHandle:
+    async def adopt(self, job: Job, identity: JobIdentity) -> JobHandle:
         """Take back a job that an earlier daemon started, whether it still runs or not."""
         ...
 
@@ -153,7 +154,7 @@ class Runner(Protocol):
         """Remove its working directory and other leftovers; its log stays."""
         ...
 
-    def remove_leftovers(self, kept: Mapping[str, str]) -> None:
+    def remove_leftovers(self, kept: Mapping[str, JobIdentity]) -> None:
         """Remove the leftovers of every job but those in `kept`, `Job.key` → `JobHandle.identity`. Once, at first."""
         ...
 

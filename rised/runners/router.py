@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from rised.runners.base import Job, JobHandle, Runner
 from rised.runners.docker.runner import ContainerRunner
+from rised.runners.identity import JobIdentity
 from rised.runners.process.runner import ProcessRunner
 
 
@@ -35,7 +36,7 @@ class RunnerRouter:
         """Start it where it belongs."""
         return await self._of(job).start(job)
 
-    async def adopt(self, job: Job, identity: str) -> JobHandle:
+    async def adopt(self, job: Job, identity: JobIdentity) -> JobHandle:
         """Take it back where it belongs."""
         return await self._of(job).adopt(job, identity)
 
@@ -43,11 +44,10 @@ class RunnerRouter:
         """Remove its leftovers."""
         await self._of(job).clean(job)
 
-    def remove_leftovers(self, kept: Mapping[str, str]) -> None:
+    def remove_leftovers(self, kept: Mapping[str, JobIdentity]) -> None:
         """Let each remove what is its own."""
-        contained = {key for key, identity in kept.items() if identity.startswith("{")}
-        self._processes.remove_leftovers({key: kept[key] for key in kept.keys() - contained})
-        self._containers.remove_leftovers({key: kept[key] for key in contained})
+        self._processes.remove_leftovers(kept)
+        self._containers.remove_leftovers(kept)
 
     def close(self) -> None:
         """Let go of what they hold."""

@@ -73,6 +73,23 @@ MIGRATIONS = (
         uid INTEGER PRIMARY KEY, gpu_seconds REAL NOT NULL, at_ms INTEGER NOT NULL
     ) STRICT;
     """,
+    # Identities get their runner's name. Those of ended jobs are never read again and stay as they are.
+    "".join(
+        f"""
+    UPDATE {table} SET handle = CASE substr(handle, 1, 1)
+        WHEN '[' THEN json_object(
+            'runner', 'process',
+            'pid', json_extract(handle, '$[0]'),
+            'start', json_extract(handle, '$[1]'),
+            'boot', json_extract(handle, '$[2]'),
+            'cgroup', json_extract(handle, '$[3]'),
+            'exit_file', json_extract(handle, '$[4]')
+        )
+        ELSE json_insert(handle, '$.runner', 'docker')
+    END WHERE handle IS NOT NULL AND ended_ms IS NULL;
+    """
+        for table in ("members", "jobs")
+    ),
 )
 
 

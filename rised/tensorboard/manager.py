@@ -24,6 +24,7 @@ from rised.experiments.job_spec import bare_environment
 from rised.linux.files import make_directory
 from rised.log import log
 from rised.runners.base import Job, JobHandle
+from rised.runners.identity import decode, encode
 from rised.storage.database import BOARD
 from rised.storage.owners import owner_of
 from rised.storage.rows import ExperimentRow, JobRow
@@ -89,10 +90,10 @@ class TensorBoards:
         owner = owner_of(experiment)
         job = self._job(ids.job_id(number, 0, BOARD), row.attempt, path, owner, outputs)
         if row.handle and adopted:
-            handle = await services.runner.adopt(job, row.handle)
+            handle = await services.runner.adopt(job, decode(row.handle))
         else:
             handle = await self._start(job)
-            row = row._replace(handle=handle.identity)
+            row = row._replace(handle=encode(handle.identity))
             services.transitions.note_job(row)
             handle.begin("")
         watch = services.watcher.add(path, partial(services.subscriptions.notify, number))

@@ -35,6 +35,7 @@ from rised.queries.views import Views
 from rised.runners.base import Exit, Job
 from rised.runners.docker.engine import Engine
 from rised.runners.docker.runner import ContainerRunner
+from rised.runners.identity import JobIdentity, ProcessIdentity, decode
 from rised.scheduling.accounting import UsageAccounting
 from rised.scheduling.scheduler import Scheduler
 from rised.storage.database import Database
@@ -89,6 +90,11 @@ class Process:
         self.empty.set()
 
 
+def _identity(job: str, attempt: int) -> JobIdentity:
+    """What finds an attempt in a `World`, in the form that a database takes."""
+    return ProcessIdentity(pid=1, start=1, boot="", cgroup=None, exit_file=f"{job}/{attempt}")
+
+
 class FakeHandle:
     """A daemon's hold on a process that runs on another machine than the daemon."""
 
@@ -97,7 +103,7 @@ class FakeHandle:
     def __init__(self, world: "World", process: Process, *, adopted: bool) -> None:
         self._world = world
         self.process = process
-        self.identity = "{}/{}".format(*process.key)
+        self.identity = _identity(*process.key)
         self._adopted = adopted
 
     @property
@@ -235,10 +241,10 @@ class FakeRunner:
         process = world.processes[key] = Process(key, (), world.stubborn)
         return FakeHandle(world, process, adopted=False)
 
-    async def adopt(self, job: Job, identity: str) -> FakeHandle:
+    async def adopt(self, job: Job, identity: JobIdentity) -> FakeHandle:
         """Find it by what `identity` says alone."""
         await trio.lowlevel.checkpoint()
-        assert identity == f"{job.id}/{job.attempt}"
+        assert identity == _identity(job.id, job.attempt)
         process = self._world.processes[job.id, job.attempt]
         return FakeHandle(self._world, process, adopted=True)
 
@@ -250,7 +256,7 @@ class FakeRunner:
             self._world.codes[process.key] = process.begun, process.code
         await trio.lowlevel.checkpoint()
 
-    def remove_leftovers(self, kept: Mapping[str, str]) -> None:
+    def remove_leftovers(self, kept: Mapping[str, JobIdentity]) -> None:
         """Drop what no row names; only what never began may be among it."""
         for key, process in list(self._world.processes.items()):
             if f"{key[0]}.{key[1]}" not in kept:
@@ -349,7 +355,7 @@ class Daemon:
         self.views = Views(self.database, self.scheduler.experiments, self.layout)
         runner.remove_leftovers(
             {
-                f"{row.id}{f'.{m.member}' if m.member else ''}.train.{m.attempt}": m.handle
+                f"{row.id}{f'.{m.member}' if m.member else ''}.train.{m.attempt}": decode(m.handle)
                 for row in self.database.unfinished()
                 for m in self.database.unended_members(row.id)
                 if m.handle

@@ -53,6 +53,32 @@ def test_a_database_of_an_older_version_opens_with_all_it_held(
     assert box.train("project: toaster\ntrain: {run: 'true'}\n") == "5"
 
 
+def test_jobs_that_an_older_daemon_left_running_are_looked_for(
+    make_box: Callable[..., Box],
+) -> None:
+    """Processes, a container, a build and a TensorBoard; the machine was started again since."""
+    box = make_box(gpus=2)
+    box.state.mkdir()
+    with closing(sqlite3.connect(box.state / "rised.db")) as old:
+        old.executescript((FIXTURES / "state-3-running.sql").read_text())
+    box.start()
+    box.wait_for_end("1")
+    box.wait_for_end("2")
+    box.wait_for_end("3")
+    ends = [
+        (member["id"], member["state"], member["reason"])
+        for number in ("1", "2", "3")
+        for member in json.loads(box.run("status", number, "--json").stdout)["experiments"]
+    ]
+    assert ends == [
+        ("1.1", "FAILED", "LOST"),
+        ("1.2", "FAILED", "LOST"),
+        ("1.3", "FAILED", "START_FAILED"),  # the fixture has no files
+        ("2", "FAILED", "LOST"),
+        ("3", "FAILED", "BUILD_FAILED"),
+    ]
+
+
 @pytest.mark.parametrize("version", range(1, len(MIGRATIONS) + 1))
 def test_a_step_of_the_schema_is_what_it_was_when_it_was_released(version: int) -> None:
     def shape(script: str) -> list[tuple[str, str, str]]:

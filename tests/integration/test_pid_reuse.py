@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import msgspec
 import pytest
 import trio
 import trio.testing
@@ -24,7 +23,7 @@ from rised.linux.children import Children
 from rised.linux.processes import ended, pidfd, stat
 from rised.runners.base import Exit, Job
 from rised.runners.process import cgroups
-from rised.runners.process.handle import Identity, ProcessHandle
+from rised.runners.process.handle import ProcessHandle
 from rised.runners.process.runner import ProcessRunner
 from rised.users.owner import own
 from riseml_proto.states import Reason, State
@@ -123,7 +122,7 @@ kill -9 $$
 
 def number(handle: ProcessHandle) -> int:
     """The pid of its shell."""
-    return msgspec.json.decode(handle.identity, type=Identity).pid
+    return handle.identity.pid
 
 
 async def until_free(job: Job, handle: ProcessHandle) -> None:

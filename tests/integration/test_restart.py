@@ -220,13 +220,14 @@ def reboot(box: Box, **pids: int) -> None:
     with database(box.state) as db:
         handles = db.execute("SELECT experiment, member, handle FROM members WHERE handle NOTNULL")
         for experiment, member, text in handles.fetchall():
-            pid, start, _, *rest = json.loads(text)
+            identity = json.loads(text) | {"boot": "an earlier boot"}
             if f"m{member}" in pids and experiment == 1:
                 pid = pids[f"m{member}"]
                 start = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+                identity |= {"pid": pid, "start": start}
             db.execute(
                 "UPDATE members SET handle = ? WHERE (experiment, member) = (?, ?)",
-                (json.dumps([pid, start, "an earlier boot", *rest]), experiment, member),
+                (json.dumps(identity), experiment, member),
             )
 
 

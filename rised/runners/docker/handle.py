@@ -4,7 +4,6 @@ import contextlib
 import math
 import os
 
-import msgspec
 import trio
 
 from rised.linux.process_tree import LocalProcesses, end_tree
@@ -13,6 +12,7 @@ from rised.runners.base import Exit, Job
 from rised.runners.docker import containers
 from rised.runners.docker.engine import Engine
 from rised.runners.docker.processes import ContainerProcesses
+from rised.runners.identity import ContainerIdentity
 from rised.runners.shell import read_exit_file, send_start_signal
 from riseml_proto.errors import EngineError, NoEngine
 
@@ -27,24 +27,12 @@ _SLACK = 2.0
 """Seconds more than the grace after which processes that do not go are thought to be paused."""
 
 
-class Identity(msgspec.Struct, frozen=True):
-    """What finds a container again."""
-
-    container: str
-    pid: int
-    start: int
-    boot: str
-    exit_file: str
-    visible: str | None = None
-    """What CUDA_VISIBLE_DEVICES has to be in it, where it sees no other GPUs than its own."""
-
-
 class ContainerHandle:
     """A container and all processes in it."""
 
     def __init__(
         self,
-        identity: Identity,
+        identity: ContainerIdentity,
         job: Job,
         engine: Engine,
         fifo: int | None,
@@ -54,18 +42,13 @@ class ContainerHandle:
         """`fifo` is where the start signal goes, open; None for a container that an earlier daemon started."""
         self._rebooted = rebooted
         self._visible_here = identity.start != UNSEEN and not rebooted
-        self._identity = identity
+        self.identity = identity
         self._key = job.key
         self._engine = engine
         self._fifo = fifo
         self._begun = False
         start = UNSEEN if rebooted else identity.start
         self.processes = ContainerProcesses(identity.container, identity.pid, start)
-
-    @property
-    def identity(self) -> str:
-        """The `Identity` as JSON."""
-        return msgspec.json.encode(self._identity).decode()
 
     @property
     def is_held(self) -> bool:
@@ -86,7 +69,7 @@ class ContainerHandle:
     def begin(self, visible_gpus: str) -> None:
         """Send the start signal."""
         assert self._fifo is not None
-        visible = self._identity.visible
+        visible = self.identity.visible
         self._begun = True
         send_start_signal(self._fifo, visible_gpus if visible is None else visible)
 
@@ -104,14 +87,14 @@ class ContainerHandle:
             if not self._rebooted:
                 await self._ask(math.inf)
             return
-        await wait_for_end(self._identity.pid, self._identity.start)
+        await wait_for_end(self.identity.pid, self.identity.start)
 
     async def _ask(self, patience: float = _PATIENCE) -> int | None:
         """The exit code that the engine sees, if it answers within `patience` seconds."""
         with trio.move_on_after(patience):
             while True:
                 try:
-                    return await containers.wait(self._engine, self._identity.container)
+                    return await containers.wait(self._engine, self.identity.container)
                 except NoEngine:
                     await trio.sleep(_ASK_AGAIN)
                 except EngineError:
@@ -119,7 +102,7 @@ class ContainerHandle:
         return None
 
     def _read(self, status: int | None) -> Exit:
-        path = self._identity.exit_file
+        path = self.identity.exit_file
         return read_exit_file(path, self._key, status, other_boot=self._rebooted)
 
     async def refuse(self) -> None:
@@ -127,11 +110,11 @@ class ContainerHandle:
         self._withdraw()
         if not self._visible_here and not self._rebooted:
             with contextlib.suppress(NoEngine, EngineError):
-                await containers.kill(self._engine, self._identity.container)
+                await containers.kill(self._engine, self.identity.container)
 
     def _withdraw(self) -> None:
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(os.path.join(os.path.dirname(self._identity.exit_file), START))
+            os.unlink(os.path.join(os.path.dirname(self.identity.exit_file), START))
         self.processes.kill_at_once()
 
     async def kill(self, grace: float) -> None:
@@ -151,11 +134,11 @@ class ContainerHandle:
     async def _kill_by_engine(self, grace: float) -> None:
         if grace:
             with trio.move_on_after(grace), contextlib.suppress(NoEngine, EngineError):
-                await containers.terminate(self._engine, self._identity.container)
+                await containers.terminate(self._engine, self.identity.container)
                 await trio.sleep(grace)
         while True:
             with contextlib.suppress(NoEngine, EngineError):
-                await containers.kill(self._engine, self._identity.container)
+                await containers.kill(self._engine, self.identity.container)
             await trio.sleep(_ASK_AGAIN)
 
     async def settle(self, grace: float) -> None:

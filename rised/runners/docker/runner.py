@@ -20,7 +20,6 @@ import json
 import os
 from collections.abc import Mapping
 
-import msgspec
 import trio
 
 from rised.crashpoints import crash_point
@@ -32,7 +31,8 @@ from rised.runners.base import Container, Job
 from rised.runners.docker import containers, images
 from rised.runners.docker.config import ASKS_FOR_GPUS, configure, environment
 from rised.runners.docker.engine import Engine
-from rised.runners.docker.handle import START, UNSEEN, ContainerHandle, Identity
+from rised.runners.docker.handle import START, UNSEEN, ContainerHandle
+from rised.runners.identity import ContainerIdentity, JobIdentity
 from rised.runners.shell import SHELL, WORKING_DIRECTORY, exports, reset_exit_file
 from rised.users.files import open_log
 from rised.users.impersonation import impersonating
@@ -109,7 +109,7 @@ class ContainerRunner:
             os.close(fifo)
             raise
         seen = stat(pid) if pid else None
-        identity = Identity(
+        identity = ContainerIdentity(
             made, pid, seen.start if seen else UNSEEN, self._boot, exit_file, visible
         )
         handle = ContainerHandle(identity, job, self._engine, fifo)
@@ -141,22 +141,22 @@ class ContainerRunner:
             await trio.to_thread.run_sync(_copy_anew, job.files, code, job.owner)
         return exit_file
 
-    async def commit(self, job: Job, identity: str, labels: Mapping[str, str]) -> str:
+    async def commit(self, job: Job, identity: JobIdentity, labels: Mapping[str, str]) -> str:
         """Make an image of a build's container, which has ended; return its ID. Again gives another image."""
-        found = msgspec.json.decode(identity, type=Identity)
+        assert isinstance(identity, ContainerIdentity)
         name = f"riseml-built:{job.id.replace('.', '-')}-{self.instance[:8]}"
         changes = [f"WORKDIR {WORKING_DIRECTORY}", "ENTRYPOINT []", f'CMD ["{SHELL}"]', "USER 0:0"]
         labels = {**labels, "riseml.instance": self.instance}
         base = await images.find(self._engine, job.container.image) if job.container else None
         if base and (asked := base.env.get(ASKS_FOR_GPUS)) is not None:
             changes.append(f"ENV {ASKS_FOR_GPUS}={json.dumps(asked)}")
-        return await containers.commit(self._engine, found.container, name, changes, labels)
+        return await containers.commit(self._engine, identity.container, name, changes, labels)
 
-    async def adopt(self, job: Job, identity: str) -> "ContainerHandle":
+    async def adopt(self, job: Job, identity: JobIdentity) -> "ContainerHandle":
         """Find the container by its first process; one that never got leave will not get it any more."""
-        found = msgspec.json.decode(identity, type=Identity)
-        rebooted = found.boot != self._boot
-        handle = ContainerHandle(found, job, self._engine, None, rebooted=rebooted)
+        assert isinstance(identity, ContainerIdentity)
+        rebooted = identity.boot != self._boot
+        handle = ContainerHandle(identity, job, self._engine, None, rebooted=rebooted)
         if not handle.has_begun:
             await handle.refuse()
         return handle
@@ -189,7 +189,7 @@ class ContainerRunner:
         except OSError as error:
             log.warning("cannot remove a directory", path=directory, error=str(error))
 
-    def remove_leftovers(self, kept: Mapping[str, str]) -> None:
+    def remove_leftovers(self, kept: Mapping[str, JobIdentity]) -> None:
         """Note what `run` has to remove."""
         self._stale = {key for key in os.listdir(self._jobs) if key not in kept}
 

@@ -3,15 +3,14 @@
 import contextlib
 import copy
 import os
-from typing import NamedTuple
 
-import msgspec
 import trio
 
 from rised.linux.children import Child, Children
 from rised.linux.process_tree import CgroupTree, LocalProcesses, ProcessTree, end_tree
 from rised.linux.processes import wait_for_end
 from rised.runners.base import Exit
+from rised.runners.identity import ProcessIdentity
 from rised.runners.shell import read_exit_file, send_start_signal
 
 OTHER_BOOT = -1
@@ -20,22 +19,12 @@ OTHER_BOOT = -1
 _CGROUP_DELAY = 0.002
 
 
-class Identity(NamedTuple):
-    """What finds a job again: its shell's pid and start, in which boot, its control group, its exit file."""
-
-    pid: int
-    start: int
-    boot: str
-    cgroup: str | None
-    exit_file: str
-
-
 class ProcessHandle:
     """A job's shell and everything below it."""
 
     def __init__(
         self,
-        identity: Identity,
+        identity: ProcessIdentity,
         key: str,
         tree: ProcessTree,
         children: Children,
@@ -43,17 +32,12 @@ class ProcessHandle:
         stdin: int | None = None,
     ) -> None:
         """`key` is the job's; `child` and the write end of its `stdin` are None for one of an earlier daemon."""
-        self._identity = identity
+        self.identity = identity
         self._key = key
         self._tree = tree
         self._children = children
         self._child = child
         self._stdin = stdin
-
-    @property
-    def identity(self) -> str:
-        """The `Identity` as JSON."""
-        return msgspec.json.encode(self._identity).decode()
 
     @property
     def is_held(self) -> bool:
@@ -79,9 +63,9 @@ class ProcessHandle:
         if self._child:
             status = await self._child.wait()
         else:
-            await wait_for_end(self._identity.pid, self._identity.start)
-        other_boot = self._identity.start == OTHER_BOOT
-        return read_exit_file(self._identity.exit_file, self._key, status, other_boot=other_boot)
+            await wait_for_end(self.identity.pid, self.identity.start)
+        other_boot = self.identity.start == OTHER_BOOT
+        return read_exit_file(self.identity.exit_file, self._key, status, other_boot=other_boot)
 
     async def kill(self, grace: float) -> None:
         """SIGTERM, `grace` seconds, SIGKILL."""

@@ -20,10 +20,11 @@ from rised.linux.files import PASSABLE, disk_may_be_full
 from rised.linux.process_tree import MARK, CgroupTree, ProcessTree, SessionTree
 from rised.linux.processes import boot_id, stat
 from rised.runners.base import Job
+from rised.runners.identity import JobIdentity, ProcessIdentity
 from rised.runners.process import setpriv, working_copy
 from rised.runners.process.cgroups import Cgroups
 from rised.runners.process.exit_files import ExitFiles
-from rised.runners.process.handle import OTHER_BOOT, Identity, ProcessHandle
+from rised.runners.process.handle import OTHER_BOOT, ProcessHandle
 from rised.runners.shell import SCRIPT, SHELL
 from rised.users.files import open_log
 from riseml_proto.errors import StartFailed
@@ -121,16 +122,16 @@ class ProcessRunner:
         crash_point("after-spawn")
         shell = stat(child.pid)
         assert shell is not None  # not reaped before the next checkpoint
-        identity = Identity(child.pid, shell.start, self._boot, cgroup, exit_file)
+        identity = ProcessIdentity(child.pid, shell.start, self._boot, cgroup, exit_file)
         tree = self._tree(identity, job)
         return ProcessHandle(identity, job.key, tree, self._children, child, write_end)
 
-    async def adopt(self, job: Job, identity: str) -> ProcessHandle:
+    async def adopt(self, job: Job, identity: JobIdentity) -> ProcessHandle:
         """Find the job by its shell's pid and start; where it is gone, its exit file remains."""
-        known = msgspec.json.decode(identity, type=Identity)
-        if known.boot != self._boot:
-            known = known._replace(start=OTHER_BOOT, cgroup=None)
-        return ProcessHandle(known, job.key, self._tree(known, job), self._children)
+        assert isinstance(identity, ProcessIdentity)
+        if identity.boot != self._boot:
+            identity = msgspec.structs.replace(identity, start=OTHER_BOOT, cgroup=None)
+        return ProcessHandle(identity, job.key, self._tree(identity, job), self._children)
 
     async def clean(self, job: Job) -> None:
         """Remove the private copy, and the control group of a job that never started; its exit file is free."""
@@ -145,20 +146,20 @@ class ProcessRunner:
                 os.unlink(exit_file + _ENV)
         self._cgroups.remove(job.key)
 
-    def remove_leftovers(self, kept: Mapping[str, str]) -> None:
+    def remove_leftovers(self, kept: Mapping[str, JobIdentity]) -> None:
         """Remove what jobs left that are not in `kept`."""
         for key in os.listdir(self._work):
             if key not in kept:
                 working_copy.remove(os.path.join(self._work, key))
-        identities = {key: msgspec.json.decode(text, type=Identity) for key, text in kept.items()}
-        self._exit_files.retain({key: known.exit_file for key, known in identities.items()})
+        ours = ((key, known) for key, known in kept.items() if isinstance(known, ProcessIdentity))
+        self._exit_files.retain({key: known.exit_file for key, known in ours})
         self._cgroups.remove_leftovers(set(kept))
 
     def close(self) -> None:
         """Close the control groups."""
         self._cgroups.close()
 
-    def _tree(self, identity: Identity, job: Job) -> ProcessTree:
+    def _tree(self, identity: ProcessIdentity, job: Job) -> ProcessTree:
         if identity.cgroup:
             return CgroupTree(identity.cgroup, identity.pid, identity.start)
         mark, directory = self._mark(job), self._directory(job)

@@ -9,7 +9,6 @@ from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-import msgspec
 import pytest
 import trio
 from engine import BUSYBOX, docker, image_id, need_engine, own_engine
@@ -17,8 +16,9 @@ from engine import BUSYBOX, docker, image_id, need_engine, own_engine
 from rised.runners.base import Container, Exit, Job
 from rised.runners.docker import images
 from rised.runners.docker.engine import Engine
-from rised.runners.docker.handle import ContainerHandle, Identity
+from rised.runners.docker.handle import ContainerHandle
 from rised.runners.docker.runner import ContainerRunner
+from rised.runners.identity import JobIdentity
 from rised.users.owner import own
 from riseml_proto.errors import ImageFailed, NoEngine
 
@@ -202,7 +202,7 @@ def test_the_daemons_end_lets_what_runs_run_on_and_ends_what_was_not_let_go(plac
     unknown = place.job("echo no", attempt=4)
     jobs = (running, ended, held)
     os.mkfifo(place.root / "data" / "fifo")
-    identities: list[str] = []
+    identities: list[JobIdentity] = []
 
     async def first(runner: ContainerRunner) -> None:
         handles = [await runner.start(made) for made in jobs]
@@ -245,7 +245,7 @@ def test_a_deaf_and_forking_job_is_killed_with_all_that_it_started(
         "trap '' TERM; (trap '' TERM; setsid sleep 1000 & sleep 1000 & wait) & echo up >/data/up; wait"
     )
     os.mkfifo(place.root / "data" / "up")
-    identities: list[str] = []
+    identities: list[JobIdentity] = []
 
     async def begin(runner: ContainerRunner) -> ContainerHandle:
         handle = await runner.start(made)
@@ -503,12 +503,12 @@ def test_an_engine_that_counts_processes_otherwise_is_asked_instead(tmp_path: Pa
         plain = place.job("cat hello; exit 3", attempt=3)
         held = place.job("echo no", attempt=4)
         unwanted = place.job("echo no", attempt=5)
-        identities: list[str] = []
+        identities: list[JobIdentity] = []
 
         async def test(runner: ContainerRunner) -> None:
             for made, code, grace in ((polite, 4, 30), (deaf, 137, 0.1)):
                 handle = await runner.start(made)
-                assert msgspec.json.decode(handle.identity, type=Identity).start == -1
+                assert handle.identity.start == -1
                 handle.begin("")
                 await trio.Path(place.root / "data" / "up").read_text()
                 await handle.kill(grace)

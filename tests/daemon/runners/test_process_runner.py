@@ -14,11 +14,11 @@ import trio
 from rised.linux.cgroups import delegated_cgroup
 from rised.linux.children import Children
 from rised.linux.process_tree import MARK, CgroupTree, SessionTree, end_tree
-from rised.linux.processes import ProcessSnapshot, Stat, boot_id, pidfd, stat
+from rised.linux.processes import ProcessSnapshot, Stat, pidfd, stat
 from rised.linux.usage import measure
 from rised.runners.base import Exit, Job
 from rised.runners.process import cgroups
-from rised.runners.process.handle import Identity, ProcessHandle
+from rised.runners.process.handle import ProcessHandle
 from rised.runners.process.runner import ProcessRunner
 from rised.users.owner import own
 from riseml_proto.errors import StartFailed
@@ -186,11 +186,11 @@ def test_after_a_reboot_what_ended_is_believed_and_what_ran_is_lost(place: Path)
 
     async def second(runner: ProcessRunner) -> None:
         for made, how in ((ended, Exit(begun=True, code=0)), (ran, Exit(begun=True, code=None))):
-            text = identities[made.key].replace(boot_id(), "another-boot")
-            assert await finish(runner, made, await runner.adopt(made, text)) == how
+            identity = msgspec.structs.replace(identities[made.key], boot="another-boot")
+            assert await finish(runner, made, await runner.adopt(made, identity)) == how
 
     run(place, first)
-    exit_file = Path(msgspec.json.decode(identities[ran.key], type=Identity).exit_file)
+    exit_file = Path(identities[ran.key].exit_file)
     exit_file.write_bytes(exit_file.read_bytes().replace(b"0  \n", b"run\n"))
     run(place, second)
 
