@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
+from rised.linux.files import open_untrusted
 from rised.users.impersonation import impersonating
 from rised.users.owner import Owner
 
@@ -35,10 +36,9 @@ _DECODER = msgspec.json.Decoder(Results)
 
 def read(directory: str, owner: Owner) -> Results:
     """The results in its owner's output directory, by name, in the order of their first reports, if any."""
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
         with impersonating(owner):
-            fd = os.open(os.path.join(directory, FILE), flags)
+            fd = open_untrusted(os.path.join(directory, FILE))
     except OSError:
         return {}
     try:

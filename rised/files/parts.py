@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from rised.crashpoints import crash_point
 from rised.files.beneath import Handle, open_regular
 from rised.linux.files import write_all
+from rised.linux.processes import boot_id
 from rised.users.owner import Owner
 from riseml_proto.errors import InvalidInput
 from riseml_proto.uris import PART_PREFIX
@@ -143,13 +144,8 @@ def remove_stale(folder: Handle, name: bytes, version: str) -> None:
 def part_name(name: bytes, version: str) -> bytes:
     """The hidden name of a version of `name` on its way in."""
     family = hashlib.blake2b(name, digest_size=6).hexdigest()
-    content = hashlib.blake2b(f"{version}\0{_boot()}".encode(), digest_size=8).hexdigest()
+    content = hashlib.blake2b(f"{version}\0{boot_id()}".encode(), digest_size=8).hexdigest()
     return PART_PREFIX + f"{family}-{content}".encode()
-
-
-def _boot() -> str:
-    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-        return file.read().strip()
 
 
 def nanoseconds(moment: datetime) -> int:

@@ -1,1 +1,1 @@
-"""The kernel's ways: processes, control groups, files and what systemd says."""
+"""Linux: processes, control groups, files, and the protocol of systemd. Nothing here knows a job or a user."""

@@ -1,11 +1,11 @@
-"""Where control groups lie, of either version of cgroups."""
+"""The directories of control groups, of either version of cgroups."""
 
 import os
 from collections.abc import Iterator
 
 
 def delegated_cgroup(name: str) -> str | None:
-    """Make the group `name`, in which each job gets its own; None where there is no cgroup2 or no right to."""
+    """Make the group `name` below the daemon's own, for jobs' groups; None without cgroup2 or the right to do so."""
     own = own_cgroup()
     if own is None:
         return None

@@ -1,8 +1,8 @@
 """The daemon's child processes: started here, and reaped here.
 
-The daemon is a child subreaper, so a process that a job leaves behind becomes its child, too, and can be found. That
-is why one place reaps them all: SIGCHLD comes, every dead child is waited for, those that were started here are told
-to whoever waits, strays are dropped. Nothing else in the daemon may start processes.
+The daemon is a child subreaper: a process that a job leaves behind becomes its child, too, and can be found. So one
+task reaps them all. On SIGCHLD it waits for every dead child, and wakes whoever waits for one that was started here.
+Nothing else in the daemon may start processes.
 
 A child's pid cannot be taken by another process before it is reaped, so a signal to a child is always safe.
 """
@@ -15,33 +15,35 @@ from collections.abc import Mapping
 
 import trio
 
+from rised.linux.processes import ProcessSnapshot
+
 _PR_SET_CHILD_SUBREAPER = 36
 
 
 class Child:
-    """One process started here."""
+    """A process started here."""
 
     def __init__(self, pid: int) -> None:
-        """`pid` is its process ID, and that of its session and process group."""
+        """`pid` is also the number of its session and process group."""
         self.pid = pid
         self.code: int | None = None
         self._ended = trio.Event()
 
     def end(self, status: int) -> None:
-        """Note the status that `waitpid` gave."""
+        """Take the status from `waitpid`, and wake those that wait."""
         code = os.waitstatus_to_exitcode(status)
         self.code = 128 - code if code < 0 else code
         self._ended.set()
 
     async def wait(self) -> int:
-        """Return its exit code, 128 + n for signal n."""
+        """Return its exit code when it has ended; 128 + n for signal n."""
         await self._ended.wait()
         assert self.code is not None
         return self.code
 
 
 class Children:
-    """All child processes. `run` must run while there are any."""
+    """The daemon's child processes. `run` must run while there are any."""
 
     def __init__(self) -> None:
         self._known: dict[int, Child] = {}
@@ -92,22 +94,15 @@ class Children:
         return child
 
     def strays(self) -> list[int]:
-        """Pids of children that were not started here: what jobs left behind, dead ones not yet reaped included."""
+        """Pids of children that were not started here: jobs left them behind. Dead ones may be among them."""
         own = os.getpid()
         try:
             with open(f"/proc/self/task/{own}/children", encoding="ascii") as file:
                 pids = [int(pid) for pid in file.read().split()]
         except FileNotFoundError:  # a kernel without CONFIG_PROC_CHILDREN
-            pids = [int(p) for p in os.listdir("/proc") if p.isdigit() and _parent(int(p)) == own]
+            stats = ProcessSnapshot().stats
+            pids = [pid for pid, process in stats.items() if process.parent == own]
         return [pid for pid in pids if pid not in self._known]
-
-
-def _parent(pid: int) -> int | None:
-    try:
-        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
-            return int(file.read().rpartition(")")[2].split()[1])
-    except OSError:
-        return None
 
 
 if sys.platform != "linux":

@@ -1,7 +1,7 @@
 """A job's private copy of a tree, and the removal of trees whatever a job did to them.
 
-Copies share blocks with the original where the file system can (a reflink), never the file itself:
-a job that writes into its copy changes nobody else's. Paths are bytes inside, as a file's name is.
+A copy shares blocks with the original where the file system can do so (a reflink), but never the file itself: a job
+that writes into its copy changes no other. Paths are bytes in here, as the names of files are.
 """
 
 import errno
@@ -28,8 +28,8 @@ _cannot_clone: set[int] = set()  # devices whose file system has said so
 def copy_tree(pristine: str, target: str, uid: int, gid: int) -> None:
     """Make `target`, which must not exist, a copy of the tree `pristine`: files, modes and links.
 
-    It belongs to the user `uid` in the end. Another user than the daemon's cannot enter it before, and so cannot swap
-    a part of it for a link. Raises `StorageFull`. Where it fails or is cancelled, the caller removes what there is.
+    In the end it belongs to the user `uid`. Before that no other user than the daemon's can enter it, and so nobody can
+    swap a part of it for a link. Raises `StorageFull`. If it fails or is cancelled, the caller removes what there is.
     """
     owner = (uid, gid) if uid != os.geteuid() else None
     with disk_may_be_full(target):
@@ -77,7 +77,7 @@ def _copy_file(source: bytes, target: bytes) -> None:
 
 
 def _clone(reading: int, writing: int, device: int) -> bool:
-    """Share the blocks; False where the file system cannot."""
+    """Let both files share their blocks; False where the file system cannot."""
     if device in _cannot_clone:
         return False
     try:
@@ -104,16 +104,15 @@ def _copy_content(reading: int, writing: int, size: int) -> None:
 
 
 def remove_tree(path: str) -> None:
-    """Remove whatever is at `path`: nothing, a file, a link (not what it leads to) or a whole tree.
+    """Remove whatever is at `path`: nothing, a file, a link (not its target) or a whole tree.
 
-    Directories that the job has closed, even to itself, are opened first. A tree may be deeper than
-    any path may be long. Nothing may be writing in it any more. Raises `OSError` where a part
-    cannot be removed: another user's, or a mount point.
+    Directories that the job closed, even to itself, are opened first. The tree may be deeper than a path can be long.
+    Nothing may write in it any more. Raises `OSError` where a part cannot be removed: another user's, or a mount point.
     """
     raw = os.fsencode(path).rstrip(b"/")
     name = os.path.basename(raw)
     try:
-        # What lies in a directory may be another's than the directory, and only that be readable.
+        # With O_PATH no right to read the directory above is needed, which may belong to another user.
         above = os.open(os.path.dirname(raw) or b".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     except FileNotFoundError:
         return
@@ -132,7 +131,7 @@ def remove_tree(path: str) -> None:
 
 
 def _remove_directory(above: int, name: bytes) -> None:
-    """Remove the directory `name` in `above`, with few open directories at any depth."""
+    """Remove the directory `name` in `above`. Only a few directories are open at a time, at any depth."""
     here, parents = _open_directory(above, name), [(name, _identity(above))]
     try:
         pending = [_remove_files(here)]
@@ -161,14 +160,14 @@ def _remove_directory(above: int, name: bytes) -> None:
 
 
 def _open_directory(above: int, name: bytes) -> int:
-    """The directory `name`, made readable and writable for its owner."""
+    """Open the directory `name`; first make it readable and writable for its owner."""
     flags = os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
         fd = os.open(name, os.O_RDONLY | flags, dir_fd=above)
     except PermissionError:
         handle = os.open(name, os.O_PATH | flags, dir_fd=above)
         try:
-            # A handle takes no fchmod, but its name in /proc does, and can lead nowhere else.
+            # fchmod refuses an O_PATH descriptor. Its name in /proc can be changed, and leads nowhere else.
             os.chmod(f"/proc/self/fd/{handle}", 0o700)
             return os.open(name, os.O_RDONLY | flags, dir_fd=above)
         finally:
@@ -183,7 +182,7 @@ def _open_directory(above: int, name: bytes) -> int:
 
 
 def _remove_files(directory: int) -> list[bytes]:
-    """Remove what is no directory; return the names of those that are."""
+    """Remove everything but directories; return the names of these."""
     directories = []
     with os.scandir(directory) as entries:
         for entry in entries:

@@ -1,4 +1,4 @@
-"""Small steps with files: whole writes, directories with the right mode, and what is durably there."""
+"""Files: whole writes, reads that nobody can block, directories with the right mode, what is durably there."""
 
 import contextlib
 import errno
@@ -8,16 +8,16 @@ from collections.abc import Iterator
 from riseml_proto.errors import StorageFull
 
 PASSABLE = 0o711
-"""Mode of a directory of the daemon's in which users have directories of their own."""
+"""Mode of a directory of the daemon's in which users have directories of their own: they pass through, no more."""
 
 
 def write_file(path: str, data: bytes) -> None:
-    """Make the file `path` hold `data`. What Python's own `open` adds would cost several times as much."""
+    """Make the file `path` hold `data`. Python's own `open` would cost several times as much."""
     _write(path, os.O_TRUNC, data)
 
 
 def overwrite(path: str, data: bytes) -> None:
-    """Write `data` over the beginning of the file `path`, which takes no new room on the disk."""
+    """Write `data` over the beginning of the file `path`. That takes no new room on the disk."""
     _write(path, 0, data)
 
 
@@ -29,8 +29,25 @@ def _write(path: str, flags: int, data: bytes) -> None:
         os.close(fd)
 
 
+def read_small(path: str) -> bytes:
+    """The first 4096 bytes of a file: all of most files in /proc and /sys. Raises `OSError`."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(fd, 4096)
+    finally:
+        os.close(fd)
+
+
+def open_untrusted(path: str) -> int:
+    """Open for reading what a user may have replaced: follows no link, waits for no FIFO. Raises `OSError`.
+
+    The caller finds out whether it is a regular file.
+    """
+    return os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+
+
 def make_directory(path: str) -> None:
-    """Make a directory and those above it, where they are not there."""
+    """Make a directory for the daemon alone, and those above it; one that is there stays as it is."""
     try:
         os.mkdir(path, 0o700)
     except FileExistsError:
@@ -41,7 +58,7 @@ def make_directory(path: str) -> None:
 
 
 def make_private(path: str) -> None:
-    """Make the directory `path` and those missing above it, for the owner only and durably."""
+    """As `make_directory`; the new names are on disk when it returns."""
     try:
         os.mkdir(path, 0o700)
     except FileExistsError:
@@ -53,7 +70,7 @@ def make_private(path: str) -> None:
 
 
 def sync_directory(path: str) -> None:
-    """Return when the names in `path` are on disk."""
+    """Return when the names in the directory `path` are on disk."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(fd)
@@ -62,18 +79,18 @@ def sync_directory(path: str) -> None:
 
 
 def write_all(fd: int, data: bytes | memoryview) -> None:
-    """Write all of `data`."""
+    """Write all of `data`, in as many steps as the kernel wants."""
     view = memoryview(data)
     while view:
         view = view[os.write(fd, view) :]
 
 
 @contextlib.contextmanager
-def disk_may_be_full(place: str) -> Iterator[None]:
-    """Turn the kernel's word that a disk or quota has no room into `StorageFull` with `place`."""
+def disk_may_be_full(path: str) -> Iterator[None]:
+    """Turn the kernel's error that a disk or quota has no room into `StorageFull` with `path`."""
     try:
         yield
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        raise StorageFull(f"{place}: no room left on this disk; free some and try again") from error
+        raise StorageFull(f"{path}: no room left on this disk; free some and try again") from error

@@ -1,11 +1,16 @@
 """All processes of one job, however they fork: found, signalled, and known to be gone.
 
-Two ways to know them. A `CgroupTree` asks the kernel and misses none: each job has a control group of its own. Where
-the daemon may not make one (a workstation without systemd's delegation), a `SessionTree` looks for processes that are
-in the job's session, carry its mark in the environment they were started with, write to its log, or descend from such a
-process; what lost its parent to the daemon also counts if it is in the job's working directory. A process that leaves
-all of these behind before anyone looks escapes that, and so does a chain of processes each of which lives for less than
-a look takes.
+There are two ways to find them. A `CgroupTree` asks the kernel and misses none: each job has a control group of its
+own. Where the daemon may not make one (a workstation without systemd's delegation), a `SessionTree` looks for signs:
+
+    session        it is in the job's session
+    environment    it was started with the job's mark
+    output         it writes to the job's log
+    ancestor       its parent is one of these
+    directory      its parent is the daemon, for its own has ended, and it is in the job's working directory
+
+A process that loses all of these before anyone looks escapes. So does a chain of processes, each of which lives for
+less time than a look takes.
 """
 
 import contextlib
@@ -19,14 +24,14 @@ import trio
 from rised.linux.processes import ProcessSnapshot, ended, pidfd, send_signal, stat
 
 MARK = "RISEML_JOB"
-# Between two looks at processes that are gone sooner than they can be signalled.
+# Seconds between two looks at processes that end sooner than they can be signalled.
 _PAUSE = 0.02
-# pidfd_send_signal(2): to the process group that the process leads; Linux 6.9.
+# A flag of pidfd_send_signal(2), from Linux 6.9: the signal goes to the process group that the process leads.
 _PROCESS_GROUP = 4
 
 
 class LocalProcesses(Protocol):
-    """The processes of a job that runs on the daemon's machine, as other threads may look at them."""
+    """The processes of a job on the daemon's machine, for any thread to look at."""
 
     @property
     def cgroup(self) -> str | None:
@@ -39,19 +44,19 @@ class LocalProcesses(Protocol):
 
 
 class ProcessTree(LocalProcesses, Protocol):
-    """The processes of one job, to be signalled."""
+    """The processes of one job on the daemon's machine, to be signalled."""
 
     def pids(self, snapshot: ProcessSnapshot | None = None) -> list[int]:
         """Those alive now, or at the moment of the snapshot."""
         ...
 
     def kill_at_once(self) -> None:
-        """SIGKILL those that the kernel can reach in one step, so that none forks meanwhile."""
+        """Send SIGKILL to those that the kernel can reach in one step, so that none forks meanwhile."""
         ...
 
 
 async def end_tree(tree: ProcessTree, grace: float) -> None:
-    """SIGTERM to all, `grace` seconds to obey, then SIGKILL until none is left."""
+    """Send SIGTERM to all, wait for `grace` seconds, then send SIGKILL until none is left."""
     if grace > 0:
         with trio.move_on_after(grace):
             return await _until_none(tree, signal.SIGTERM)
@@ -75,8 +80,8 @@ async def _until_none(tree: ProcessTree, number: signal.Signals) -> None:
 def _held(tree: ProcessTree, pids: list[int]) -> Iterator[list[int]]:
     """Pidfds of those of `pids` that are the tree's.
 
-    A pid may be recycled between the look at the tree and the opening of its pidfd. One that is in the tree at a second
-    look, after the opening, is the tree's.
+    A pid may be recycled between the look at the tree and the opening of its pidfd. So the tree is looked at once more
+    after the opening: what is in it then is the tree's.
     """
     with contextlib.ExitStack() as stack:
         fds = {pid: stack.enter_context(pidfd(pid)) for pid in pids}
@@ -85,7 +90,7 @@ def _held(tree: ProcessTree, pids: list[int]) -> Iterator[list[int]]:
 
 
 class CgroupTree:
-    """The processes in a control group and in those below it, and the leader, who joins it a moment after it began."""
+    """The processes in a control group and in those below it, and the leader, which joins it just after its start."""
 
     def __init__(self, cgroup: str, leader: int = 0, start: int = -1) -> None:
         """`cgroup` is the group's directory; `leader` started at `start` (`Stat.start`)."""
@@ -95,18 +100,18 @@ class CgroupTree:
 
     def pids(self, snapshot: ProcessSnapshot | None = None) -> list[int]:
         """Those alive now."""
-        led = stat(self._leader) if self._leader else None
-        found = [self._leader] if led and led.start == self._start else []
+        leader = stat(self._leader) if self._leader else None
+        pids = [self._leader] if leader and leader.start == self._start else []
         for directory, _, _ in os.walk(self.cgroup):
             with (
                 contextlib.suppress(OSError),  # removed meanwhile
                 open(os.path.join(directory, "cgroup.procs"), encoding="ascii") as file,
             ):
-                found += [int(line) for line in file]
-        return [pid for pid in {*found} if (seen := stat(pid)) and not seen.gone]
+                pids += [int(line) for line in file]
+        return [pid for pid in {*pids} if (process := stat(pid)) and not process.gone]
 
     def kill_at_once(self) -> None:
-        """Linux 5.14 can; the leader may still be outside."""
+        """Kill the whole group, from Linux 5.14 on; the leader may still be outside."""
         with (
             contextlib.suppress(OSError),
             open(os.path.join(self.cgroup, "cgroup.kill"), "w", encoding="ascii") as file,
@@ -114,7 +119,7 @@ class CgroupTree:
             file.write("1")
 
     def remove(self) -> bool:
-        """Remove the group; False if a process is still in it. A group that is not there is removed."""
+        """Remove the group; False if a process is still in it. True as well if there is none."""
         try:
             os.rmdir(self.cgroup)
         except FileNotFoundError:
@@ -133,10 +138,10 @@ class CgroupTree:
 
 
 class SessionTree:
-    """The processes of a session, those that are known as the job's by other signs, and all their descendants.
+    """The processes of a session, those that other signs show to be the job's, and all their descendants.
 
-    The number of a session may be another's once its leader is gone and it is empty. So it counts only for as long as
-    the leader is the one that was started, and, once it is gone, for what it left to the daemon, its subreaper.
+    Once a session's leader is gone and the session is empty, another process may get its number. So the number is a
+    sign only while the leader lives, and after that for processes whose parent is now the daemon, their subreaper.
     """
 
     cgroup = None
@@ -151,39 +156,42 @@ class SessionTree:
         self._known: set[tuple[int, int]] = set()
 
     def pids(self, snapshot: ProcessSnapshot | None = None) -> list[int]:
-        """Those alive now, or at the moment of `look`, in no order."""
+        """Those alive now, or at the moment of the snapshot, in no order."""
         snapshot = snapshot or ProcessSnapshot()
         own = os.getpid()
-        seen = {pid: found for pid, found in snapshot.stats.items() if pid != own}
-        leader = seen.get(self._leader)
-        led = leader is not None and leader.start == self._start
+        stats = {pid: process for pid, process in snapshot.stats.items() if pid != own}
+        leader = stats.get(self._leader)
+        leads = leader is not None and leader.start == self._start
         members = {
             pid
-            for pid, found in seen.items()
-            if (found.session == self._leader and (led or (not leader and found.parent == own)))
-            or (pid, found.start) in self._known
+            for pid, process in stats.items()
+            if (
+                process.session == self._leader
+                and (leads or (not leader and process.parent == own))
+            )
+            or (pid, process.start) in self._known
             or self._mark in snapshot.environ(pid)
             or any(_is_in(snapshot.link(pid, f"fd/{fd}"), self._log) for fd in (1, 2))
-            or (found.parent == own and _is_in(snapshot.link(pid, "cwd"), self._directory))
+            or (process.parent == own and _is_in(snapshot.link(pid, "cwd"), self._directory))
         }
         children: dict[int, list[int]] = {}
-        for pid, found in seen.items():
-            children.setdefault(found.parent, []).append(pid)
+        for pid, process in stats.items():
+            children.setdefault(process.parent, []).append(pid)
         unexplored = list(members)
         while unexplored:
             new = set(children.get(unexplored.pop(), ())) - members
             members |= new
             unexplored += new
-        self._known = {(pid, seen[pid].start) for pid in members}
-        return [pid for pid in members if not seen[pid].gone]
+        self._known = {(pid, stats[pid].start) for pid in members}
+        return [pid for pid in members if not stats[pid].gone]
 
     def kill_at_once(self) -> None:
-        """The leader's process group, in which everything is that does not leave it."""
+        """Kill the leader's process group, which holds all that did not leave it."""
         with pidfd(self._leader, self._start) as fd, contextlib.suppress(OSError):
             if fd is not None:
                 signal.pidfd_send_signal(fd, signal.SIGKILL, None, _PROCESS_GROUP)
 
 
 def _is_in(target: str, path: str) -> bool:
-    """Whether a link of /proc leads to `path`, or into it, also if that was removed meanwhile."""
+    """Whether a link of /proc leads to `path` or into it, even if `path` was removed meanwhile."""
     return target == path or target.startswith((f"{path}/", f"{path} (deleted)"))

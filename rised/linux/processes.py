@@ -1,4 +1,4 @@
-"""What the kernel says of a process, and waiting for and signalling one without ever meeting a recycled pid."""
+"""Facts about a process, waiting for its end and signalling it, without ever meeting a recycled pid."""
 
 import contextlib
 import os
@@ -9,9 +9,11 @@ from typing import NamedTuple
 
 import trio
 
+from rised.linux.files import read_small
+
 
 class Stat(NamedTuple):
-    """A process as /proc/PID/stat has it."""
+    """Facts from /proc/PID/stat."""
 
     state: str
     parent: int
@@ -22,18 +24,14 @@ class Stat(NamedTuple):
 
     @property
     def gone(self) -> bool:
-        """Whether it is dead, even if nobody has reaped it yet. Its first thread alone may end before the others."""
+        """Whether all of its threads have ended, even if nobody has reaped it yet."""
         return self.state in "ZX" and self.threads <= 1
 
 
 def stat(pid: int) -> Stat | None:
-    """Look at `pid`; None if there is no such process."""
+    """The facts about `pid` now; None if there is no such process."""
     try:
-        fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            fields = os.read(fd, 4096).rpartition(b")")[2].split()
-        finally:
-            os.close(fd)
+        fields = read_small(f"/proc/{pid}/stat").rpartition(b")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
         return None
     return Stat(
@@ -42,38 +40,37 @@ def stat(pid: int) -> Stat | None:
 
 
 class ProcessSnapshot:
-    """The machine's processes at one moment. What else is asked about one is read once, then."""
+    """The machine's processes at one moment. Further facts about one are read when they are first needed."""
 
     def __init__(self) -> None:
         self.stats = {
-            int(name): found
+            int(name): process
             for name in os.listdir("/proc")
-            if name.isdigit() and (found := stat(int(name)))
+            if name.isdigit() and (process := stat(int(name)))
         }
         self._environs: dict[int, frozenset[bytes]] = {}
         self._cgroups: dict[int, bytes] = {}
         self._links: dict[tuple[int, str], str] = {}
 
     def environ(self, pid: int) -> frozenset[bytes]:
-        """Each `NAME=value` that it was started with; none of another user's, and of one that is gone."""
+        """Each `NAME=value` that it was started with; empty for another user's, and for one that is gone."""
         if pid not in self._environs:
             self._environs[pid] = frozenset(_read(pid, "environ").split(b"\0"))
         return self._environs[pid]
 
     def cgroup(self, pid: int) -> bytes:
-        """Its control groups, as /proc/PID/cgroup has them; empty for one that is gone."""
+        """The text of /proc/PID/cgroup; empty for one that is gone."""
         if pid not in self._cgroups:
             self._cgroups[pid] = _read(pid, "cgroup")
         return self._cgroups[pid]
 
     def link(self, pid: int, name: str) -> str:
-        """Where /proc/PID/`name` leads; empty as `environ`."""
+        """The target of the link /proc/PID/`name`; empty as `environ`."""
         if (pid, name) not in self._links:
             try:
-                found = os.readlink(f"/proc/{pid}/{name}")
+                self._links[pid, name] = os.readlink(f"/proc/{pid}/{name}")
             except OSError:
-                found = ""
-            self._links[pid, name] = found
+                self._links[pid, name] = ""
         return self._links[pid, name]
 
 
@@ -86,16 +83,16 @@ def _read(pid: int, name: str) -> bytes:
 
 
 def boot_id() -> str:
-    """The kernel's name for the time since it booted."""
+    """The kernel's ID of the time since it booted: another one after each restart of the machine."""
     with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
         return file.read().strip()
 
 
 @contextlib.contextmanager
 def pidfd(pid: int, start: int | None = None) -> Iterator[int | None]:
-    """A descriptor that stands for the process `pid` is now, whatever the pid is used for later; None if it is gone.
+    """A descriptor of the process that has the pid now, whoever has it later; None if no process has it.
 
-    With `start` (`Stat.start`) it is also None if the pid belongs to another process than the one that started then.
+    With `start` (`Stat.start`) also None if the pid belongs to another process than the one that started then.
     """
     try:
         fd = os.pidfd_open(pid)
@@ -103,7 +100,7 @@ def pidfd(pid: int, start: int | None = None) -> Iterator[int | None]:
         yield None
         return
     try:
-        # Looked at only now: from here on the descriptor and the number mean the same process.
+        # Only now: what the pid stands for after the descriptor was opened, the descriptor stands for.
         same = start is None or ((now := stat(pid)) is not None and now.start == start)
         yield fd if same else None
     finally:
@@ -111,7 +108,7 @@ def pidfd(pid: int, start: int | None = None) -> Iterator[int | None]:
 
 
 def stop(pid: int) -> None:
-    """Send SIGTERM to `pid` and return when it has ended. Blocks: for a daemon that does not run yet."""
+    """Send SIGTERM to `pid` and return when it has ended. Blocks: for use before trio runs."""
     with pidfd(pid) as fd:
         if fd is not None:
             signal.pidfd_send_signal(fd, signal.SIGTERM)
@@ -124,13 +121,13 @@ async def ended(fd: int) -> None:
 
 
 async def wait_for_end(pid: int, start: int) -> None:
-    """Return when the process `pid` that started at `start` has ended; no child of the daemon has to be one."""
+    """Return when the process `pid` that started at `start` has ended. It need not be the daemon's child."""
     with pidfd(pid, start) as fd:
         if fd is not None:
             await ended(fd)
 
 
 def send_signal(fd: int, number: signal.Signals) -> None:
-    """Signal the process behind a pidfd; one that has ended is no error, one that may not be signalled neither."""
+    """Signal the process behind a pidfd; does nothing if it has ended or may not be signalled."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         signal.pidfd_send_signal(fd, number)

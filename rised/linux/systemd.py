@@ -1,8 +1,8 @@
-"""Talking to the service manager that started the daemon, if one did.
+"""The service manager that started the daemon, if one did: systemd, or what speaks its protocol.
 
-See sd_notify(3), sd_listen_fds(3), sd_watchdog_enabled(3). The protocol is a datagram of `NAME=value` lines to the
-socket in NOTIFY_SOCKET; sockets that the manager listens on are descriptors from 3 on. Both are meant for this process
-alone, so their variables are removed: no job inherits them.
+See sd_notify(3), sd_listen_fds(3), sd_watchdog_enabled(3). A message is a datagram of `NAME=value` lines to the socket
+in NOTIFY_SOCKET; sockets that the manager listens on are descriptors from 3 on. Both are meant for this process alone.
+So their variables are removed from the environment, and no job inherits them.
 """
 
 import os
@@ -18,7 +18,7 @@ class ServiceManager:
     """The service manager; where there is none, nothing happens."""
 
     def __init__(self, environ: MutableMapping[str, str]) -> None:
-        """Takes what is for this process out of `environ`."""
+        """Takes the manager's variables out of `environ`."""
         self._address = environ.pop("NOTIFY_SOCKET", "")
         pid = str(os.getpid())
         ours = environ.pop("WATCHDOG_PID", pid) == pid
@@ -29,15 +29,14 @@ class ServiceManager:
         self._sockets = int(count) if environ.pop("LISTEN_PID", "") == pid else 0
 
     def listening_socket(self) -> socket.socket | None:
-        """The Unix socket that the manager listens on for us."""
+        """The Unix socket that the manager listens on for the daemon; None where it does not."""
         if not self._sockets:
             return None
-        found = socket.socket(fileno=_FIRST_FD)
         os.set_inheritable(_FIRST_FD, False)
-        return found
+        return socket.socket(fileno=_FIRST_FD)
 
     def notify(self, **facts: object) -> None:
-        """Send facts such as `READY=1` and `STATUS=text`. A manager that does not listen any more is no error."""
+        """Send facts such as `READY=1` and `STATUS=text`. A manager that no longer listens is no error."""
         if not self._address:
             return
         address = "\0" + self._address[1:] if self._address.startswith("@") else self._address
@@ -49,7 +48,7 @@ class ServiceManager:
                 return
 
     async def ping_watchdog(self) -> None:
-        """Say that the main loop turns, twice as often as the manager wants to hear it; return where it does not."""
+        """Ping the watchdog twice in each interval that the manager asks for; return at once where it has none."""
         while self._watchdog:
             self.notify(WATCHDOG=1)
             await trio.sleep(self._watchdog / 2)

@@ -1,15 +1,17 @@
-"""What jobs use: processor time and memory of their processes, from /proc, when somebody asks and never otherwise.
+"""Processor time and memory of a job's processes. They are read when a client asks, and never otherwise.
 
-Processor time comes from the job's control group where it has one of its own, which counts what has ended, too. Where
-it has none, it is added up over the living processes and the children that these have waited for. What ended and left
-its children to others, or was not waited for, is missing then, so that the sum can fall.
+Processor time comes from the job's own control group, which also counts processes that have ended. Where the job has no
+group, the living processes and the children that they waited for are added up. Processes that ended and were not waited
+for are missing then, so the sum can fall.
 
-Memory is each process's proportional share (PSS), so that pages which workers share count once.
+Memory is each process's proportional share (PSS): pages that workers share count once.
 """
 
 import os
 from collections.abc import Iterable
 from typing import NamedTuple
+
+from rised.linux.files import read_small
 
 _TICK = 1 / os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -17,25 +19,25 @@ _MICROSECOND, _NANOSECOND = 1e-6, 1e-9
 
 
 class Use(NamedTuple):
-    """What the processes of one job use."""
+    """Resource usage of one job; all 0 where none of its processes is on this machine."""
 
     cpu_seconds: float = 0.0
     """Since its start."""
     memory: int = 0
-    """Bytes: each process's proportional share where the kernel tells it, else what it has resident."""
+    """Bytes: each process's proportional share if the kernel shows it, else its resident set."""
     processes: int = 0
 
 
 def measure(pids: Iterable[int], cgroup: str | None) -> Use:
-    """What `pids` use, and all that ever were in the control group at `cgroup`; those that are gone count nothing.
+    """Usage of `pids`, with the processor time of all that were ever in the control group at `cgroup`.
 
-    Blocks for about 50 µs a process, and longer for one with many GiB.
+    Processes that are gone count nothing. Blocks for about 50 µs a process, and longer for one with many GiB.
     """
     seconds, memory, count = 0.0, 0, 0
-    # Parents first: what ends meanwhile is rather missing than counted twice.
+    # Parents first: a process that ends meanwhile is missing rather than counted twice.
     for pid in sorted(pids):
         try:
-            text = _read(f"/proc/{pid}/stat")
+            text = read_small(f"/proc/{pid}/stat")
         except OSError:
             continue
         seconds += cpu_seconds(text)
@@ -46,18 +48,18 @@ def measure(pids: Iterable[int], cgroup: str | None) -> Use:
 
 
 def cpu_seconds(stat: bytes) -> float:
-    """utime, stime, cutime and cstime of a /proc/PID/stat, in seconds."""
+    """Sum of utime, stime, cutime and cstime of a /proc/PID/stat, in seconds."""
     fields = stat.rpartition(b")")[2].split()
     return sum(map(int, fields[11:15])) * _TICK
 
 
 def resident(stat: bytes) -> int:
-    """Bytes resident, by a /proc/PID/stat."""
+    """Size of the resident set by a /proc/PID/stat, in bytes."""
     return int(stat.rpartition(b")")[2].split()[21]) * _PAGE
 
 
 def share(rollup: bytes) -> int | None:
-    """Bytes of the `Pss:` line of a /proc/PID/smaps_rollup."""
+    """Proportional share by a /proc/PID/smaps_rollup, in bytes."""
     for line in rollup.splitlines():
         if line.startswith(b"Pss:"):
             return int(line.split()[1]) << 10
@@ -65,7 +67,7 @@ def share(rollup: bytes) -> int | None:
 
 
 def cgroup_seconds(cpu_stat: bytes) -> float | None:
-    """Seconds of the `usage_usec` line of a control group's cpu.stat."""
+    """Processor time by a control group's cpu.stat, in seconds."""
     for line in cpu_stat.splitlines():
         if line.startswith(b"usage_usec "):
             return int(line.split()[1]) * _MICROSECOND
@@ -74,26 +76,18 @@ def cgroup_seconds(cpu_stat: bytes) -> float | None:
 
 def _cgroup_seconds(cgroup: str) -> float | None:
     try:
-        return cgroup_seconds(_read(os.path.join(cgroup, "cpu.stat")))
+        return cgroup_seconds(read_small(os.path.join(cgroup, "cpu.stat")))
     except OSError:  # removed, or of the first version of cgroups
         pass
     try:
-        return int(_read(os.path.join(cgroup, "cpuacct.usage"))) * _NANOSECOND
+        return int(read_small(os.path.join(cgroup, "cpuacct.usage"))) * _NANOSECOND
     except OSError:
         return None
 
 
 def _memory(pid: int, stat: bytes) -> int:
     try:
-        found = share(_read(f"/proc/{pid}/smaps_rollup"))
+        proportional = share(read_small(f"/proc/{pid}/smaps_rollup"))
     except OSError:  # another user's, or gone
-        found = None
-    return resident(stat) if found is None else found
-
-
-def _read(path: str) -> bytes:
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        return os.read(fd, 4096)
-    finally:
-        os.close(fd)
+        proportional = None
+    return resident(stat) if proportional is None else proportional

@@ -15,7 +15,7 @@ import re
 import shlex
 from collections.abc import Mapping
 
-from rised.linux.files import overwrite
+from rised.linux.files import open_untrusted, overwrite
 from rised.runners.base import Exit
 from rised.users.files import give_file
 from rised.users.owner import Owner
@@ -77,7 +77,7 @@ def reset_exit_file(path: str, key: str, owner: Owner) -> None:
 def read_exit_file(path: str, key: str, status: int | None, *, other_boot: bool) -> Exit:
     """How the job `key` ended, by its exit file; where that has no code, by the exit `status` that its parent saw."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        fd = open_untrusted(path)
         try:
             text, _, rest = os.read(fd, 512).partition(b"\n")
         finally:

@@ -4,14 +4,13 @@ import contextlib
 import os
 import shutil
 
-from rised.linux.files import PASSABLE, make_directory
+from rised.linux.files import PASSABLE, make_directory, open_untrusted
 from rised.storage.owners import owner_of
 from rised.storage.rows import ExperimentRow
 from rised.users.files import open_log
 from rised.users.impersonation import impersonating
 from rised.users.owner import Owner
 
-_AS_IT_IS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _LONGEST_URL = 200
 
 
@@ -39,7 +38,7 @@ class Layout:
         """The URL of a TensorBoard, once it can be reached."""
         try:
             with impersonating(owner):
-                fd = os.open(os.path.join(self.board(name), "url"), _AS_IT_IS)
+                fd = open_untrusted(os.path.join(self.board(name), "url"))
             with open(fd, encoding="ascii") as file:
                 found = file.read(_LONGEST_URL)
         except (OSError, UnicodeDecodeError):

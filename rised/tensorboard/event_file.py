@@ -12,6 +12,8 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.plugins.hparams.summary_v2 import hparams_pb
 from tensorboard.summary.writer.record_writer import RecordWriter
 
+from rised.linux.files import open_untrusted
+
 _CHUNK = 1 << 20
 _STEPS = 2.0**63
 
@@ -33,7 +35,7 @@ class Recorder:
     def follow(self, path: str) -> None:
         """Take over what was reported since the last call."""
         try:
-            fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            fd = open_untrusted(path)
         except OSError:
             return
         try:

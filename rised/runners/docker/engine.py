@@ -133,7 +133,8 @@ class Engine:
                     self._docker = Docker(url, timeout=ClientTimeout(total=None))
                 return self._docker
 
-            return await loop.run_aio_coroutine(make())
+            client: Docker = await loop.run_aio_coroutine(make())
+            return client
         return self._docker
 
     def _socket(self) -> str:
