@@ -12,8 +12,8 @@ from rised.experiments.configuration_file import ConfigurationFile
 from rised.linux.processes import ProcessSnapshot
 from rised.linux.usage import Use
 from rised.policy.outcome import KillMode
-from rised.policy.queue import Waiting
 from rised.policy.resources import ResourceRequest
+from rised.policy.workload import Waiting
 from rised.storage.rows import ExperimentRow
 from riseml_proto.config import Config, parse_config
 from riseml_proto.errors import NotFound
@@ -72,9 +72,9 @@ class Experiment:
         """What its next member waits for."""
         self.accounts: tuple[str, ...] = ()
         """Whose quotas of GPUs it counts for."""
-        self.longest: float | None = None
+        self.max_runtime: float | None = None
         """Seconds within which a member that starts has surely ended; None where nobody knows."""
-        self.since = inf
+        self.eligible_since = inf
         """When its next member might have started first, but for what it waits for now; trio's time."""
         self.noted: int | None = None
         """The member that was last written down as waiting."""
@@ -107,7 +107,7 @@ class Experiment:
     def change(self, row: ExperimentRow) -> None:
         """Take on another priority, pause or concurrency, as the database has them now."""
         if self.row.paused and not row.paused:
-            self.since = trio.current_time()
+            self.eligible_since = trio.current_time()
         self.row = row
         self.limiter.total_tokens = self.concurrency
 
@@ -199,9 +199,9 @@ class Experiment:
             row.uid,
             self.accounts,
             row.priority,
-            self.longest,
+            self.max_runtime,
             bool(row.paused),
-            self.since,
+            self.eligible_since,
         )
 
 

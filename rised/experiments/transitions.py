@@ -13,7 +13,7 @@ from rised.experiments.experiment import Experiment
 from rised.log import log
 from rised.policy.fairshare import FairShare, Used
 from rised.policy.outcome import KillMode
-from rised.policy.queue import rate
+from rised.policy.workload import billed_gpus
 from rised.storage.database import BUILD, Database
 from rised.storage.rows import ExperimentRow, JobRow, MemberChange, MemberRow
 from rised.subscriptions import Subscriptions
@@ -75,7 +75,7 @@ class Transitions:
 
     def _charge(self, experiment: Experiment, changes: Iterable[MemberChange]) -> Used | None:
         """Write what its user has used if one of `changes` ends an attempt that ran: no two of them do."""
-        uid, amount = experiment.row.uid, rate(experiment.request)
+        uid, amount = experiment.row.uid, billed_gpus(experiment.request)
         for change in changes:
             if change.ran_since_ms is not None:
                 used = self._share.charged(uid, amount, change.ran_since_ms, change.time_ms)

@@ -1,135 +1,143 @@
-"""When what waits is expected to start, by the time limits of what runs and what starts before it. Pure.
+"""When each waiting experiment is expected to start, from the time limits of what runs and what starts before it. Pure.
 
-The queue's own law decides, again and again, on a machine that is thought on from one end to the next. Time limits are
-upper bounds, so that things start earlier than this says rather than later; after what has no limit nothing is known.
+The forecast simulates the machine from one job's end to the next, and lets the queue's own law decide each time. Time
+limits are upper bounds, so things start earlier than forecast rather than later. After a job without a time limit
+nothing is known.
 """
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from heapq import heapify, heappop, heappush
+from heapq import heappop, heappush
 from itertools import count
 from math import inf
 from typing import NamedTuple
 
-from rised.policy.queue import Decision, Machine, Running, Waiting, decide, order, rate
+from rised.policy.fair_order import fair_order
+from rised.policy.queue import Decision, decide
+from rised.policy.workload import Machine, Running, Waiting, billed_gpus
 
-_MOST_WORK = 100_000
-"""Entries and runs that are looked at in all, each some microseconds."""
-_STEP = 20  # what a step itself costs, in such
+_MAX_WORK = 100_000
+"""Entries and runs that all steps together look at; each takes some microseconds."""
+_STEP_WORK = 20
+"""What a step costs besides, in the same unit."""
 
 
-class Holder(NamedTuple):
-    """`many` sub-experiments of one experiment that surely have ended at the same time, None where nobody knows."""
+class RunningBatch(NamedTuple):
+    """Sub-experiments of one experiment that run and have surely ended at the same time."""
 
     entry: Waiting
-    until: float | None
-    many: int = 1
+    ends_by: float | None
+    """None: no limit is known."""
+    size: int = 1
 
 
 def forecast(
     waiting: Iterable[Waiting],
     remaining: Mapping[int, int],
-    held: Iterable[Holder],
+    running: Iterable[RunningBatch],
     machine: Machine,
-    most_work: int = _MOST_WORK,
+    max_work: int = _MAX_WORK,
 ) -> dict[int, float | None]:
     """Experiment → seconds from now to the start of its next sub-experiment, None where nobody knows.
 
-    They come in the order of their turns. `waiting` are all that have sub-experiments left to start, as many as
-    `remaining` tells, those without slots, too; `held` is what runs.
+    They come in the fair-share order. `waiting` are all that have sub-experiments left to start, `remaining` tells how
+    many; those without free slots are among them.
     """
     entries = {entry.experiment: entry for entry in waiting}
     expected: dict[int, float | None] = {
-        e.experiment: None for e in order(entries.values(), machine)
+        entry.experiment: None for entry in fair_order(entries.values(), machine)
     }
-    future = _Future(entries, remaining, held, machine)
+    simulation = _Simulation(entries, remaining, running, machine)
     unknown = len(entries)
-    while unknown and most_work > 0:
-        most_work -= _STEP + future.size
-        for number in future.start().start:
+    while unknown and max_work > 0:
+        max_work -= _STEP_WORK + simulation.size
+        for number in simulation.start_jobs().start:
             if expected[number] is None:
-                expected[number] = future.machine.now - machine.now
+                expected[number] = simulation.machine.now - machine.now
                 unknown -= 1
-        if not future.go_on():
+        if not simulation.advance():
             break
     return expected
 
 
-class _Future:
+class _Simulation:
     """The machine and the queue at some time to come."""
 
     def __init__(
         self,
         entries: dict[int, Waiting],
         remaining: Mapping[int, int],
-        held: Iterable[Holder],
+        running: Iterable[RunningBatch],
         machine: Machine,
     ) -> None:
         self.machine = machine
         self._entries = entries
-        self._left = dict(remaining)
+        self._remaining = dict(remaining)
         self._serial = count()
-        self._ends: list[tuple[float, int, Holder]] = []
-        for one in held:
-            until = one.until
-            sure = inf if until is None or until < machine.now else until
-            self._ends.append((sure, next(self._serial), one))
-        heapify(self._ends)
+        self._ends: list[tuple[float, int, RunningBatch]] = []
+        for batch in running:
+            ends_by = batch.ends_by
+            self._push(inf if ends_by is None or ends_by < machine.now else ends_by, batch)
 
     @property
     def size(self) -> int:
         """How many things a step looks at."""
         return len(self._entries) + len(self._ends)
 
-    def start(self) -> Decision:
-        """Let the law start what it does now."""
+    def start_jobs(self) -> Decision:
+        """Start what the law starts now."""
         machine = self.machine
-        able = (entry for entry in self._entries.values() if entry.slots)
-        decision = decide(able, machine)
-        free, held = machine.free, Counter(machine.held)
+        decision = decide((entry for entry in self._entries.values() if entry.slots), machine)
+        free, held = machine.free, Counter(machine.gpus_held)
         for number, started in decision.start.items():
             entry = self._entries[number]
-            until = inf if entry.longest is None else machine.now + entry.longest
-            heappush(self._ends, (until, next(self._serial), Holder(entry, until, started)))
+            ends_by = inf if entry.max_runtime is None else machine.now + entry.max_runtime
+            self._push(ends_by, RunningBatch(entry, ends_by, started))
             for _ in range(started):
                 free = free.less(entry.request)
             held.update(dict.fromkeys(entry.accounts, entry.request.gpus * started))
-            self._left[number] -= started
+            self._remaining[number] -= started
             self._entries[number] = entry._replace(slots=entry.slots - started)
+        dispatched = dict.fromkeys(decision.dispatched_users, machine.now)
         self.machine = machine._replace(
             free=free,
-            held=held,
-            reserved=decision.reserved,
-            served={**machine.served, **dict.fromkeys(decision.served, machine.now)},
+            gpus_held=held,
+            reserved_user=decision.reserved_user,
+            last_dispatch={**machine.last_dispatch, **dispatched},
         )
         return decision
 
-    def go_on(self) -> bool:
-        """Come to the time at which something surely ends; False where nothing does."""
+    def advance(self) -> bool:
+        """Go to the time at which the next job surely ends; return False where none does."""
         machine = self.machine
         if not self._ends or self._ends[0][0] == inf:
             return False
         now = self._ends[0][0]
-        free, held, use = machine.free, Counter(machine.held), dict(machine.use)
-        for _, _, (entry, _, number) in self._ends:
-            spent = number * rate(entry.request) * (now - machine.now)
-            use[entry.user] = use.get(entry.user, 0.0) + spent
+        free, held, usage = machine.free, Counter(machine.gpus_held), dict(machine.usage)
+        for _, _, (entry, _, size) in self._ends:
+            used = size * billed_gpus(entry.request) * (now - machine.now)
+            usage[entry.user] = usage.get(entry.user, 0.0) + used
         while self._ends and self._ends[0][0] == now:
-            _, _, (entry, _, number) = heappop(self._ends)
-            for _ in range(number):
+            _, _, (entry, _, size) = heappop(self._ends)
+            for _ in range(size):
                 free = free.plus(entry.request)
-            held.subtract(dict.fromkeys(entry.accounts, entry.request.gpus * number))
-            self._open_slots(entry.experiment, number)
+            held.subtract(dict.fromkeys(entry.accounts, entry.request.gpus * size))
+            self._open_slots(entry.experiment, size)
         running = [
-            Running(entry.request, None if until == inf else until)
-            for until, _, (entry, _, number) in self._ends
-            for _ in range(number)
+            Running(entry.request, None if ends_by == inf else ends_by)
+            for ends_by, _, (entry, _, size) in self._ends
+            for _ in range(size)
         ]
-        self.machine = machine._replace(free=free, now=now, running=running, use=use, held=held)
+        self.machine = machine._replace(
+            free=free, now=now, running=running, usage=usage, gpus_held=held
+        )
         return True
+
+    def _push(self, ends_by: float, batch: RunningBatch) -> None:
+        heappush(self._ends, (ends_by, next(self._serial), batch))
 
     def _open_slots(self, experiment: int, number: int) -> None:
         entry = self._entries.get(experiment)
         if entry is not None:
-            slots = min(entry.slots + number, self._left[experiment])
+            slots = min(entry.slots + number, self._remaining[experiment])
             self._entries[experiment] = entry._replace(slots=slots)

@@ -14,11 +14,13 @@ import trio
 from rised.clock import now_ms
 from rised.experiments.experiment import Experiment
 from rised.policy import queue
+from rised.policy.fair_order import QUANTUM, fair_order
 from rised.policy.fairshare import FairShare
-from rised.policy.forecast import Holder, forecast
-from rised.policy.queue import QUANTUM, Decision, Machine, Running, Waiting, rate
+from rised.policy.forecast import RunningBatch, forecast
+from rised.policy.queue import Decision
 from rised.policy.quotas import Quotas
 from rised.policy.resources import Grant, Inventory, ResourceRequest
+from rised.policy.workload import Machine, Running, Waiting, billed_gpus
 from rised.storage.owners import owner_of
 from rised.storage.rows import MemberRow
 from riseml_proto.states import State
@@ -53,8 +55,8 @@ class UsageAccounting:
         caps = {name: quota.gpus for name, quota in quotas.items() if quota.gpus is not None}
         self._caps.update(caps)
         experiment.accounts = tuple(quotas)
-        experiment.longest = self._longest(experiment, 0)
-        experiment.since = trio.current_time() - max(0, now_ms() - row.created_ms) / 1000
+        experiment.max_runtime = self._longest(experiment, 0)
+        experiment.eligible_since = trio.current_time() - max(0, now_ms() - row.created_ms) / 1000
 
     def _longest(self, experiment: Experiment, failures: int) -> float | None:
         """Seconds within which a member that has failed so often has surely ended, retries and all."""
@@ -67,8 +69,8 @@ class UsageAccounting:
         """A member that is as `row` says holds `grant`."""
         back = len(set(grant.gpus) & set(self._inventory.gpus))
         until = None
-        if experiment.longest is not None:
-            until = trio.current_time() + experiment.longest
+        if experiment.max_runtime is not None:
+            until = trio.current_time() + experiment.max_runtime
         self._running[key] = Running(ResourceRequest(grant.cpus, grant.mem, back), until)
         self._began[key] = experiment, None
         self._held.update(dict.fromkeys(experiment.accounts, experiment.request.gpus))
@@ -82,7 +84,7 @@ class UsageAccounting:
         self._began[key] = experiment, row.started_ms
         if (longest := self._longest(experiment, row.failures)) is not None:
             until = trio.current_time() + longest - max(0, now_ms() - row.started_ms) / 1000
-            self._running[key] = self._running[key]._replace(until=until)
+            self._running[key] = self._running[key]._replace(ends_by=until)
 
     def ended(self, key: Key) -> None:
         """It has given back what it held."""
@@ -94,8 +96,8 @@ class UsageAccounting:
         """Who starts now; it counts as started."""
         machine = self._machine(waiting)
         decision = queue.decide(waiting, machine)
-        self._reserved = decision.reserved
-        self._served |= dict.fromkeys(decision.served, machine.now)
+        self._reserved = decision.reserved_user
+        self._served |= dict.fromkeys(decision.dispatched_users, machine.now)
         return decision
 
     def would_start(self, waiting: list[Waiting]) -> Decision:
@@ -104,7 +106,7 @@ class UsageAccounting:
 
     def order(self, waiting: list[Waiting]) -> Iterator[Waiting]:
         """All of them as their turns would come."""
-        return queue.order(waiting, self._machine(waiting))
+        return fair_order(waiting, self._machine(waiting))
 
     def forecast(self, experiments: Iterable[Experiment]) -> Callable[[], dict[int, float | None]]:
         """Gather the facts now; what is returned makes a forecast of them, in whichever thread.
@@ -116,11 +118,11 @@ class UsageAccounting:
         remaining = {experiment.number: experiment.remaining for experiment in able}
         runs = list(self._runs())
         held = [
-            Holder(experiment.waiting()._replace(request=run.request), run.until)
+            RunningBatch(experiment.waiting()._replace(request=run.request), run.ends_by)
             for run, (experiment, _) in zip(runs, self._began.values(), strict=True)
         ]
         machine = self._machine(waiting)._replace(
-            running=runs, held=dict(self._held), served=dict(self._served)
+            running=runs, gpus_held=dict(self._held), last_dispatch=dict(self._served)
         )
         return partial(forecast, waiting, remaining, held, machine)
 
@@ -130,13 +132,13 @@ class UsageAccounting:
             free=self._inventory.free,
             now=trio.current_time(),
             running=self._runs(),
-            use=self._use(users, now_ms())
+            usage=self._use(users, now_ms())
             if len(users) > 1
             else {},  # one user is first in any case
-            caps=self._caps,
-            held=self._held,
-            reserved=self._reserved,
-            served=self._served,
+            gpu_quotas=self._caps,
+            gpus_held=self._held,
+            reserved_user=self._reserved,
+            last_dispatch=self._served,
             drained=self.drained,
         )
 
@@ -156,7 +158,7 @@ class UsageAccounting:
         for experiment, began in self._began.values():
             user = experiment.row.uid
             if user in use:
-                amount = rate(experiment.request)
+                amount = billed_gpus(experiment.request)
                 spent = 0.0 if began is None else self._share.spent(amount, (now - began) / 1000)
                 use[user] += max(QUANTUM * amount, spent)
         return use

@@ -24,8 +24,8 @@ from rised.experiments.transitions import Transitions
 from rised.gpus.monitor import GpuMonitor
 from rised.log import log
 from rised.policy.outcome import KillMode
-from rised.policy.queue import Waiting
 from rised.policy.resources import Grant, Inventory
+from rised.policy.workload import Waiting
 from rised.scheduling.accounting import UsageAccounting
 from rised.storage.database import BOARD, BUILD, Database
 from rised.storage.rows import ExperimentRow, MemberChange, MemberRow
@@ -232,7 +232,7 @@ class Scheduler:
         self.inventory.give_back(key)
         self.turns.ended(key)
         if not experiment.slots:
-            experiment.since = trio.current_time()
+            experiment.eligible_since = trio.current_time()
         experiment.limiter.release_on_behalf_of(key)
         if experiment.done.is_set():
             self._forget(experiment)

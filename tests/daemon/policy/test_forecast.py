@@ -5,42 +5,46 @@ import time
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rised.policy.forecast import Holder, forecast
-from rised.policy.queue import Machine, Running, Waiting, decide, order
+from rised.policy.fair_order import fair_order
+from rised.policy.forecast import RunningBatch, forecast
+from rised.policy.queue import decide
 from rised.policy.resources import Capacity, ResourceRequest
+from rised.policy.workload import Machine, Running, Waiting
 
 
-def entry(number: int, gpus: int, longest: float | None, slots: int = 1, user: int = 1) -> Waiting:
-    return Waiting(number, ResourceRequest(gpus=gpus), slots, user, longest=longest)
+def entry(
+    number: int, gpus: int, max_runtime: float | None, slots: int = 1, user: int = 1
+) -> Waiting:
+    return Waiting(number, ResourceRequest(gpus=gpus), slots, user, max_runtime=max_runtime)
 
 
-def machine(free: int, held: list[Holder]) -> Machine:
-    running = [Running(one.entry.request, one.until) for one in held]
+def machine(free: int, held: list[RunningBatch]) -> Machine:
+    running = [Running(one.entry.request, one.ends_by) for one in held]
     return Machine(Capacity(0, 0, free), now=1000.0, running=running)
 
 
 def test_each_is_expected_when_the_limits_of_those_before_it_are_over() -> None:
-    held = [Holder(entry(1, 1, 100.0), 1040.0)]
+    held = [RunningBatch(entry(1, 1, 100.0), 1040.0)]
     waiting = [entry(2, 1, 60.0), entry(3, 1, 60.0), entry(4, 2, None)]
     found = forecast(waiting, {2: 1, 3: 1, 4: 1}, held, machine(1, held))
     assert found == {2: 0.0, 3: 40.0, 4: 100.0}
 
 
 def test_nothing_is_known_after_what_has_no_limit() -> None:
-    held = [Holder(entry(1, 1, None), None)]
+    held = [RunningBatch(entry(1, 1, None), None)]
     waiting = [entry(2, 1, 60.0), entry(3, 1, 60.0)]
     found = forecast(waiting, {2: 1, 3: 1}, held, machine(0, held))
     assert found == {2: None, 3: None}
 
 
 def test_one_that_has_outlived_its_limit_tells_nothing() -> None:
-    held = [Holder(entry(1, 1, 10.0), 990.0)]
+    held = [RunningBatch(entry(1, 1, 10.0), 990.0)]
     assert forecast([entry(2, 1, 60.0)], {2: 1}, held, machine(0, held)) == {2: None}
 
 
 def test_a_set_at_its_concurrency_goes_on_when_one_of_its_own_ends() -> None:
     mine = entry(1, 1, 100.0, slots=0)
-    held = [Holder(mine, 1070.0)]
+    held = [RunningBatch(mine, 1070.0)]
     assert forecast([mine], {1: 5}, held, machine(3, held)) == {1: 70.0}
 
 
@@ -66,11 +70,11 @@ def test_what_starts_now_is_expected_now_and_the_order_is_the_queues(
     given_: list[tuple[int, float | None, int]], free: int
 ) -> None:
     waiting = [
-        entry(n, gpus, longest, slots, user=n % 3)
-        for n, (gpus, longest, slots) in enumerate(given_)
+        entry(n, gpus, max_runtime, slots, user=n % 3)
+        for n, (gpus, max_runtime, slots) in enumerate(given_)
     ]
     now = machine(free, [])
     found = forecast(waiting, {e.experiment: e.slots for e in waiting}, [], now)
-    assert list(found) == [e.experiment for e in order(waiting, now)]
+    assert list(found) == [e.experiment for e in fair_order(waiting, now)]
     assert {n for n, at in found.items() if at == 0.0} >= decide(waiting, now).start.keys()
     assert all(at is None or at >= 0 for at in found.values())

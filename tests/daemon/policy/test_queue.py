@@ -4,8 +4,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rised.policy import queue as law
-from rised.policy.queue import Decision, Machine, Waiting
+from rised.policy.queue import Decision
 from rised.policy.resources import Capacity, ResourceRequest
+from rised.policy.workload import Machine, Waiting
 from riseml_proto.waiting import BehindExperiment, LacksResources, Shortage
 
 _requests = st.builds(
