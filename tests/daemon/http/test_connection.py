@@ -1,6 +1,7 @@
 """A connection's law: whatever the peer does, it gets an answer in our form or is dropped, and nobody else notices."""
 
 import contextlib
+import logging
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -18,6 +19,7 @@ from rised.http import connection
 from rised.http.connection import Connection
 from rised.http.connection_limit import ConnectionLimiter
 from rised.http.request import Answer, Request, Send, Streamed
+from rised.log import KeyValueFormatter
 from rised.users.peer import Peer
 from riseml_proto import API_VERSION
 from riseml_proto.errors import InvalidInput, NotFound
@@ -527,17 +529,17 @@ def test_an_upgrade_is_answered_as_if_nobody_had_asked_for_it() -> None:
     assert reply.status == 400
 
 
-def test_a_fault_of_ours_is_a_problem_and_is_logged(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_fault_of_ours_is_a_problem_and_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     (reply,) = talk(b"GET /bug HTTP/1.1\r\nHost: a\r\n\r\n", end=True)
     assert reply.status == 500
     assert reply.problem.code == "error"
     assert "Traceback" not in reply.problem.error
-    assert "ZeroDivisionError" in capsys.readouterr().err
+    assert "ZeroDivisionError" in KeyValueFormatter().format(caplog.records[-1])
 
 
 @pytest.mark.parametrize("target", ["/broken", "/refused"])
 def test_a_stream_that_fails_stops_without_its_end_and_is_logged(
-    target: str, capsys: pytest.CaptureFixture[str]
+    target: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def main() -> None:
         async with served() as world:
@@ -547,7 +549,7 @@ def test_a_stream_that_fails_stops_without_its_end_and_is_logged(
             assert not data.endswith(b"0\r\n\r\n")  # which would tell the client that it was whole
 
     run(main)
-    assert "stream" in capsys.readouterr().err
+    assert caplog.messages == ["stream broken off"]
 
 
 @pytest.mark.parametrize("target", ["/endless", "/large"])
@@ -579,8 +581,10 @@ def test_a_peer_that_reads_slowly_gets_all_of_it() -> None:
 
 @pytest.mark.parametrize("target", ["/endless", "/silent"])
 def test_a_peer_that_hangs_up_in_the_middle_of_a_stream_cancels_it(
-    target: str, capsys: pytest.CaptureFixture[str]
+    target: str, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO)
+
     async def main() -> None:
         async with served() as world:
             await world.stream.send_all(f"GET {target} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
@@ -589,7 +593,7 @@ def test_a_peer_that_hangs_up_in_the_middle_of_a_stream_cancels_it(
             await world.done.wait()
 
     run(main)
-    assert capsys.readouterr().err == ""  # it is no fault that anyone should look at
+    assert caplog.messages == []  # it is no fault that anyone should look at
 
 
 def test_a_peer_that_is_gone_before_its_answer_hurts_nobody() -> None:
