@@ -1,15 +1,12 @@
 """The command `rised`: flags, and errors as people should see them."""
 
 import argparse
-import contextlib
 import os
 import sqlite3
 import sys
 from typing import NoReturn
 
-from rised import daemon, log, settings
-from rised.http.listener import locked
-from rised.linux import processes
+from rised import daemon, locks, log, settings
 from riseml_proto import VERSION
 from riseml_proto.errors import AlreadyRunning, DaemonError, InvalidInput, RisemlError
 
@@ -67,7 +64,7 @@ def main() -> None:
         flags = {key.replace("_", "-"): value for key, value in given.items()}
         chosen = settings.load(file, flags, os.environ)
         if stop:
-            _stop(chosen)
+            locks.stop_holder(chosen)
             return
         log.start(log_file)
 
@@ -95,20 +92,6 @@ def main() -> None:
 def _say(error: RisemlError, code: int) -> int:
     print(f"rised: {error}", file=sys.stderr)
     return code
-
-
-def _stop(chosen: settings.Settings) -> None:
-    """Ask the daemon to stop and wait until it has. Raises `DaemonError` where none runs."""
-    path = os.path.join(chosen.state_dir, "lock")
-    with contextlib.suppress(FileNotFoundError):
-        try:
-            with locked(path, chosen.state_dir):
-                pass
-        except AlreadyRunning:
-            with open(path, encoding="utf-8", errors="surrogateescape") as file:
-                processes.stop(int(file.readline()))
-            return
-    raise DaemonError(f"no rised uses {chosen.state_dir}")
 
 
 if __name__ == "__main__":

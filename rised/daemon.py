@@ -1,25 +1,29 @@
-"""The daemon as a whole: what is opened, in which order, and what runs beside what.
+"""The daemon as a whole: `build` puts its parts together, `Daemon.serve` runs them beside one another.
 
 locks        one daemon per state directory and per socket
-store        the database, brought up to date; flushes what may be flushed later
-children     reaps processes      ┐
-watcher      stamps logs          │ one nursery; whatever fails ends all, and a restart takes up everything
-scheduler    starts and watches   │
-socket       serves requests      ┘
-SIGTERM      closes them in the opposite order; jobs run on
+database     brought up to date when it is opened; flushes what may be flushed later
+children     reaps processes            ┐
+watcher      puts times to log lines    │
+monitor      takes out GPUs that fail   │ one nursery: whatever fails ends all of it, and a restart takes up everything
+engine       starts containers          │
+scheduler    starts and watches jobs    │
+socket       serves requests            ┘
+SIGTERM      ends them in the opposite order; jobs run on
 """
 
-import contextlib
 import gc
 import os
 import resource
 import signal
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import closing, suppress
+from dataclasses import dataclass
 from functools import partial
 
 import trio
 
+from rised import locks
 from rised.api.context import Context, Gpus
 from rised.api.routes import handler
 from rised.execution.images import Images
@@ -31,8 +35,6 @@ from rised.gpus.monitor import GpuMonitor
 from rised.gpus.nvml import Nvml
 from rised.http import listener
 from rised.linux.children import Children
-from rised.linux.files import PASSABLE
-from rised.linux.processes import stop
 from rised.linux.systemd import ServiceManager
 from rised.log import log
 from rised.logs.watch import LogWatcher
@@ -41,11 +43,12 @@ from rised.policy.resources import Inventory
 from rised.queries.history import StoredHistory
 from rised.queries.views import Views
 from rised.revisions import Revisions
+from rised.runners.base import Runner
 from rised.runners.client_package import link_client
 from rised.runners.docker.engine import Engine
 from rised.runners.docker.runner import ContainerRunner
 from rised.runners.identity import JobIdentity, decode
-from rised.runners.process import scope, setpriv
+from rised.runners.process import scope
 from rised.runners.process.cgroups import Cgroups
 from rised.runners.process.runner import ProcessRunner
 from rised.runners.router import RunnerRouter
@@ -58,163 +61,200 @@ from rised.storage.database import Database
 from rised.storage.layout import Layout
 from rised.subscriptions import Subscriptions
 from rised.tensorboard.manager import TensorBoards
-from rised.users import impersonation
 from riseml_proto import VERSION
-from riseml_proto.errors import DaemonError, RisemlError
+from riseml_proto.errors import RisemlError
 from riseml_proto.ids import job_id
 
 
-async def run(settings: Settings, manager: ServiceManager, ready: Callable[[], None]) -> None:
-    """Run until SIGTERM or SIGINT; `ready` is called when requests are served. Raises `DaemonError`."""
-    with _places(settings), contextlib.closing(Database(settings.state_dir)) as database:
-        open_files = _raise_open_files()
-        children, subscriptions, watcher = Children(), Subscriptions(), LogWatcher()
-        found = devices.find(settings.gpus)
-        layout = Layout(settings.state_dir, settings.output_dir)
-        revisions = Revisions(
-            settings.state_dir, max_files=settings.max_files, max_bytes=settings.max_bytes
+def main(settings: Settings, ready: Callable[[], None]) -> None:
+    """Run a daemon until SIGTERM or SIGINT; `ready` is called when requests are served.
+
+    Raises `DaemonError`, and `sqlite3.DatabaseError` for a damaged database.
+    """
+    try:
+        trio.run(
+            partial(_run, settings, ServiceManager(os.environ), ready), strict_exception_groups=True
         )
-        engine = Engine()
-        containers = ContainerRunner(settings.state_dir, database.instance, engine)
-        cgroups = Cgroups(database.instance, scope.of_this_service() if settings.system else None)
-        processes = ProcessRunner(
-            settings.state_dir,
-            database.instance,
-            children,
-            cgroups,
-            open_files,
-            shared=settings.system,
-        )
-        runner = RunnerRouter(processes, containers)
-        images = Images(engine, containers, revisions)
-        share = FairShare(settings.half_life * 3600, database.usage())
-        transitions = Transitions(database, subscriptions, share)
-        services = Services(
-            database,
-            transitions,
-            runner,
-            revisions,
-            watcher,
-            layout,
-            subscriptions,
-            data_dir=settings.data_dir,
-            kill_grace=settings.kill_grace,
-            gpu_uuids={gpu.index: gpu.uuid for gpu in found},
-            state_dir=settings.state_dir,
-            min_free=settings.min_free,
-        )
-        inventory = Inventory(
-            cpus=_cpus() if settings.cpus is None else settings.cpus,
-            mem=_memory() if settings.mem is None else settings.mem,
-            gpus=tuple(gpu.index for gpu in found),
-        )
-        nvml = Nvml(found)
-        tensorboards = TensorBoards(services)
-        tensorboards.remove_leftovers()
-        allowed = quotas(settings)
-        turns = UsageAccounting(inventory, share, allowed, kill_grace=settings.kill_grace)
-        gpu_monitor = GpuMonitor(database, inventory, found, nvml, settings.gpu_foreign_mem)
-        scheduler = Scheduler(
-            database, transitions, services, images, tensorboards, inventory, gpu_monitor, turns
-        )
-        views = Views(database, scheduler.experiments, layout)
-        submissions = Submissions(
+    except BaseExceptionGroup as group:
+        if group.split((RisemlError, sqlite3.DatabaseError))[1]:
+            raise
+        # Each nursery around it has wrapped the error.
+        error: BaseException = group
+        while isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
+        raise error from None
+
+
+async def _run(settings: Settings, manager: ServiceManager, ready: Callable[[], None]) -> None:
+    with locks.hold(settings), closing(Database(settings.state_dir)) as database:
+        await build(settings, database).serve(manager, ready)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Daemon:
+    """The parts of one daemon, put together."""
+
+    context: Context
+    children: Children
+    engine: Engine
+    containers: ContainerRunner
+
+    async def serve(self, manager: ServiceManager, ready: Callable[[], None]) -> None:
+        """Take up what an earlier daemon left, then serve until SIGTERM or SIGINT."""
+        context, services, gpus = self.context, self.context.services, self.context.gpus
+        self._remove_leftovers()
+        with closing(services.runner), closing(gpus.nvml):
+            async with trio.open_nursery() as nursery:
+                await nursery.start(services.database.run)
+                await nursery.start(self.children.run)
+                await nursery.start(services.watcher.run)
+                await nursery.start(gpus.monitor.run)
+                await nursery.start(self.engine.run)
+                await nursery.start(self.containers.run)
+                await nursery.start(context.scheduler.run)
+                await self._answer(nursery, manager, ready)
+                if context.settings.stop_jobs:
+                    await context.scheduler.stop_jobs()
+                nursery.cancel_scope.cancel()
+        running = sum(1 for _ in context.scheduler.inventory.holders())
+        log.info("stopped; jobs run on", running=running)
+
+    async def _answer(
+        self, nursery: trio.Nursery, manager: ServiceManager, ready: Callable[[], None]
+    ) -> None:
+        """Accept requests until a signal comes; those that are served by then are served on."""
+        settings, given = self.context.settings, manager.listening_socket()
+        with (
+            # Before anyone is told that it is ready: who starts a daemon may stop it at once.
+            trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals,
+            listener.listening(settings.socket, *_openness(settings), given) as sock,
+        ):
+            nursery.start_soon(listener.serve, sock, handler(self.context), _connections())
+            # What is there now stays; the collector need not look at it again and again.
+            gc.freeze()
+            gc.set_threshold(20_000, 20, 50)
+            log.info("ready", version=VERSION, pid=os.getpid(), socket=settings.socket)
+            ready()
+            nursery.start_soon(manager.ping_watchdog)
+            manager.notify(READY=1, STATUS="serving")
+            name = signal.Signals(await anext(signals)).name
+            manager.notify(STOPPING=1, STATUS="stopping")
+            log.info("stopping", signal=name)
+
+    def _remove_leftovers(self) -> None:
+        services = self.context.services
+        self.context.tensorboards.remove_leftovers()
+        services.runner.remove_leftovers(unended_jobs(services.database))
+        link_client(services.layout.client)
+
+
+def build(settings: Settings, database: Database) -> Daemon:
+    """Put the parts of a daemon together. Nothing runs yet."""
+    children, engine, gpus = Children(), Engine(), devices.find(settings.gpus)
+    containers = ContainerRunner(settings.state_dir, database.instance, engine)
+    processes = ProcessRunner(
+        settings.state_dir,
+        database.instance,
+        children,
+        Cgroups(database.instance, scope.of_this_service() if settings.system else None),
+        _raise_open_files(),
+        shared=settings.system,
+    )
+    revisions = Revisions(
+        settings.state_dir, max_files=settings.max_files, max_bytes=settings.max_bytes
+    )
+    share = FairShare(settings.half_life * 3600, database.usage())
+    services = build_services(
+        settings=settings,
+        database=database,
+        runner=RunnerRouter(processes, containers),
+        revisions=revisions,
+        watcher=LogWatcher(),
+        share=share,
+        gpus=gpus,
+    )
+    images = Images(engine, containers, revisions)
+    context = build_context(
+        settings=settings, services=services, images=images, share=share, gpus=gpus
+    )
+    return Daemon(context=context, children=children, engine=engine, containers=containers)
+
+
+def build_services(
+    *,
+    settings: Settings,
+    database: Database,
+    runner: Runner,
+    revisions: Revisions,
+    watcher: LogWatcher,
+    share: FairShare,
+    gpus: list[devices.GpuDevice],
+) -> Services:
+    """Put together what starting and watching a job needs."""
+    subscriptions = Subscriptions()
+    return Services(
+        database=database,
+        transitions=Transitions(database, subscriptions, share),
+        runner=runner,
+        revisions=revisions,
+        watcher=watcher,
+        layout=Layout(settings.state_dir, settings.output_dir),
+        subscriptions=subscriptions,
+        data_dir=settings.data_dir,
+        kill_grace=settings.kill_grace,
+        gpu_uuids={gpu.index: gpu.uuid for gpu in gpus},
+        state_dir=settings.state_dir,
+        min_free=settings.min_free,
+    )
+
+
+def build_context(
+    *,
+    settings: Settings,
+    services: Services,
+    images: Images,
+    share: FairShare,
+    gpus: list[devices.GpuDevice],
+) -> Context:
+    """Put together the scheduler and what requests need beside it."""
+    database, nvml, allowed = services.database, Nvml(gpus), quotas(settings)
+    inventory = Inventory(
+        cpus=_cpus() if settings.cpus is None else settings.cpus,
+        mem=_memory() if settings.mem is None else settings.mem,
+        gpus=tuple(gpu.index for gpu in gpus),
+    )
+    monitor = GpuMonitor(database, inventory, gpus, nvml, settings.gpu_foreign_mem)
+    tensorboards = TensorBoards(services)
+    scheduler = Scheduler(
+        services=services,
+        images=images,
+        tensorboards=tensorboards,
+        inventory=inventory,
+        gpus=monitor,
+        turns=UsageAccounting(inventory, share, allowed, kill_grace=settings.kill_grace),
+    )
+    views = Views(database, scheduler.experiments, services.layout)
+    return Context(
+        settings=settings,
+        services=services,
+        scheduler=scheduler,
+        submissions=Submissions(
             settings=settings,
             database=database,
-            revisions=revisions,
+            revisions=services.revisions,
             images=images,
             scheduler=scheduler,
             admission=Admission(allowed, settings.output_dir),
-        )
-        context = Context(
-            settings=settings,
-            services=services,
-            scheduler=scheduler,
-            submissions=submissions,
-            images=images,
-            tensorboards=tensorboards,
-            views=views,
-            history=StoredHistory(database, views, layout),
-            gpus=Gpus(devices=found, monitor=gpu_monitor, nvml=nvml),
-        )
-        runner.remove_leftovers(_kept(database))
-        link_client(layout.client)
-        with contextlib.closing(runner), contextlib.closing(nvml):
-            async with trio.open_nursery() as nursery:
-                await nursery.start(database.run)
-                await nursery.start(children.run)
-                await nursery.start(watcher.run)
-                await nursery.start(gpu_monitor.run)
-                await nursery.start(engine.run)
-                await nursery.start(containers.run)
-                await nursery.start(scheduler.run)
-                with (
-                    # Before anyone is told that it is ready: who starts a daemon may stop it at once.
-                    trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals,
-                    listener.listening(
-                        settings.socket, *_openness(settings), manager.listening_socket()
-                    ) as sock,
-                ):
-                    nursery.start_soon(listener.serve, sock, handler(context), _connections())
-                    # What is there now stays; the collector need not look at it again and again.
-                    gc.freeze()
-                    gc.set_threshold(20_000, 20, 50)
-                    log.info("ready", version=VERSION, pid=os.getpid(), socket=settings.socket)
-                    ready()
-                    nursery.start_soon(manager.ping_watchdog)
-                    manager.notify(READY=1, STATUS="serving")
-                    name = signal.Signals(await anext(signals)).name
-                    manager.notify(STOPPING=1, STATUS="stopping")
-                    log.info("stopping", signal=name)
-                if settings.stop_jobs:
-                    await scheduler.stop_jobs()
-                nursery.cancel_scope.cancel()
-        log.info("stopped; jobs run on", running=sum(1 for _ in inventory.holders()))
+        ),
+        images=images,
+        tensorboards=tensorboards,
+        views=views,
+        history=StoredHistory(database, views, services.layout),
+        gpus=Gpus(devices=gpus, monitor=monitor, nvml=nvml),
+    )
 
 
-@contextlib.contextmanager
-def _places(settings: Settings) -> Iterator[None]:
-    """Make the directories and hold the locks."""
-    try:
-        if settings.system:
-            impersonation.check()
-            setpriv.check()
-            os.umask(0o022)  # users pass through what lies above
-        for directory in (settings.state_dir, settings.output_dir, settings.data_dir):
-            _make_place(directory, shared=settings.system)
-        listener.prepare_directory(settings.socket, 0o755 if settings.system else 0o700)
-        if settings.system:
-            os.umask(0o077)
-    except OSError as error:
-        raise DaemonError(f"{error.filename}: {error.strerror}; name another directory") from None
-    state_lock = os.path.join(settings.state_dir, "lock")
-    with listener.locked(settings.socket + ".lock", settings.socket):
-        if (lost := listener.unreachable_holder(state_lock, settings.socket)) is not None:
-            log.info("ending the daemon that lost its socket; jobs run on", pid=lost)
-            stop(lost)
-        with listener.locked(state_lock, settings.state_dir, settings.socket):
-            yield
-
-
-def _make_place(directory: str, *, shared: bool) -> None:
-    """Make a directory of the daemon's; users pass through one that is `shared` to what is theirs in it."""
-    if os.path.isdir(directory):
-        return
-    os.makedirs(directory, mode=0o700, exist_ok=True)
-    if shared:
-        os.chmod(directory, PASSABLE)
-
-
-def _openness(settings: Settings) -> tuple[int, int | None]:
-    """The socket's mode and group: to whom the kernel opens it."""
-    if not settings.system:
-        return 0o600, None
-    if settings.group is None:
-        return 0o666, None
-    return 0o660, group_id(settings.group)
-
-
-def _kept(database: Database) -> dict[str, JobIdentity]:
+def unended_jobs(database: Database) -> dict[str, JobIdentity]:
     """The keys of jobs whose files a restart must not touch, and their identities."""
     members = {
         f"{job_id(row.id, member.member, TRAIN)}.{member.attempt}": decode(member.handle)
@@ -230,16 +270,25 @@ def _kept(database: Database) -> dict[str, JobIdentity]:
     return members | own
 
 
+def _openness(settings: Settings) -> tuple[int, int | None]:
+    """The socket's mode and group: for whom the kernel opens it."""
+    if not settings.system:
+        return 0o600, None
+    if settings.group is None:
+        return 0o666, None
+    return 0o660, group_id(settings.group)
+
+
 def _raise_open_files() -> int:
-    """Allow as many open files as the system lets us; return what jobs are to get."""
+    """Allow as many open files as the system lets us; return the limit that was there before, which jobs get."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(ValueError, OSError):
+    with suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     return soft
 
 
 def _connections() -> int:
-    """How many there may be: half of the files that may be open, the rest is for jobs and logs."""
+    """The most at once: half of the files that may be open. The rest is for jobs and logs."""
     return resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2
 
 
@@ -248,20 +297,5 @@ def _cpus() -> int:
 
 
 def _memory() -> int:
+    """MiB."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 20
-
-
-def main(settings: Settings, ready: Callable[[], None]) -> None:
-    """`run`, from the outside. Raises `DaemonError`, and `sqlite3.DatabaseError` for a damaged database."""
-    try:
-        trio.run(
-            partial(run, settings, ServiceManager(os.environ), ready), strict_exception_groups=True
-        )
-    except BaseExceptionGroup as group:
-        if group.split((RisemlError, sqlite3.DatabaseError))[1]:
-            raise
-        # Each nursery around the place where it happened has wrapped it.
-        found: BaseException = group
-        while isinstance(found, BaseExceptionGroup):
-            found = found.exceptions[0]
-        raise found from None

@@ -13,7 +13,7 @@ from rised.storage.layout import Layout
 from rised.subscriptions import Subscriptions
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Services:
     """One daemon's."""
 

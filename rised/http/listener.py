@@ -1,12 +1,10 @@
 """The daemon's socket: exactly one daemon listens on it, and only permitted users can connect.
 
-A lock file beside the socket says whether a daemon is there. The kernel releases the lock when its holder dies, in
-whatever way. So the holder of the lock may remove a socket that a dead daemon left. A new socket is made under another
-name and renamed when it listens, so that no client ever finds one that does not listen yet.
+Who listens holds the lock beside the socket (`rised.locks`), and so may remove a socket that a dead daemon left. A new
+socket is made under another name and renamed when it listens, so that no client ever finds one that does not yet.
 """
 
 import contextlib
-import fcntl
 import os
 import pwd
 import socket
@@ -20,7 +18,7 @@ from rised.http.connection import Connection
 from rised.http.connection_limit import ConnectionLimiter
 from rised.http.request import Handler
 from rised.users.peer import Peer, user_name
-from riseml_proto.errors import AlreadyRunning, DaemonError
+from riseml_proto.errors import DaemonError
 
 _BACKLOG = 4096
 _CREDENTIALS = struct.Struct("3i")
@@ -29,73 +27,6 @@ _GROUP = struct.Struct("I")
 _MOST_GROUPS = 256
 _LONGEST_PATH = 107
 _NEW = ".new"
-
-
-@contextlib.contextmanager
-def locked(path: str, name: str, listens_at: str = "") -> Iterator[None]:
-    """Hold the lock file `path` for what users call `name`, and write our pid and socket into the file.
-
-    Raises `AlreadyRunning` where another daemon holds it, `DaemonError` where `path` cannot be a lock file.
-    """
-    try:
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    except OSError as error:
-        raise DaemonError(f"{path} cannot be a lock file ({error.strerror}); remove it") from None
-    try:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise AlreadyRunning(_in_use(name, *_holder(fd))) from None
-        os.ftruncate(fd, 0)
-        os.write(fd, os.fsencode(f"{os.getpid()}\n{listens_at}\n"))
-        yield
-    finally:
-        os.close(fd)
-
-
-def _holder(fd: int) -> tuple[str, str]:
-    """The pid and the socket that the holder of a lock wrote into the file."""
-    pid, _, rest = os.fsdecode(os.pread(fd, 4096, 0)).partition("\n")
-    return pid, rest.removesuffix("\n")
-
-
-def _in_use(name: str, pid: str, listens_at: str) -> str:
-    text = f"{name} is in use by another rised (pid {pid})"
-    if listens_at:
-        text += f": use that one by --host unix://{listens_at}, or end it with rised --stop"
-    return text
-
-
-def unreachable_holder(lock: str, own: str) -> int | None:
-    """The pid of a daemon that holds `lock` but that nobody can reach any more; None if there is none.
-
-    Such a daemon lost its socket and the lock file beside it: all of /run/user/UID is removed when its user's last
-    session ends. The caller holds the lock of `own`, its own socket.
-    """
-    with contextlib.suppress(FileNotFoundError), open(lock, "rb") as file:
-        if not _is_held(file.fileno()):
-            return None
-        pid, listens_at = _holder(file.fileno())
-        if pid.isdigit() and listens_at and (listens_at == own or not _has_daemon(listens_at)):
-            return int(pid)
-    return None
-
-
-def _has_daemon(path: str) -> bool:
-    try:
-        with open(path + ".lock", "rb") as file:
-            return _is_held(file.fileno())
-    except OSError:
-        return False
-
-
-def _is_held(fd: int) -> bool:
-    try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    fcntl.flock(fd, fcntl.LOCK_UN)
-    return False
 
 
 def prepare_directory(path: str, mode: int = 0o700) -> None:

@@ -20,14 +20,13 @@ from rised.execution.launch import Prelaunch
 from rised.execution.lifecycle import Lifecycle, Place
 from rised.execution.services import Services
 from rised.experiments.experiment import Experiment, check_member
-from rised.experiments.transitions import Transitions
 from rised.gpus.monitor import GpuMonitor
 from rised.log import log
 from rised.policy.outcome import KillMode
 from rised.policy.resources import Grant, Inventory
 from rised.policy.workload import Waiting
 from rised.scheduling.accounting import UsageAccounting
-from rised.storage.database import BOARD, BUILD, Database
+from rised.storage.database import BOARD, BUILD
 from rised.storage.rows import ExperimentRow, MemberChange, MemberRow
 from rised.tensorboard.manager import TensorBoards, is_there
 from riseml_proto import ids
@@ -47,8 +46,7 @@ class Scheduler:
 
     def __init__(
         self,
-        database: Database,
-        transitions: Transitions,
+        *,
         services: Services,
         images: Images,
         tensorboards: TensorBoards,
@@ -59,8 +57,8 @@ class Scheduler:
         """Nothing starts before `run`."""
         self._images = images
         self._tensorboards = tensorboards
-        self._database = database
-        self._transitions = transitions
+        self._database = services.database
+        self._transitions = services.transitions
         self._services = services
         self.inventory = inventory
         self._gpus = gpus

@@ -28,7 +28,7 @@ FLOORS = (
     {"execution", "queries", "settings"},
     {"tensorboard"},
     {"scheduling"},
-    {"api"},
+    {"api", "locks"},
     {"daemon"},
     {"__main__"},
 )

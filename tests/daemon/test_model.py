@@ -24,7 +24,7 @@ from rised.storage.rows import ExperimentRow, MemberRow
 from riseml_proto import ids
 from riseml_proto.config import parse_config
 from riseml_proto.states import TRANSITIONS, Reason, State, set_outcome
-from tests.daemon.world import Answer, Daemon, Process, Theatre
+from tests.daemon.world import Answer, Life, Process, Theatre
 
 GPUS = 4
 _FORWARD = list(State)
@@ -257,7 +257,7 @@ class Sweeps(RuleBasedStateMachine):
             self.theatre.look(self.check_records)
             self.theatre.look(self.check_resources)
 
-    def check_records(self, daemon: Daemon) -> None:
+    def check_records(self, daemon: Life) -> None:
         database = daemon.database
         numbers = range(1, (database.last("u", None) or 0) + 1)
         everything = {n: row for n in numbers if (row := database.experiment(n))}
@@ -274,7 +274,7 @@ class Sweeps(RuleBasedStateMachine):
             if answer.came and not answer.error:
                 self.check_killed(daemon, everything[number], killed)
 
-    def check_member(self, daemon: Daemon, row: ExperimentRow, member: MemberRow) -> None:
+    def check_member(self, daemon: Life, row: ExperimentRow, member: MemberRow) -> None:
         name = ids.experiment_id(row.id, member.member)
         events = daemon.database.events(row, 0, 10_000, member.member)
         first = 1 if row.members else 0
@@ -319,7 +319,7 @@ class Sweeps(RuleBasedStateMachine):
                 who = member.member or None
                 assert {(row.id, who), (row.id, None)} & self.wished, f"nobody killed {name}"
 
-    def check_counts(self, daemon: Daemon, row: ExperimentRow, members: list[MemberRow]) -> None:
+    def check_counts(self, daemon: Life, row: ExperimentRow, members: list[MemberRow]) -> None:
         counts = Counter(member.state for member in members)
         rowless = max(1, row.members) - len(members)
         assert (row.finished, row.failed) == (counts[State.FINISHED], counts[State.FAILED])
@@ -345,7 +345,7 @@ class Sweeps(RuleBasedStateMachine):
         else:
             assert row.state is members[0].state
 
-    def check_killed(self, daemon: Daemon, row: ExperimentRow, member: int | None) -> None:
+    def check_killed(self, daemon: Life, row: ExperimentRow, member: int | None) -> None:
         name = ids.experiment_id(row.id, member or 0)
         if member is None:
             assert row.state.ended, f"{name} was said to be killed"
@@ -356,7 +356,7 @@ class Sweeps(RuleBasedStateMachine):
         for process in self.world.alive():
             assert not f"{process.key[0]}.".startswith(f"{name}."), f"{process.key} lives on"
 
-    def check_resources(self, daemon: Daemon) -> None:
+    def check_resources(self, daemon: Life) -> None:
         scheduler = daemon.scheduler
         running = {(e.number, m) for e in scheduler.experiments.values() for m in e.running}
         grants = dict(scheduler.inventory.holders())

@@ -21,27 +21,17 @@ import trio.testing
 
 import rised.clock
 from rised.clock import now_ms
+from rised.daemon import build_context, build_services, unended_jobs
 from rised.execution.images import Images
-from rised.execution.services import Services
 from rised.experiments.experiment import Experiment
-from rised.experiments.transitions import Transitions
 from rised.gpus.devices import GpuDevice
-from rised.gpus.monitor import GpuMonitor
-from rised.gpus.nvml import Nvml
 from rised.policy.fairshare import FairShare
-from rised.policy.quotas import Quotas
-from rised.policy.resources import Inventory
-from rised.queries.views import Views
 from rised.runners.base import Exit, Job
 from rised.runners.docker.engine import Engine
 from rised.runners.docker.runner import ContainerRunner
-from rised.runners.identity import JobIdentity, ProcessIdentity, decode
-from rised.scheduling.accounting import UsageAccounting
-from rised.scheduling.scheduler import Scheduler
+from rised.runners.identity import JobIdentity, ProcessIdentity
+from rised.settings import Settings
 from rised.storage.database import Database
-from rised.storage.layout import Layout
-from rised.subscriptions import Subscriptions
-from rised.tensorboard.manager import TensorBoards
 from riseml_proto.config import parse_config
 from riseml_proto.errors import RisemlError, StartFailed, StorageFull
 from riseml_proto.states import State
@@ -167,7 +157,7 @@ class World:
         self.crash_in = 0
         self.crashed = False
         self.wall_offset = 0.0
-        self.daemon: Daemon | None = None
+        self.daemon: Life | None = None
 
     # What the code under test sees of the world.
 
@@ -310,57 +300,44 @@ class QuickStore(Database):
         await trio.lowlevel.checkpoint()
 
 
-class Daemon:
+class Life:
     """One life of a daemon, between a start and a crash."""
 
     def __init__(self, world: World, gpus: int, nursery: trio.Nursery) -> None:
-        """As `rised.daemon.run` puts the parts together."""
+        """Its parts are put together as the daemon's are; what stands in for the machine is the world's."""
         self.world = world
         self.nursery = nursery
         self.database = QuickStore(world.root)
-        self.subscriptions = Subscriptions()
-        self.layout = Layout(world.root, os.path.join(world.root, "output"))
-        share = FairShare(86_400.0, self.database.usage())
-        self.transitions = Transitions(self.database, self.subscriptions, share)
-        runner = FakeRunner(world)
-        services = Services(
-            self.database,
-            self.transitions,
-            runner,
-            FakeRevisions(),  # type: ignore[arg-type]  # they stand in for it
-            FakeWatcher(),  # type: ignore[arg-type]
-            self.layout,
-            self.subscriptions,
+        settings = Settings(
+            state_dir=world.root,
+            output_dir=os.path.join(world.root, "output"),
             data_dir=world.root,
+            cpus=8.0,
+            mem=8000,
             kill_grace=GRACE,
-            gpu_uuids=dict.fromkeys(range(gpus)),
-            state_dir="/",
             min_free=0,
+            gpu_foreign_mem=0,
         )
-        engine = Engine({})
+        engine, devices = Engine({}), [GpuDevice(index) for index in range(gpus)]
+        share = FairShare(86_400.0, self.database.usage())
+        services = build_services(
+            settings=settings,
+            database=self.database,
+            runner=FakeRunner(world),
+            revisions=FakeRevisions(),  # type: ignore[arg-type]  # they stand in for it
+            watcher=FakeWatcher(),  # type: ignore[arg-type]
+            share=share,
+            gpus=devices,
+        )
         containers = ContainerRunner(world.root, "0" * 32, engine)
-        inventory = Inventory(8.0, 8000, tuple(range(gpus)))
-        self.scheduler = Scheduler(
-            self.database,
-            self.transitions,
-            services,
-            Images(engine, containers, FakeRevisions()),  # type: ignore[arg-type]
-            TensorBoards(services),
-            inventory,
-            GpuMonitor(
-                self.database, inventory, [GpuDevice(index) for index in range(gpus)], Nvml([]), 0
-            ),
-            UsageAccounting(inventory, share, Quotas(), kill_grace=GRACE),
+        images = Images(engine, containers, services.revisions)
+        context = build_context(
+            settings=settings, services=services, images=images, share=share, gpus=devices
         )
-        self.views = Views(self.database, self.scheduler.experiments, self.layout)
-        runner.remove_leftovers(
-            {
-                f"{row.id}{f'.{m.member}' if m.member else ''}.train.{m.attempt}": decode(m.handle)
-                for row in self.database.unfinished()
-                for m in self.database.unended_members(row.id)
-                if m.handle
-            }
-        )
+        self.layout, self.subscriptions = services.layout, services.subscriptions
+        self.transitions, self.scheduler = services.transitions, context.scheduler
+        self.views = context.views
+        services.runner.remove_leftovers(unended_jobs(self.database))
 
     async def submit(self, text: str) -> int:
         """What the API's handler does; returns the number that is told to the client."""
@@ -439,7 +416,7 @@ class Theatre:
         self._thread.join()
         self._stack.close()
 
-    def look(self, at: Callable[["Daemon"], T]) -> T:
+    def look(self, at: Callable[["Life"], T]) -> T:
         """Call `at` with the daemon, in the thread where its database may be used."""
         daemon = self.world.daemon
         assert daemon is not None
@@ -472,7 +449,7 @@ class Theatre:
         self.do(lambda: self._clock.jump(seconds))
 
     def ask(
-        self, what: Callable[["Daemon"], Awaitable[T]], *, ticks: int = 0, calm: bool = True
+        self, what: Callable[["Life"], Awaitable[T]], *, ticks: int = 0, calm: bool = True
     ) -> "Answer[T]":
         """Ask the daemon for something, `ticks` turns of its loop from now.
 
@@ -513,7 +490,7 @@ class Theatre:
         world = self.world
         with suppress_crash(world), ExitStack() as stack:
             async with trio.open_nursery() as nursery:
-                world.daemon = Daemon(world, gpus, nursery)
+                world.daemon = Life(world, gpus, nursery)
                 stack.enter_context(closing(world.daemon.database))
                 nursery.start_soon(world.daemon.scheduler.run)
         world.daemon = None

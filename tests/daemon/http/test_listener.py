@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import trio
 
-from rised.http.listener import listening, locked, peer_of, prepare_directory, serve
+from rised.http.listener import listening, peer_of, prepare_directory, serve
 from rised.http.request import Answer, Request
 from rised.users.peer import user_name
-from riseml_proto.errors import AlreadyRunning, DaemonError
+from riseml_proto.errors import DaemonError
 from riseml_proto.messages import Whoami
 
 
@@ -21,33 +21,6 @@ def place() -> Iterator[Path]:
     """A socket's path; short, as it must be."""
     with tempfile.TemporaryDirectory(prefix="riseml-") as directory:
         yield Path(directory) / "s"
-
-
-def take(place: Path) -> None:
-    with locked(str(place), "it"):
-        pass
-
-
-def test_a_lock_has_one_holder_and_names_its_pid(place: Path) -> None:
-    with locked(str(place), "it"):
-        with pytest.raises(
-            AlreadyRunning, match=rf"^it is in use by another rised \(pid {os.getpid()}\)"
-        ):
-            take(place)
-        assert place.read_text().splitlines()[0] == str(os.getpid())
-    with locked(str(place), "it"):
-        pass
-
-
-def test_a_lock_is_no_link_and_no_directory(place: Path) -> None:
-    place.symlink_to("elsewhere")
-    with pytest.raises(DaemonError, match="cannot be a lock file"), locked(str(place), "it"):
-        pass
-    assert not place.exists()
-    place.unlink()
-    place.mkdir()
-    with pytest.raises(DaemonError, match="cannot be a lock file"), locked(str(place), "it"):
-        pass
 
 
 def test_the_directory_is_made_for_its_owner_alone(place: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from riseml_proto.errors import StorageFull
 from tests.daemon.test_model import riseml_yml
-from tests.daemon.world import GRACE, Daemon, Theatre
+from tests.daemon.world import GRACE, Life, Theatre
 
 UID = 0
 
@@ -84,7 +84,7 @@ def test_one_that_the_machine_lost_costs_nothing(theatre: Theatre) -> None:
 def test_a_gpu_that_is_out_of_use_is_nothing_to_wait_for(theatre: Theatre) -> None:
     submit(theatre, time_limit=100)
 
-    def expected(daemon: Daemon) -> float | None:
+    def expected(daemon: Life) -> float | None:
         (seconds,) = daemon.scheduler.turns.forecast(
             daemon.scheduler.experiments.values()
         )().values()

@@ -1,0 +1,140 @@
+"""What makes a daemon the only one: its directories, and a lock each for its state directory and its socket.
+
+The kernel drops a lock with its holder, however that dies. So a lock that is held proves that a daemon is there, and
+whoever holds one may replace what a dead daemon left.
+"""
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator
+
+from rised.http.listener import prepare_directory
+from rised.linux.files import PASSABLE
+from rised.linux.processes import stop
+from rised.log import log
+from rised.runners.process import setpriv
+from rised.settings import Settings
+from rised.users import impersonation
+from riseml_proto.errors import AlreadyRunning, DaemonError
+
+
+@contextlib.contextmanager
+def hold(settings: Settings) -> Iterator[None]:
+    """Make the daemon's directories and hold both locks.
+
+    Raises `AlreadyRunning` where another daemon holds one, and `DaemonError` where a directory cannot be made.
+    """
+    _make_directories(settings)
+    state_lock = state_lock_of(settings)
+    with locked(settings.socket + ".lock", settings.socket):
+        if (pid := unreachable_holder(state_lock, settings.socket)) is not None:
+            log.info("ending the daemon that lost its socket; jobs run on", pid=pid)
+            stop(pid)
+        with locked(state_lock, settings.state_dir, settings.socket):
+            yield
+
+
+def stop_holder(settings: Settings) -> None:
+    """Stop the daemon that uses the state directory, and wait for its end. Raises `DaemonError` where none does."""
+    path = state_lock_of(settings)
+    with contextlib.suppress(FileNotFoundError):
+        try:
+            with locked(path, settings.state_dir):
+                pass
+        except AlreadyRunning:
+            with open(path, "rb") as file:
+                stop(int(_holder(file.fileno())[0]))
+            return
+    raise DaemonError(f"no rised uses {settings.state_dir}")
+
+
+def state_lock_of(settings: Settings) -> str:
+    """The path of the state directory's lock."""
+    return os.path.join(settings.state_dir, "lock")
+
+
+def _make_directories(settings: Settings) -> None:
+    shared = settings.system
+    try:
+        if shared:
+            impersonation.check()
+            setpriv.check()
+            os.umask(0o022)  # users pass through what lies above
+        for directory in (settings.state_dir, settings.output_dir, settings.data_dir):
+            if not os.path.isdir(directory):
+                os.makedirs(directory, mode=0o700, exist_ok=True)
+                if shared:  # users pass through it to what is theirs
+                    os.chmod(directory, PASSABLE)
+        prepare_directory(settings.socket, 0o755 if shared else 0o700)
+        if shared:
+            os.umask(0o077)
+    except OSError as error:
+        raise DaemonError(f"{error.filename}: {error.strerror}; name another directory") from None
+
+
+@contextlib.contextmanager
+def locked(path: str, name: str, listens_at: str = "") -> Iterator[None]:
+    """Hold the lock file `path` for what users call `name`, and write our pid and socket into the file.
+
+    Raises `AlreadyRunning` where another daemon holds it, `DaemonError` where `path` cannot be a lock file.
+    """
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        raise DaemonError(f"{path} cannot be a lock file ({error.strerror}); remove it") from None
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise AlreadyRunning(_in_use(name, *_holder(fd))) from None
+        os.ftruncate(fd, 0)
+        os.write(fd, os.fsencode(f"{os.getpid()}\n{listens_at}\n"))
+        yield
+    finally:
+        os.close(fd)
+
+
+def _holder(fd: int) -> tuple[str, str]:
+    """The pid and the socket that the holder of a lock wrote into the file."""
+    pid, _, rest = os.fsdecode(os.pread(fd, 4096, 0)).partition("\n")
+    return pid, rest.removesuffix("\n")
+
+
+def _in_use(name: str, pid: str, listens_at: str) -> str:
+    text = f"{name} is in use by another rised (pid {pid})"
+    if listens_at:
+        text += f": use that one by --host unix://{listens_at}, or end it with rised --stop"
+    return text
+
+
+def unreachable_holder(lock: str, own: str) -> int | None:
+    """The pid of a daemon that holds `lock` but that nobody can reach any more; None if there is none.
+
+    Such a daemon lost its socket and the lock file beside it: all of /run/user/UID is removed when its user's last
+    session ends. The caller holds the lock of `own`, its own socket.
+    """
+    with contextlib.suppress(FileNotFoundError), open(lock, "rb") as file:
+        if not _is_held(file.fileno()):
+            return None
+        pid, listens_at = _holder(file.fileno())
+        if pid.isdigit() and listens_at and (listens_at == own or not _has_daemon(listens_at)):
+            return int(pid)
+    return None
+
+
+def _has_daemon(path: str) -> bool:
+    try:
+        with open(path + ".lock", "rb") as file:
+            return _is_held(file.fileno())
+    except OSError:
+        return False
+
+
+def _is_held(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    fcntl.flock(fd, fcntl.LOCK_UN)
+    return False

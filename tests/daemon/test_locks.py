@@ -1,0 +1,42 @@
+"""One daemon per state directory and per socket: a lock has one holder, and the kernel drops it."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from rised.locks import locked
+from riseml_proto.errors import AlreadyRunning, DaemonError
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """The path of a lock."""
+    return tmp_path / "lock"
+
+
+def take(place: Path) -> None:
+    with locked(str(place), "it"):
+        pass
+
+
+def test_a_lock_has_one_holder_and_names_its_pid(place: Path) -> None:
+    with locked(str(place), "it"):
+        with pytest.raises(
+            AlreadyRunning, match=rf"^it is in use by another rised \(pid {os.getpid()}\)"
+        ):
+            take(place)
+        assert place.read_text().splitlines()[0] == str(os.getpid())
+    with locked(str(place), "it"):
+        pass
+
+
+def test_a_lock_is_no_link_and_no_directory(place: Path) -> None:
+    place.symlink_to("elsewhere")
+    with pytest.raises(DaemonError, match="cannot be a lock file"), locked(str(place), "it"):
+        pass
+    assert not place.exists()
+    place.unlink()
+    place.mkdir()
+    with pytest.raises(DaemonError, match="cannot be a lock file"), locked(str(place), "it"):
+        pass
