@@ -17,7 +17,7 @@ from rised.execution import launch
 from rised.execution.image_build import Building
 from rised.execution.images import Images
 from rised.execution.launch import Prelaunch
-from rised.execution.lifecycle import Lifecycle, Place
+from rised.execution.lifecycle import Lifecycle, SlotCallbacks
 from rised.execution.services import Services
 from rised.experiments.experiment import Experiment, check_member
 from rised.gpus.monitor import GpuMonitor
@@ -211,9 +211,13 @@ class Scheduler:
         experiment.limiter.acquire_on_behalf_of_nowait(key)
         self._starting.add(key)
         self.turns.granted(key, experiment, row, grant)
-        place = Place(partial(self._begun, key), partial(self._release, key), self._wait_for_calm)
+        slot = SlotCallbacks(
+            partial(self._begun, key), partial(self._release, key), self._wait_for_calm
+        )
         ahead = self._ahead.pop(key, None)
-        life = Lifecycle(self._services, experiment, row, grant, ahead, place)
+        life = Lifecycle(
+            self._services, experiment, row, grant, slot, ahead.take if ahead else None
+        )
         experiment.running[row.member] = life
         assert self._nursery is not None
         self._nursery.start_soon(life.run, name=ids.experiment_id(*key))
