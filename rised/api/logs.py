@@ -9,7 +9,7 @@ from rised.experiments.experiment import check_member
 from rised.experiments.job_spec import TRAIN
 from rised.http.request import Request, Send, Streamed
 from rised.logs.read import raw
-from rised.logs.stream import stream
+from rised.logs.stream import LogStream
 from riseml_proto.errors import InvalidInput
 from riseml_proto.ids import CanonicalId, experiment_id
 from riseml_proto.messages import Entry, LogRequest
@@ -52,7 +52,7 @@ def _answer(context: Context, request: Request, asked: LogRequest) -> Streamed:
 
         member = target.member if row.members else None
         with context.services.subscriptions.listen(row.id, member) as subscription:
-            await stream(asked, target, context.history, subscription, send_entries)
+            await LogStream(asked, target, context.history).run(subscription, send_entries)
 
     return Streamed(write)
 

@@ -19,7 +19,7 @@ from rised.logs import merge, stamps
 from rised.logs.merge import moment
 from rised.logs.source import Attempt, Event
 from rised.logs.stamps import Stamp
-from rised.logs.stream import stream
+from rised.logs.stream import LogStream
 from rised.subscriptions import Subscriptions
 from riseml_proto.ids import CanonicalId
 from riseml_proto.messages import (
@@ -164,7 +164,8 @@ class Follower:
         fields = {name: getattr(self.request, name) for name in self.request.__struct_fields__}
         fields |= {"after": self.after, "offsets": dict(self.offsets)}
         with self.world.subscriptions.listen(144) as subscription:
-            await stream(LogRequest(**fields), SET, self.world, subscription, send, page=self.page)
+            stream = LogStream(LogRequest(**fields), SET, self.world, page=self.page)
+            await stream.run(subscription, send)
 
     def take(self, entry: Entry) -> None:
         if isinstance(entry, HeadEntry):
@@ -323,6 +324,55 @@ def test_followers_cut_off_anywhere_get_everything_once_and_in_order(
         shutil.rmtree(path)
 
 
+@given(ACTIONS, st.lists(st.integers(1, 4), max_size=6), st.sampled_from([1, 2, 1000]))
+@settings(deadline=None, max_examples=100)
+def test_the_cursor_at_a_cut_is_all_that_is_needed_to_go_on(
+    live: list[tuple[str, int, str]], cuts: list[int], page: int
+) -> None:
+    async def follow(follower: Follower, batches: float) -> None:
+        """Follow until the end, or take over the cursor after so many batches."""
+        request = LogRequest(
+            follow=True, opening=True, after=follower.after, offsets=dict(follower.offsets)
+        )
+        stream = LogStream(request, SET, follower.world, page=page)
+
+        async def send(batch: list[Entry]) -> None:
+            nonlocal batches
+            await trio.lowlevel.checkpoint()
+            for entry in batch:
+                follower.take(entry)
+            batches -= 1
+            if not batches:
+                raise CutError
+
+        try:
+            with follower.world.subscriptions.listen(144) as subscription:
+                await stream.run(subscription, send)
+        except CutError:
+            follower.after, follower.offsets = stream.cursor.seq, dict(stream.cursor.offsets)
+            open_now = {a.key for a in follower.world.tries.values() if a.began <= follower.after}
+            assert follower.offsets.keys() <= open_now
+        else:
+            assert stream.cursor.offsets == {}
+
+    async def main(world: World, follower: Follower) -> None:
+        with trio.fail_after(20):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(act, world, live)
+                for batches in (*cuts, math.inf):
+                    if not follower.got or not isinstance(follower.got[-1], EndEntry):
+                        await follow(follower, batches)
+
+    path = Path(tempfile.mkdtemp())
+    try:
+        world = World(path, 3)
+        follower = Follower(world, LogRequest())
+        trio.run(main, world, follower)
+        check_law(world, follower, opening=True)
+    finally:
+        shutil.rmtree(path)
+
+
 def two_jobs(path: Path) -> World:
     """Two jobs that took turns; the second one still runs and is in the middle of a line."""
     world = World(path, 3)
@@ -422,7 +472,7 @@ def test_a_set_of_many_ended_jobs_is_read_with_few_files_open(tmp_path: Path) ->
 
     async def main() -> None:
         with world.subscriptions.listen(144) as subscription:
-            await stream(LogRequest(), SET, world, subscription, send)
+            await LogStream(LogRequest(), SET, world).run(subscription, send)
 
     trio.run(main)
     assert lines == [f"line of {member}" for member in range(1, world.members + 1)]
@@ -442,7 +492,7 @@ def test_a_reader_that_stops_is_sent_one_batch_and_no_more(tmp_path: Path) -> No
 
     async def main() -> None:
         with world.subscriptions.listen(144) as subscription, trio.move_on_after(0.2):
-            await stream(LogRequest(follow=True), SET, world, subscription, send)
+            await LogStream(LogRequest(follow=True), SET, world).run(subscription, send)
 
     trio.run(main)
     assert batches == 1
