@@ -19,7 +19,7 @@ from rised.experiments.job_spec import TRAIN, build_environment, commands, envir
 from rised.linux.files import disk_may_be_full, make_directory, write_file
 from rised.log import log
 from rised.policy.resources import Grant
-from rised.runners.base import Amounts, Container, Job, JobHandle
+from rised.runners.base import Container, Job, JobHandle, JobResources
 from rised.storage.database import BUILD
 from rised.storage.owners import owner_of
 from rised.storage.rows import file_beside
@@ -63,12 +63,12 @@ def job(
         log=services.layout.log(experiment.number, member, TRAIN, attempt),
         owner=owner_of(experiment.row),
         container=_container(services, experiment, output, grant),
-        amounts=_amounts(experiment.config),
+        resources=_resources(experiment.config),
     )
 
 
-def _amounts(config: Config) -> Amounts:
-    return Amounts(config.cpus, config.mem, config.cpus_limit, config.mem_limit)
+def _resources(config: Config) -> JobResources:
+    return JobResources(config.cpus, config.mem, config.cpus_limit, config.mem_limit)
 
 
 def _container(

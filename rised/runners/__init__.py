@@ -1,1 +1,1 @@
-"""How jobs run. A runner is one way; nothing outside this package knows which one it has."""
+"""How jobs run. `base` is the protocol, each folder is one way; nothing outside knows which one a job has."""

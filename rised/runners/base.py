@@ -1,16 +1,16 @@
-"""The protocol between the life of a sub-experiment and the runner that runs its job.
+"""The protocol of a runner, which is one way to run jobs, and of a handle, which stands for one job.
 
-The order that makes a crash of the daemon harmless at any instant:
+This order makes a crash of the daemon harmless at any instant:
 
-    handle = await runner.start(job)   the job exists but must wait
+    handle = await runner.start(job)   the job exists and is held
     (handle.identity is committed)     from here on a restarted daemon finds it
-    handle.begin(gpus)                 it may begin
+    handle.begin(gpus)                 the start signal: its commands run
     await handle.wait()                it ended by itself, or
     await handle.kill(grace)           it is made to end
-    await handle.settle(grace)         nothing of it is left
-    await runner.clean(job)            nor of its files
+    await handle.settle(grace)         none of its processes is left
+    await runner.clean(job)            none of its files is left, but its log and its outputs
 
-A job whose daemon died before `go` ends by itself without having begun, and `Exit.begun` says so.
+If the daemon dies before `begin`, the job ends by itself without having begun, and `Exit.begun` says so.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,8 +21,8 @@ from rised.runners.identity import JobIdentity
 from rised.users.owner import Owner
 
 
-class Amounts(NamedTuple):
-    """What a job asked for, in CPUs and MiB; 0 for none. `cpus` and `mem` are guarantees."""
+class JobResources(NamedTuple):
+    """What a job asked for, in CPUs and MiB; 0 for nothing. `cpus` and `mem` are guarantees."""
 
     cpus: float = 0.0
     mem: int = 0
@@ -31,25 +31,25 @@ class Amounts(NamedTuple):
 
 
 class Container(NamedTuple):
-    """What a job in a container needs beyond what a plain process needs."""
+    """What a job in a container needs in addition."""
 
     image: str
     """ID of the image (`sha256:…`)."""
     output: str
-    """Path of its output directory, `/output` for it."""
+    """Path of its output directory, which it sees as `/output`."""
     data: str
-    """Path of the data directory, `/data` for it, read-only."""
+    """Path of the data directory, which it sees as `/data`, read-only."""
     gpus: tuple[tuple[int, str | None], ...] = ()
-    """Index and UUID (None where nobody knows it) of each GPU that it gets."""
+    """Index and UUID (None if unknown) of each GPU that it gets."""
     shm: int = 0
-    """MiB of its /dev/shm; the engine's default where 0."""
+    """MiB of its /dev/shm; 0 for the engine's default."""
     has_code: bool = False
-    """Whether the image has the project's files in its working directory, and no copy has to be put there."""
+    """Whether the image has the project's files in its working directory, so that no copy is put there."""
     config_file: str = ""
-    """Name of the riseml.yml among the project's files, which is put over the one in the image: no image is built
-    anew because it changed."""
+    """Name of the riseml.yml among the project's files. It covers the one in the image, which need not be built again
+    when that file changes."""
     build: bool = False
-    """Whether it runs as root in an image of which a new one is to be made (`ContainerRunner.commit`)."""
+    """Whether it builds an image: it runs as root, and `ContainerRunner.commit` makes an image of its container."""
 
 
 class Job(NamedTuple):
@@ -59,22 +59,22 @@ class Job(NamedTuple):
     """Canonical ID, `144.2.train`."""
     attempt: int
     commands: Sequence[str]
-    """Shell commands, run in turn until one fails; its exit code is the job's."""
+    """Shell commands, run in turn until one fails. The last exit code is the job's."""
     env: Mapping[str, str]
-    """The whole environment, but for the value of CUDA_VISIBLE_DEVICES."""
+    """The whole environment but for the value of CUDA_VISIBLE_DEVICES."""
     files: str
-    """The project's files, pristine; the job gets a private copy as its working directory."""
+    """Path of the project's files, pristine. The job gets a private copy as its working directory."""
     log: str
-    """Path of the file that takes its output; exists."""
+    """Path of the file that takes its output, in a directory that is there."""
     owner: Owner
-    """With whose rights it runs."""
+    """The user with whose rights it runs."""
     container: Container | None = None
     """None for plain processes."""
-    amounts: Amounts = Amounts()
+    resources: JobResources = JobResources()
 
     @property
     def key(self) -> str:
-        """A file name that no other attempt has."""
+        """The attempt's unique name, which can be a file name."""
         return f"{self.id}.{self.attempt}"
 
 
@@ -84,7 +84,7 @@ class Exit(NamedTuple):
     begun: bool
     """Whether its first command was started."""
     code: int | None
-    """Its exit code (128 + n for signal n); None where nobody can know."""
+    """Its exit code (128 + n for signal n); None where it cannot be known."""
 
 
 class JobHandle(Protocol):
@@ -92,12 +92,12 @@ class JobHandle(Protocol):
 
     @property
     def identity(self) -> JobIdentity:
-        """What `adopt` needs to find it after a restart."""
+        """What `Runner.adopt` needs to find the job after a restart."""
         ...
 
     @property
     def is_held(self) -> bool:
-        """Whether it is there and waits for leave."""
+        """Whether it is alive and waits for the start signal."""
         ...
 
     @property
@@ -106,7 +106,7 @@ class JobHandle(Protocol):
         ...
 
     def begin(self, visible_gpus: str) -> None:
-        """Let it begin, with this CUDA_VISIBLE_DEVICES. Not for an adopted one."""
+        """Send the start signal, with the value of CUDA_VISIBLE_DEVICES. Only for a job that is held."""
         ...
 
     async def wait(self) -> Exit:
@@ -114,15 +114,15 @@ class JobHandle(Protocol):
         ...
 
     async def kill(self, grace: float) -> None:
-        """Ask all of its processes to end, and after `grace` seconds make them."""
+        """Ask all of its processes to end; after `grace` seconds kill them."""
         ...
 
     async def settle(self, grace: float) -> None:
-        """End whatever its main process left behind, as `kill` does; return when nothing of it is left."""
+        """End, as `kill` does, what its main process left behind. Return when none of its processes is left."""
         ...
 
     def close(self) -> None:
-        """Let go of it without touching it; it runs on."""
+        """Close what the daemon holds of it. A job that is held ends; one that has begun runs on."""
         ...
 
 
@@ -131,19 +131,19 @@ class Runner(Protocol):
 
     @property
     def isolation(self) -> str:
-        """How a job's processes are kept together, for `riseml system info`."""
+        """How the processes of one job are told from those of others, for `riseml system info`."""
         ...
 
     def starts_ahead(self, job: Job, gpus: int) -> bool:
-        """Whether `start` may come long before `go`, when nobody knows yet which `gpus` GPUs the job will get."""
+        """Whether `start` may come long before `begin`, when it is not known yet which `gpus` GPUs the job will get."""
         ...
 
     def starts_at_once(self, job: Job) -> bool:
-        """Whether `start` takes milliseconds, so that nobody needs to be told of it before."""
+        """Whether `start` takes milliseconds, so that no client needs to see that the job is being started."""
         ...
 
     async def start(self, job: Job) -> JobHandle:
-        """Prepare and start `job`, held back until `go`. Raises `StartFailed` or `StorageFull`."""
+        """Prepare and start `job`, which is held until `begin`. Raises `StartFailed` or `StorageFull`."""
         ...
 
     async def adopt(self, job: Job, identity: JobIdentity) -> JobHandle:
@@ -151,13 +151,13 @@ class Runner(Protocol):
         ...
 
     async def clean(self, job: Job) -> None:
-        """Remove its working directory and other leftovers; its log stays."""
+        """Remove its working directory and other leftovers; its log and its outputs stay."""
         ...
 
     def remove_leftovers(self, kept: Mapping[str, JobIdentity]) -> None:
-        """Remove the leftovers of every job but those in `kept`, `Job.key` → `JobHandle.identity`. Once, at first."""
+        """Remove the leftovers of all jobs but those in `kept`, `Job.key` → `JobHandle.identity`. Before any start."""
         ...
 
     def close(self) -> None:
-        """Let go of what the runner holds; jobs run on."""
+        """Close what the runner holds; jobs run on."""
         ...

@@ -1,4 +1,4 @@
-"""The package `riseml` as jobs find it, whatever Python they have."""
+"""The package `riseml`, put where every job's Python finds it."""
 
 import contextlib
 import importlib.util
@@ -8,10 +8,10 @@ from rised.log import log
 
 
 def link_client(directory: str) -> None:
-    """Let `riseml` be in `directory`, where jobs have their Python look for it; where it cannot, jobs go without.
+    """Put links to the installed `riseml` and `riseml_proto` in `directory`, which is in jobs' PYTHONPATH.
 
-    With it goes `riseml_proto`, or a job with another riseml installed would have one of each. Jobs that run look there
-    meanwhile.
+    Both, or a job with another riseml installed would import one of each. Running jobs use the links meanwhile, so each
+    is replaced at once. Where this fails, it is logged, and jobs do without.
     """
     try:
         os.makedirs(directory, exist_ok=True)
@@ -39,7 +39,7 @@ def client_package() -> str:
 
 
 def _package(name: str) -> str:
-    found = importlib.util.find_spec(name)
-    assert found is not None
-    assert found.origin is not None
-    return os.path.dirname(os.path.abspath(found.origin))
+    spec = importlib.util.find_spec(name)
+    assert spec is not None
+    assert spec.origin is not None
+    return os.path.dirname(os.path.abspath(spec.origin))

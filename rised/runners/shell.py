@@ -1,13 +1,13 @@
-"""The shell that runs a job's commands, the same for processes and containers, and the exit file that it leaves.
+"""The shell that runs a job's commands, in processes and in containers, and the exit file that it leaves.
 
-The exit file is made before the shell starts. Its first four bytes are overwritten in place, which even a full disk
-allows:
+The exit file is made before the shell starts. The shell overwrites its first four bytes, for which even a full disk has
+room:
 
-    new     has had no start signal
-    run     has begun, and its end is not known
-    0-255   has ended with this code
+    new     no start signal has come
+    run     the commands have begun; how they ended is not known
+    0-255   they ended with this code
 
-After a loss of power a file may hold the end of a job that had it before. So its second line names the job.
+After a power cut the file may hold the end of a job that used it before. So its second line names the job.
 """
 
 import os
@@ -26,11 +26,11 @@ WORKING_DIRECTORY = "/code"
 _NAME = re.compile("[A-Za-z_][A-Za-z0-9_]*")
 
 # $1 exit file, $2 control group or empty, $3 working directory, $4 limit on open files or empty, then the commands.
-# TERM, INT and HUP reach the whole session; the shell outlives its command to write down how that ended.
-# While it waits they are not for it: its arguments look like the job's to a `pkill -f`.
-# It joins its group while it still waits: that can take the kernel many milliseconds.
-# `1<>` opens without truncating. The subshell keeps a command's `exit`, `cd` and variables to itself. The script's
-# variables have names that no job's have: a shell passes on one that it was given with the value that it has now.
+# The shell joins its control group while it is held: that can take the kernel many milliseconds.
+# TERM, INT and HUP reach the whole session. The shell outlives its command, to write down how that ended. It ignores
+# them while it is held: a `pkill -f` that is meant for another job matches its arguments, too.
+# `1<>` opens without truncating. A subshell keeps each command's `exit`, `cd` and variables to itself. The script's
+# variables have names that no job uses: a shell exports the new value of a variable that it had in its environment.
 SCRIPT = """\
 [ -z "$2" ] || echo 0 >"$2/cgroup.procs" || exit 0
 cd "$3" || exit 0
@@ -53,7 +53,7 @@ printf '%-3d\\n' "$_riseml_code" 1<>"$_riseml_exit"
 
 
 def exports(env: Mapping[str, str]) -> bytes:
-    """An environment as lines for a shell to read; names that no shell variable can have are left out."""
+    """`env` as lines for a shell to read, without the names that no shell variable can have."""
     lines = [
         f"export {name}={shlex.quote(value)}\n"
         for name, value in env.items()
@@ -75,7 +75,7 @@ def reset_exit_file(path: str, key: str, owner: Owner) -> None:
 
 
 def read_exit_file(path: str, key: str, status: int | None, *, other_boot: bool) -> Exit:
-    """How the job `key` ended, by its exit file; where that has no code, by the exit `status` that its parent saw."""
+    """How the job `key` ended: by its exit file or, where that has no code, by the `status` that its parent saw."""
     try:
         fd = open_untrusted(path)
         try:
@@ -87,10 +87,10 @@ def read_exit_file(path: str, key: str, status: int | None, *, other_boot: bool)
     if rest.partition(b"\n")[0] != key.encode():
         return Exit(begun=True, code=None)
     if text == b"new":
-        # What the shell wrote after that may not have reached the disk before the power went.
+        # What the shell wrote after that may not have reached the disk before the power cut.
         return Exit(begun=other_boot, code=status)
     if text == b"run":
-        # The shell itself was killed, for example for want of memory. Only its parent knows by what.
+        # The shell itself was killed, for example because memory ran out. Only its parent knows by which signal.
         return Exit(begun=True, code=status if status else None)
     text = text.strip()
     known = text.isdigit() and int(text) <= 255  # a job can write here, too

@@ -1,1 +1,1 @@
-"""Whose a job is, and how files are touched with a user's rights instead of the daemon's."""
+"""Users: who owns a job, and how files are used with a user's rights instead of the daemon's."""

@@ -1,4 +1,4 @@
-"""Files that the daemon makes and a user owns."""
+"""Files that the daemon makes for a user."""
 
 import os
 
@@ -6,7 +6,7 @@ from rised.users.owner import Owner
 
 
 def open_log(path: str, owner: Owner) -> int:
-    """Open a log for appending, made for `owner` if it is not there; a descriptor. Raises `OSError`."""
+    """Open a log for appending, as a descriptor; make it if it is not there. It is `owner`'s. Raises `OSError`."""
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
     fd = os.open(path, flags, 0o666)
     if owner.is_other:
@@ -15,13 +15,13 @@ def open_log(path: str, owner: Owner) -> int:
 
 
 def give(fd: int, owner: Owner) -> None:
-    """Make the file behind a descriptor its owner's, whom alone it is for. Raises `OSError`."""
+    """Give the file behind a descriptor to `owner`, who alone may use it. Raises `OSError`."""
     os.fchmod(fd, 0o600)
     os.fchown(fd, owner.uid, owner.gid)
 
 
 def give_file(path: str, owner: Owner) -> None:
-    """Make a file in a directory of the daemon's its owner's. Raises `OSError`."""
+    """As `give`, for a file in a directory where only the daemon may write."""
     fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         give(fd, owner)

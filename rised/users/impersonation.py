@@ -1,9 +1,10 @@
-"""Touching files with a user's rights instead of root's, so that no link or directory that a user prepares or swaps
-leads to anything that this user could not reach alone.
+"""Using files with a user's rights instead of root's.
 
-The kernel decides about files by a thread's own file-system user and groups, which only that thread changes (setfsuid
-and setfsgid of libc; setgroups by number, for libc would change all threads). What the thread is to signals and to
-ptrace stays root's all the while.
+So no link or directory that a user prepares or swaps leads to anything that this user could not reach alone.
+
+For files the kernel checks the file-system user and the groups of one thread. setfsuid and setfsgid of libc change them
+for the calling thread. setgroups is called by its number, since libc's would change all threads. For signals and ptrace
+the thread stays root's.
 """
 
 import contextlib
@@ -21,7 +22,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 @contextlib.contextmanager
 def impersonating(owner: Owner) -> Iterator[None]:
-    """In here this thread opens, makes and removes files as `owner`. Nothing may be awaited in here."""
+    """In this scope the thread opens, makes and removes files as `owner`. It must not await anything."""
     if not owner.is_other:
         yield
         return
@@ -36,7 +37,7 @@ def impersonating(owner: Owner) -> Iterator[None]:
 
 
 def check() -> None:
-    """Raise `DaemonError` where files cannot be touched as others."""
+    """Raise `DaemonError` where the daemon cannot use files as other users."""
     if platform.machine() not in _SETGROUPS:
         raise DaemonError(f"rised --system does not run on {platform.machine()} yet")
     if os.geteuid() != 0:
@@ -44,7 +45,7 @@ def check() -> None:
 
 
 def _set_ids(uid: int, gid: int) -> None:
-    """Both calls return what was before, never an error; so it is looked at what is now."""
+    """Set and verify them: both calls return the ID that was there before, and never an error."""
     _libc.setfsgid(gid)
     _libc.setfsuid(uid)
     if _libc.setfsuid(-1) != uid or _libc.setfsgid(-1) != gid:

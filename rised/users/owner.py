@@ -1,7 +1,7 @@
-"""Whose a job is: the rights it runs with, as the kernel told them of whoever submitted it.
+"""The owner of a job: the rights that it runs with, as the kernel knows them of the process that submitted it.
 
-Nothing in a message can change them. Groups, umask and limits are those of the process that submitted: what its user
-could do there, the job can do, and no more.
+No message can change them. Groups, umask and limits are those of that process: the job can do what its user could do
+there, and no more.
 """
 
 import functools
@@ -29,7 +29,7 @@ LIMITS = {
     "sigpending": resource.RLIMIT_SIGPENDING,
     "msgqueue": resource.RLIMIT_MSGQUEUE,
 }
-"""The limits that a job takes over, by the names that prlimit(1) has for them."""
+"""The resource limits that a job takes over, by their names in prlimit(1)."""
 _TITLES = {
     "Max core file size": "core",
     "Max cpu time": "cpu",
@@ -49,7 +49,7 @@ _PRIVATE = 0o077
 
 
 class Owner(msgspec.Struct, frozen=True):
-    """One user's rights."""
+    """A user's rights: IDs, groups, umask and resource limits."""
 
     uid: int
     gid: int
@@ -57,24 +57,24 @@ class Owner(msgspec.Struct, frozen=True):
     """Supplementary groups."""
     umask: int = _PRIVATE
     limits: tuple[tuple[str, int, int], ...] = ()
-    """Name of a resource limit as prlimit(1) has it, soft and hard value; -1 is no limit."""
+    """Name (`LIMITS`), soft and hard value of each resource limit; -1 is no limit."""
 
     @property
     def all_groups(self) -> set[int]:
-        """Its group and the supplementary ones."""
+        """The user's main group and the supplementary ones."""
         return {self.gid, *self.groups}
 
     @property
     def is_other(self) -> bool:
-        """Whether these are not the daemon's own rights."""
+        """Whether this is another user than the daemon's."""
         return self.uid != os.geteuid()
 
 
 def of_peer(peer: Peer) -> Owner:
-    """The rights of whoever is at the other end of a connection.
+    """The rights of the process at the other end of a connection.
 
-    A process that has ended since has left neither umask nor limits; jobs then have those of the daemon, and a umask
-    that lets nobody else read. Its number may be another's by now: one of the same user has no more rights than that.
+    If it has ended, its umask and limits are unknown. Then jobs have the daemon's limits, and a umask that lets nobody
+    else read. If its pid belongs to another process of the same user by now, that one has no more rights than the user.
     """
     owner = Owner(peer.uid, peer.gid, peer.groups)
     try:
@@ -94,12 +94,12 @@ def _proc(pid: int, name: str) -> list[str]:
 
 
 def read_limits(lines: Iterable[str]) -> tuple[tuple[str, int, int], ...]:
-    """The limits that /proc/PID/limits tells. Pure."""
-    found = (_LIMIT.match(line) for line in lines)
+    """The limits in the lines of a /proc/PID/limits. Pure."""
+    matches = filter(None, map(_LIMIT.match, lines))
     return tuple(
         (_TITLES[match[1]], _amount(match[2]), _amount(match[3]))
-        for match in found
-        if match and match[1] in _TITLES
+        for match in matches
+        if match[1] in _TITLES
     )
 
 
@@ -108,13 +108,13 @@ def _amount(text: str) -> int:
 
 
 def own() -> Owner:
-    """The daemon's own rights."""
+    """The rights of the daemon."""
     return Owner(os.geteuid(), os.getegid(), tuple(os.getgroups()))
 
 
 @functools.cache
 def of_user(uid: int) -> Owner:
-    """The rights that the user database gives, or the daemon's own."""
+    """The rights of a user by the user database; the daemon's for its own user."""
     if uid == os.geteuid():
         return own()
     try:

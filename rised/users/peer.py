@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 
 class Peer(NamedTuple):
-    """Who is at the other end, as the kernel says."""
+    """A process and its user, as the kernel identifies them (SO_PEERCRED)."""
 
     pid: int
     uid: int

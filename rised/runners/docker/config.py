@@ -1,10 +1,10 @@
-"""What a job's container is made of, as the engine's API has it: pure functions over plain data."""
+"""The configuration of a job's container, as the engine's API takes it: functions over plain data."""
 
 import os
 from collections.abc import Mapping
 from typing import Any
 
-from rised.runners.base import Amounts, Container, Job
+from rised.runners.base import Container, Job, JobResources
 from rised.runners.client_package import client_package
 from rised.runners.docker.engine import EngineInfo
 from rised.runners.docker.handle import START
@@ -12,13 +12,13 @@ from rised.runners.shell import SCRIPT, SHELL, WORKING_DIRECTORY
 from riseml_proto.errors import StartFailed
 
 INSIDE = "/.riseml"
-"""Where a container has its job's directory."""
+"""Where the job's directory is mounted in its container."""
 _OPEN = f"exec >>{INSIDE}/log 2>&1 <{INSIDE}/{START} || exit 0\n"
 _TAKE_ENV = f". {INSIDE}/env\n"
-# The steps that build an image find the project's files there, and make their own copy.
+# The first step of a build: an image that is built gets the project's files from the job's directory.
 _COPY = f"cp -a {INSIDE}/code/. ."
 ASKS_FOR_GPUS = "NVIDIA_VISIBLE_DEVICES"
-"""Images made for GPUs set it to `all`; the nvidia runtime gives them what it says."""
+"""A variable that images made for GPUs set to `all`; the nvidia runtime gives a container the GPUs that it names."""
 _LEAST_MEMORY = 6  # MiB; the engine takes no less
 
 
@@ -30,9 +30,9 @@ def configure(
     directory: str,
     instance: str,
 ) -> tuple[dict[str, Any], str | None]:
-    """The container as the engine's API has it, and what CUDA_VISIBLE_DEVICES has to be in it.
+    """The container as the engine's API takes it, and the value that CUDA_VISIBLE_DEVICES needs in it, if any.
 
-    `directory` is the job's own. Raises `StartFailed` where the engine cannot give GPUs.
+    `directory` is the job's own. Raises `StartFailed` where the engine cannot give it GPUs.
     """
     commands = list(job.commands)
     uid, gid = job.owner.uid, job.owner.gid
@@ -49,7 +49,7 @@ def configure(
         "LogConfig": {"Type": "none"},
         "DeviceRequests": requests,
         "GroupAdd": [str(group) for group in job.owner.groups if group != gid],
-        **_amounts(job.amounts, container.shm),
+        **_limits(job.resources, container.shm),
     }
     if not container.build:
         host["SecurityOpt"] = ["no-new-privileges"]
@@ -100,31 +100,31 @@ def _mount(path: str, to: str, *, read_only: bool = False) -> dict[str, Any]:
 
 
 def environment(job: Job, image_env: Mapping[str, str]) -> dict[str, str]:
-    """The job's, in which `import riseml` works."""
+    """The job's environment, in which `import riseml` works."""
     path = job.env.get("PYTHONPATH", image_env.get("PYTHONPATH"))
     inside = f"{INSIDE}/python"
     return {**job.env, "PYTHONPATH": f"{path}:{inside}" if path else inside}
 
 
-def _amounts(asked: Amounts, shm: int) -> dict[str, int]:
-    """Guarantees and limits as the engine takes them."""
-    amounts = {
+def _limits(asked: JobResources, shm: int) -> dict[str, int]:
+    """Guarantees and limits as the engine's API takes them."""
+    limits = {
         "CpuShares": max(2, round(asked.cpus * 1024)) if asked.cpus else 0,
         "MemoryReservation": max(_LEAST_MEMORY, asked.mem) << 20 if asked.mem else 0,
-        # More than there are is no limit, and an error to the engine.
+        # The engine refuses more CPUs than the machine has.
         "NanoCpus": round(min(asked.cpus_limit, os.cpu_count() or 1) * 1e9),
         "Memory": max(_LEAST_MEMORY, asked.mem_limit) << 20 if asked.mem_limit else 0,
         "ShmSize": shm << 20,
     }
     if asked.mem_limit:
-        amounts["MemorySwap"] = amounts["Memory"]
-    return {name: amount for name, amount in amounts.items() if amount}
+        limits["MemorySwap"] = limits["Memory"]
+    return {name: limit for name, limit in limits.items() if limit}
 
 
 def _devices(container: Container, info: EngineInfo) -> tuple[list[dict[str, Any]], str | None]:
-    """How its GPUs are asked for, and what CUDA_VISIBLE_DEVICES then is; nothing for GPUs that are only declared.
+    """Device requests for its GPUs, and its CUDA_VISIBLE_DEVICES; nothing for GPUs that are only declared.
 
-    Raises `StartFailed` where the engine has no way to give it some.
+    Raises `StartFailed` where the engine cannot give it GPUs.
     """
     uuids = [uuid for _, uuid in container.gpus if uuid]
     if not uuids:

@@ -16,9 +16,9 @@ _SECONDS = 30.0
 def credentials(
     image: str, default: str, environ: Mapping[str, str] = os.environ
 ) -> dict[str, str] | None:
-    """What to tell the registry of `image`, None where nothing is known. Blocks.
+    """Credentials for the registry of `image`, as the engine's API takes them; None if there are none. Blocks.
 
-    `default` is the address of the registry that the engine asks for images whose names have none.
+    `default` is the address of the registry of images whose names have no host.
     """
     directory = environ.get("DOCKER_CONFIG") or os.path.join(os.path.expanduser("~"), ".docker")
     path = os.path.join(directory, "config.json")
@@ -35,15 +35,14 @@ def credentials(
         return None
     helper = (config.get("credHelpers") or {}).get(host) or config.get("credsStore")
     for name in _names(host):
-        if helper and (found := _ask(helper, name)):
-            return {**found, "serveraddress": name}
-        if found := _written((config.get("auths") or {}).get(name)):
-            return {**found, "serveraddress": name}
+        auth = _from_helper(helper, name) if helper else None
+        if auth := auth or _from_entry((config.get("auths") or {}).get(name)):
+            return {**auth, "serveraddress": name}
     return None
 
 
 def registry(image: str) -> str | None:
-    """The host of an image's registry: what stands before the first slash, if it looks like a host."""
+    """The host of an image's registry: the part before the first slash, if it looks like a host."""
     first, slash, _ = image.partition("/")
     if slash and ("." in first or ":" in first or first == "localhost"):
         return first
@@ -51,13 +50,13 @@ def registry(image: str) -> str | None:
 
 
 def _names(host: str) -> list[str]:
-    """What a configuration may call a registry."""
+    """The names that a configuration may use for a registry."""
     if "//" in host:
         return [host, host.split("/")[2]]
     return [host, f"https://{host}"]
 
 
-def _written(entry: Any) -> dict[str, str] | None:
+def _from_entry(entry: Any) -> dict[str, str] | None:
     if not isinstance(entry, dict):
         return None
     if token := entry.get("identitytoken"):
@@ -69,21 +68,21 @@ def _written(entry: Any) -> dict[str, str] | None:
     return {"username": user, "password": password} if user else None
 
 
-def _ask(helper: str, name: str) -> dict[str, str] | None:
-    """Ask `docker-credential-<helper>`. Its exit status may go to the daemon's reaper; its answer tells enough."""
+def _from_helper(helper: str, name: str) -> dict[str, str] | None:
+    """The output of `docker-credential-<helper>`. The daemon's reaper may take its exit status, so that is ignored."""
     try:
-        done = subprocess.run(
+        process = subprocess.run(
             [f"docker-credential-{helper}", "get"],
             input=name.encode(),
             capture_output=True,
             timeout=_SECONDS,
             check=False,
         )
-        found = json.loads(done.stdout)
+        output = json.loads(process.stdout)
     except (OSError, ValueError, subprocess.TimeoutExpired):
         return None
-    if not isinstance(found, dict) or not found.get("Secret"):
+    if not isinstance(output, dict) or not output.get("Secret"):
         return None
-    if found.get("Username") == "<token>":
-        return {"identitytoken": found["Secret"]}
-    return {"username": str(found.get("Username")), "password": str(found["Secret"])}
+    if output.get("Username") == "<token>":
+        return {"identitytoken": output["Secret"]}
+    return {"username": str(output.get("Username")), "password": str(output["Secret"])}

@@ -24,7 +24,7 @@ _UNREACHABLE = 900  # what aiodocker calls it
 
 
 class EngineInfo(NamedTuple):
-    """What decides how containers are made."""
+    """Facts about the engine that decide how containers are made."""
 
     nvidia: bool
     """Whether it has the nvidia runtime."""
@@ -33,13 +33,13 @@ class EngineInfo(NamedTuple):
     rootless: bool
     podman: bool
     remaps: bool
-    """Whether it gives containers other user ids than those that they see."""
+    """Whether a container's user ids are others on the machine than those that the container sees."""
     registry: str
-    """Where it looks for images whose names have no host."""
+    """Address of the registry of images whose names have no host."""
 
 
 class Engine:
-    """One engine, found when it is first needed. `run` must run."""
+    """The connection to one engine, which is looked for at the first call. `run` must run."""
 
     def __init__(self, environ: Mapping[str, str] = os.environ, patience: float = 30) -> None:
         """`environ` may name it (`DOCKER_HOST`); `patience` is how many seconds a simple request may take."""
@@ -148,7 +148,7 @@ class Engine:
         raise NoEngine(f"none answers at {' or '.join(paths)}")
 
     def _away(self, error: Exception) -> NoEngine:
-        self._info = None  # another one may come in its place
+        self._info = None  # another engine may start in its place
         return NoEngine(f"none answers at {self._path} ({type(error).__name__})")
 
     async def info(self) -> EngineInfo:

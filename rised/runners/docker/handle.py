@@ -1,4 +1,4 @@
-"""One container and all processes in it: waited for, killed, found again."""
+"""One job as a container: waited for, killed, adopted, with the engine or without it."""
 
 import contextlib
 import math
@@ -19,12 +19,12 @@ from riseml_proto.errors import EngineError, NoEngine
 START = "start"
 """Name of the FIFO in a job's directory."""
 UNSEEN = -1
-"""The start of a first process that an engine runs out of this machine's sight."""
+"""The start of a first process that is not on this machine, because the engine runs containers in a virtual one."""
 _PATIENCE = 60.0
-"""Seconds that an exit code which only the engine knows is waited for: it may be starting again."""
+"""Seconds to wait for an exit code that only the engine has: the engine may be restarting."""
 _ASK_AGAIN = 1.0
 _SLACK = 2.0
-"""Seconds more than the grace after which processes that do not go are thought to be paused."""
+"""Seconds beyond the grace period after which processes that have not ended must be paused."""
 
 
 class ContainerHandle:
@@ -39,7 +39,7 @@ class ContainerHandle:
         *,
         rebooted: bool = False,
     ) -> None:
-        """`fifo` is where the start signal goes, open; None for a container that an earlier daemon started."""
+        """`fifo` takes the start signal; None for a container of an earlier daemon."""
         self._rebooted = rebooted
         self._visible_here = identity.start != UNSEEN and not rebooted
         self.identity = identity
@@ -52,9 +52,9 @@ class ContainerHandle:
 
     @property
     def is_held(self) -> bool:
-        """Whether it is there and has had no start signal yet."""
-        there = self.processes.alive or not self._visible_here
-        return self._fifo is not None and not self._begun and there
+        """Whether it is alive, as far as this machine can see, and has had no start signal yet."""
+        alive = self.processes.alive or not self._visible_here
+        return self._fifo is not None and not self._begun and alive
 
     @property
     def has_begun(self) -> bool:
@@ -63,7 +63,7 @@ class ContainerHandle:
 
     @property
     def local(self) -> LocalProcesses | None:
-        """The container's, unless the engine runs it out of this machine's sight."""
+        """The container's processes, unless the engine runs them in another machine."""
         return self.processes if self._visible_here else None
 
     def begin(self, visible_gpus: str) -> None:
@@ -74,23 +74,21 @@ class ContainerHandle:
         send_start_signal(self._fifo, visible_gpus if visible is None else visible)
 
     async def wait(self) -> Exit:
-        """Return when its first process has ended, and with it all that it had."""
+        """Return when its first process has ended, and all others with it."""
         await self._ended()
-        how = self._read(None)
-        ended_by_itself = how.begun or self._begun
-        if how.code is None and ended_by_itself and not self._rebooted:
-            return self._read(await self._ask())
-        return how
+        ending = self._read(None)
+        if ending.code is None and (ending.begun or self._begun) and not self._rebooted:
+            return self._read(await self._exit_code())
+        return ending
 
     async def _ended(self) -> None:
-        if not self._visible_here:
-            if not self._rebooted:
-                await self._ask(math.inf)
-            return
-        await wait_for_end(self.identity.pid, self.identity.start)
+        if self._visible_here:
+            await wait_for_end(self.identity.pid, self.identity.start)
+        elif not self._rebooted:
+            await self._exit_code(math.inf)
 
-    async def _ask(self, patience: float = _PATIENCE) -> int | None:
-        """The exit code that the engine sees, if it answers within `patience` seconds."""
+    async def _exit_code(self, patience: float = _PATIENCE) -> int | None:
+        """The exit code that the engine has, if it answers within `patience` seconds."""
         with trio.move_on_after(patience):
             while True:
                 try:
@@ -106,7 +104,7 @@ class ContainerHandle:
         return read_exit_file(path, self._key, status, other_boot=self._rebooted)
 
     async def refuse(self) -> None:
-        """End one that never had a start signal; if the engine is away it ends where it would read that."""
+        """End one that never had a start signal. If no engine answers, it ends when it looks for the signal."""
         self._withdraw()
         if not self._visible_here and not self._rebooted:
             with contextlib.suppress(NoEngine, EngineError):
@@ -118,7 +116,7 @@ class ContainerHandle:
         self.processes.kill_at_once()
 
     async def kill(self, grace: float) -> None:
-        """SIGTERM, `grace` seconds, SIGKILL; by the engine where the processes are not ours, or paused."""
+        """SIGTERM, `grace` seconds, SIGKILL; by the engine if the daemon may not signal them, or they are paused."""
         if not self._begun:
             self.close()
         if self._visible_here and self.processes.may_signal:
@@ -142,11 +140,11 @@ class ContainerHandle:
             await trio.sleep(_ASK_AGAIN)
 
     async def settle(self, grace: float) -> None:
-        """Its first process takes all others with it."""
+        """Nothing is left: no process of a container outlives the first one."""
         await trio.lowlevel.checkpoint()
 
     def close(self) -> None:
-        """Close the FIFO; a shell that is still held ends, also one that has not come as far as the FIFO."""
+        """Close the FIFO. A shell that is still held ends, even if it has not opened the FIFO yet."""
         if self._fifo is None:
             return
         if not self._begun:

@@ -1,4 +1,4 @@
-"""The processes of one container as the machine sees them: its ID is in the name of their control group."""
+"""The processes of one container on this machine: the path of their control group has the container's ID in it."""
 
 import contextlib
 import os
@@ -10,17 +10,17 @@ from rised.linux.processes import ProcessSnapshot, pidfd, send_signal, stat
 
 
 class ContainerProcesses:
-    """A `ProcessTree` (`rised.linux.process_tree`) of a container whose first process is `pid`, started at `start`."""
+    """The process tree of a container. Its first process is `pid`, which started at `start`."""
 
     def __init__(self, container: str, pid: int, start: int) -> None:
-        """`container` is its ID, 64 hex digits."""
+        """`container` is the container's ID, 64 hex digits."""
         self._container = container.encode()
         self._pid = pid
         self._start = start
 
     @property
     def alive(self) -> bool:
-        """Whether its first process lives, without which no other can."""
+        """Whether its first process lives. No other process of the container can outlive that."""
         first = stat(self._pid) if self._pid else None
         return first is not None and first.start == self._start and not first.gone
 
@@ -53,7 +53,7 @@ class ContainerProcesses:
         return None
 
     def kill_at_once(self) -> None:
-        """SIGKILL to its first process, which takes all others with it."""
+        """Send SIGKILL to the first process. The kernel then kills all others."""
         if self.alive:
             with pidfd(self._pid, self._start) as fd:
                 if fd is not None:

@@ -1,16 +1,16 @@
 """The container runner: a job is a container of the engine on this machine.
 
-What makes plain processes survive the daemon makes containers survive it and the engine: the log is a file of the
-host's that the job writes itself, a few lines of `sh` leave the exit code in another, and the container's first process
-is watched by its pid. The engine is needed to make a container, to remove it, and for an exit code that the shell could
-not write down.
+Containers survive the daemon and the engine in the same way as plain processes survive the daemon. The job itself
+writes its log, a file of the host's. A shell (`rised.runners.shell`) leaves the exit code in another file. The
+container's first process is watched by its pid. The engine is needed only to make a container, to remove it, and for an
+exit code that the shell could not write down.
 
 Each job has a directory `containers/<key>` with
 
     exit    the exit file (`rised.runners.shell`)
     start   a FIFO, on which the shell waits for the start signal; the daemon holds it open until the job has ended
     log     where the log is mounted
-    env     what a build's steps find in their environment; an image keeps what its container was made with
+    env     the environment of a build's steps: an image would keep one that its container was made with
     code    the project's files, the job's working directory
     python  where the client's package is mounted, so that `import riseml` works in every image
 """
@@ -24,7 +24,7 @@ import trio
 
 from rised.crashpoints import crash_point
 from rised.linux.copy_tree import copy_tree, remove_tree
-from rised.linux.files import PASSABLE, disk_may_be_full, overwrite
+from rised.linux.files import PASSABLE, disk_may_be_full, write_file
 from rised.linux.processes import boot_id, stat
 from rised.log import log
 from rised.runners.base import Container, Job
@@ -46,7 +46,7 @@ class ContainerRunner:
     """Runs jobs in containers."""
 
     def __init__(self, state_dir: str, instance: str, engine: Engine) -> None:
-        """`instance` names this daemon's state for ever. Nothing is asked of the engine before it is needed."""
+        """`instance` is the permanent name of the daemon's state. The engine is not needed yet."""
         self._jobs = os.path.join(state_dir, "containers")
         self.instance = instance
         self._engine = engine
@@ -57,7 +57,7 @@ class ContainerRunner:
         os.makedirs(self._jobs, mode=0o700, exist_ok=True)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Remove what earlier daemons left, and what could not be removed while the engine was away."""
+        """Remove what earlier daemons left, and what could not be removed while no engine answered."""
         task_status.started()
         while True:
             for key in list(self._stale):
@@ -70,15 +70,15 @@ class ContainerRunner:
 
     @property
     def isolation(self) -> str:
-        """Always that."""
+        """`container`."""
         return "container"
 
     def starts_ahead(self, job: Job, gpus: int) -> bool:
-        """Its devices are set when it is made."""
+        """Only without GPUs: a container's devices are set when it is made."""
         return gpus == 0
 
     def starts_at_once(self, job: Job) -> bool:
-        """Never."""
+        """Never: the engine takes its time."""
         return False
 
     async def start(self, job: Job) -> "ContainerHandle":
@@ -94,12 +94,12 @@ class ContainerRunner:
         except OSError as error:
             raise StartFailed(f"{error.filename}: {error.strerror}") from error
         crash_point("before-container")
-        found = await images.find(self._engine, container.image)
-        if found is None:
+        image = await images.find(self._engine, container.image)
+        if image is None:
             raise StartFailed(f"the image {container.image} is gone")
-        config, visible = configure(job, container, info, found.env, directory, self.instance)
+        config, visible = configure(job, container, info, image.env, directory, self.instance)
         if container.build:
-            overwrite(os.path.join(directory, "env"), exports(environment(job, found.env)))
+            write_file(os.path.join(directory, "env"), exports(environment(job, image.env)))
         fifo = os.open(os.path.join(directory, START), os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
             made = await containers.create(self._engine, self._name(job.key), config)
@@ -108,10 +108,9 @@ class ContainerRunner:
         except BaseException:
             os.close(fifo)
             raise
-        seen = stat(pid) if pid else None
-        identity = ContainerIdentity(
-            made, pid, seen.start if seen else UNSEEN, self._boot, exit_file, visible
-        )
+        first = stat(pid) if pid else None
+        start = first.start if first else UNSEEN
+        identity = ContainerIdentity(made, pid, start, self._boot, exit_file, visible)
         handle = ContainerHandle(identity, job, self._engine, fifo)
         if job.owner.is_other and container.output:
             try:
@@ -132,7 +131,7 @@ class ContainerRunner:
         exit_file = os.path.join(directory, "exit")
         reset_exit_file(exit_file, job.key, job.owner)
         if job.owner.is_other:
-            # The job passes through and uses what is its own; nothing that lies here can it rename or remove.
+            # The job passes through and uses its own files; it cannot rename or remove anything that lies here.
             for path in (directory, os.path.join(directory, "python")):
                 os.chmod(path, PASSABLE)
             os.chown(fifo, job.owner.uid, job.owner.gid)
@@ -142,18 +141,18 @@ class ContainerRunner:
         return exit_file
 
     async def commit(self, job: Job, identity: JobIdentity, labels: Mapping[str, str]) -> str:
-        """Make an image of a build's container, which has ended; return its ID. Again gives another image."""
+        """Make an image of a build's container, which has ended; return its ID. Each call makes another image."""
         assert isinstance(identity, ContainerIdentity)
         name = f"riseml-built:{job.id.replace('.', '-')}-{self.instance[:8]}"
         changes = [f"WORKDIR {WORKING_DIRECTORY}", "ENTRYPOINT []", f'CMD ["{SHELL}"]', "USER 0:0"]
         labels = {**labels, "riseml.instance": self.instance}
         base = await images.find(self._engine, job.container.image) if job.container else None
-        if base and (asked := base.env.get(ASKS_FOR_GPUS)) is not None:
-            changes.append(f"ENV {ASKS_FOR_GPUS}={json.dumps(asked)}")
+        if base and (gpus := base.env.get(ASKS_FOR_GPUS)) is not None:
+            changes.append(f"ENV {ASKS_FOR_GPUS}={json.dumps(gpus)}")
         return await containers.commit(self._engine, identity.container, name, changes, labels)
 
     async def adopt(self, job: Job, identity: JobIdentity) -> "ContainerHandle":
-        """Find the container by its first process; one that never got leave will not get it any more."""
+        """Find the container by its first process; one that has not begun is ended."""
         assert isinstance(identity, ContainerIdentity)
         rebooted = identity.boot != self._boot
         handle = ContainerHandle(identity, job, self._engine, None, rebooted=rebooted)
@@ -166,7 +165,7 @@ class ContainerRunner:
         await self._clean(job.key)
 
     async def _clean_stale(self, key: str) -> None:
-        """Remove what is left of an attempt that never began, before the same one is started again."""
+        """Remove the leftovers of an attempt that never began, before it is started again."""
         async with self._one:
             if key in self._stale:
                 self._stale.remove(key)
@@ -190,7 +189,7 @@ class ContainerRunner:
             log.warning("cannot remove a directory", path=directory, error=str(error))
 
     def remove_leftovers(self, kept: Mapping[str, JobIdentity]) -> None:
-        """Note what `run` has to remove."""
+        """Note the leftovers; `run` removes them."""
         self._stale = {key for key in os.listdir(self._jobs) if key not in kept}
 
     def close(self) -> None:
@@ -204,16 +203,16 @@ class ContainerRunner:
 
 
 def _copy_anew(files: str, to: str, owner: Owner) -> None:
-    """What an attempt that never began left may be there."""
+    """Copy `files` to `to`, where an attempt that never began may have left something."""
     with contextlib.suppress(FileNotFoundError):
         remove_tree(to)
     copy_tree(files, to, owner.uid, owner.gid)
 
 
 def _check_output(path: str, owner: Owner, pid: int) -> None:
-    """Raise `StartFailed` unless a container has its owner's output directory, as its owner sees it, at /output.
+    """Raise `StartFailed` unless /output in the container is the directory that its owner reaches by `path`.
 
-    The engine looks for it with root's rights: a link that its user has put on the way would lead it anywhere.
+    The engine follows `path` with root's rights. A link that the owner put on the way could lead it anywhere.
     """
     try:
         with impersonating(owner):

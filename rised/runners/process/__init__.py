@@ -1,1 +1,1 @@
-"""Jobs as processes of their owners."""
+"""Jobs as plain processes of their owners."""

@@ -1,15 +1,15 @@
-"""The control groups of jobs: where they lie, and what they guarantee and limit.
+"""The control groups of jobs, with their guarantees and limits.
 
-Each job has one of its own, made by hand. Under systemd they lie in a scope (`rised-jobs.scope`) that outlives the
-daemon and is delegated to it, elsewhere below the daemon's own group; where neither may be, there are none.
+Each job has a group of its own. Under systemd the groups lie in a scope (`rised-jobs.scope`) that outlives the daemon
+and is delegated to it; elsewhere they lie below the daemon's own group. Where neither is allowed, there are none.
 
-What a job asked for is written where the kernel has a controller for it:
+What a job asked for is written to these files, where the kernel has their controllers:
 
-    cpu.weight    100 for each CPU that is guaranteed; a tenth of one without
+    cpu.weight    100 for each guaranteed CPU; a job without a guarantee has a tenth of that
     cpu.max       the limit on CPUs
-    memory.low    the memory that is guaranteed
+    memory.low    the guaranteed memory
     memory.max    the limit on memory
-    pids.max      so that a job that forks for ever takes no other's processes
+    pids.max      keeps a job that forks for ever from using up the machine's processes
 """
 
 import contextlib
@@ -19,7 +19,7 @@ from rised.linux.cgroups import delegated_cgroup
 from rised.linux.files import write_file
 from rised.linux.process_tree import CgroupTree
 from rised.log import log
-from rised.runners.base import Amounts
+from rised.runners.base import JobResources
 from rised.runners.process.scope import Scope
 
 _CONTROLLERS = ("cpu", "memory", "pids")
@@ -29,36 +29,36 @@ _MOST_PROCESSES = 16_384
 _HOLDER = "holder"
 
 
-def contents(amounts: Amounts) -> dict[str, str]:
-    """File in a control group → what to write there. Pure."""
-    found = {
-        "cpu.weight": str(min(_MOST_WEIGHT, max(1, round(100 * (amounts.cpus or 0.1))))),
+def control_files(resources: JobResources) -> dict[str, str]:
+    """File in a control group → what to write to it. Pure."""
+    files = {
+        "cpu.weight": str(min(_MOST_WEIGHT, max(1, round(100 * (resources.cpus or 0.1))))),
         "pids.max": str(_MOST_PROCESSES),
     }
-    if amounts.cpus_limit:
-        found["cpu.max"] = f"{max(1000, round(amounts.cpus_limit * _PERIOD))} {_PERIOD}"
-    if amounts.mem:
-        found["memory.low"] = str(amounts.mem << 20)
-    if amounts.mem_limit:
-        found["memory.max"] = str(amounts.mem_limit << 20)
-    return found
+    if resources.cpus_limit:
+        files["cpu.max"] = f"{max(1000, round(resources.cpus_limit * _PERIOD))} {_PERIOD}"
+    if resources.mem:
+        files["memory.low"] = str(resources.mem << 20)
+    if resources.mem_limit:
+        files["memory.max"] = str(resources.mem_limit << 20)
+    return files
 
 
 class Cgroups:
     """The control groups of one daemon's jobs."""
 
     def __init__(self, instance: str, scope: Scope | None = None) -> None:
-        """`instance` names this daemon's state for ever; `scope` is where systemd lets groups be made."""
+        """`instance` is the permanent name of the daemon's state; `scope` is where systemd lets groups be made."""
         self._scope = scope
         self.controllers: tuple[str, ...] = ()
-        """Those that are there for jobs."""
+        """Controllers that jobs' groups have."""
         self.base = scope.directory() if scope else delegated_cgroup(f"rised-{instance}")
-        """The directory that jobs' groups are made in; None where there can be none."""
+        """The directory of jobs' groups; None where there can be none."""
         if scope:
             self._enable()
 
     def _enable(self) -> None:
-        """Let jobs' groups have controllers. A group with processes of its own cannot; its holder has one below."""
+        """Let jobs' groups have controllers. The kernel refuses this to a group that has processes, so these move."""
         assert self.base is not None
         holder = os.path.join(self.base, _HOLDER)
         with contextlib.suppress(OSError):
@@ -68,32 +68,34 @@ class Cgroups:
                     write_file(os.path.join(holder, "cgroup.procs"), pid.encode())
         try:
             with open(os.path.join(self.base, "cgroup.controllers"), encoding="ascii") as file:
-                there = file.read().split()
-            found = tuple(name for name in _CONTROLLERS if name in there)
-            text = " ".join(f"+{name}" for name in found)
+                available = file.read().split()
+            controllers = tuple(name for name in _CONTROLLERS if name in available)
+            text = " ".join(f"+{name}" for name in controllers)
             write_file(os.path.join(self.base, "cgroup.subtree_control"), text.encode())
-            self.controllers = found
+            self.controllers = controllers
         except OSError as error:
             log.warning("no controllers for jobs", path=self.base, error=str(error))
 
-    def make(self, key: str, amounts: Amounts) -> str | None:
-        """Make the group of a job; None where there are none. Raises `OSError`."""
+    def make(self, key: str, resources: JobResources) -> str | None:
+        """Make the group of a job and return its directory; None where there are no groups. Raises `OSError`."""
         if self.base is None:
             return None
         path = self.path(key)
         try:
             os.mkdir(path)
-        except FileExistsError:  # a shell that waited when its daemon died, and has not gone yet
+        except (
+            FileExistsError
+        ):  # of a shell that was held when its daemon died, and has not ended yet
             CgroupTree(path).kill_at_once()
         except FileNotFoundError:
             if self._scope is None:
                 raise
-            # An administrator has stopped the scope, and with it all jobs.
+            # An administrator stopped the scope, and all jobs with it.
             self.base = self._scope.directory()
             self._enable()
             path = self.path(key)
             os.mkdir(path)
-        for name, text in contents(amounts).items() if self.controllers else ():
+        for name, text in control_files(resources).items() if self.controllers else ():
             if name.partition(".")[0] in self.controllers:
                 self._write(os.path.join(path, name), text)
         return path
@@ -103,7 +105,7 @@ class Cgroups:
         try:
             write_file(path, text.encode())
         except OSError as error:
-            log.warning("cannot write what a job is to have", path=path, error=str(error))
+            log.warning("cannot set a guarantee or limit of a job", path=path, error=str(error))
 
     def path(self, key: str) -> str:
         """The directory of a job's group."""
@@ -111,7 +113,7 @@ class Cgroups:
         return os.path.join(self.base, key)
 
     def remove(self, key: str) -> None:
-        """Remove the group of a job of which nothing is left."""
+        """Remove the group of a job that has no processes left."""
         if self.base is not None:
             CgroupTree(self.path(key)).remove()
 
@@ -126,7 +128,7 @@ class Cgroups:
                 group.remove()
 
     def close(self) -> None:
-        """Remove the group that held the jobs' groups, unless jobs run on in it, or it is systemd's."""
+        """Remove the group around the jobs' groups, unless jobs run on in it, or systemd made it."""
         if self.base is not None and self._scope is None:
             with contextlib.suppress(OSError):
                 os.rmdir(self.base)

@@ -45,9 +45,9 @@ class ProcessRunner:
         *,
         shared: bool = False,
     ) -> None:
-        """`instance` names this daemon's state for ever; `open_files` is the soft limit that jobs get.
+        """`instance` is the permanent name of the daemon's state; `open_files` is the soft limit that jobs get.
 
-        `shared`: jobs are not only the daemon's own user's.
+        `shared`: other users than the daemon's have jobs, too.
         """
         self._work = os.path.join(state_dir, "work")
         exit_files = os.path.join(state_dir, "run")
@@ -89,7 +89,7 @@ class ProcessRunner:
                     copy_tree(job.files, to, owner.uid, owner.gid)
                 else:
                     await trio.to_thread.run_sync(copy_tree, job.files, to, owner.uid, owner.gid)
-                return self._spawn(job, self._cgroups.make(job.key, job.amounts), exit_file)
+                return self._spawn(job, self._cgroups.make(job.key, job.resources), exit_file)
         except OSError as error:
             raise StartFailed(
                 f"{os.fsdecode(error.filename or SHELL)}: {error.strerror}"
@@ -100,7 +100,7 @@ class ProcessRunner:
         words = ["riseml", exit_file, cgroup or "", self._directory(job), self._open_files]
         env: Mapping[str, str] = {**job.env, MARK: self._mark(job)}
         if job.owner.is_other:
-            words[2] = words[4] = ""  # root has put it there before, and its owner's limits hold
+            words[2] = words[4] = ""  # root puts it into its group; its owner's own limits hold
             env_file = exit_file + _ENV
             setpriv.write_environment(env_file, env, job.owner)
             argv = setpriv.command(job.owner, cgroup, env_file, SCRIPT, [*words, *job.commands])
@@ -127,14 +127,14 @@ class ProcessRunner:
         return ProcessHandle(identity, job.key, tree, self._children, child, write_end)
 
     async def adopt(self, job: Job, identity: JobIdentity) -> ProcessHandle:
-        """Find the job by its shell's pid and start; where it is gone, its exit file remains."""
+        """Find the job by the pid and start of its shell; if that is gone, by its exit file."""
         assert isinstance(identity, ProcessIdentity)
         if identity.boot != self._boot:
             identity = msgspec.structs.replace(identity, start=OTHER_BOOT, cgroup=None)
         return ProcessHandle(identity, job.key, self._tree(identity, job), self._children)
 
     async def clean(self, job: Job) -> None:
-        """Remove the private copy, and the control group of a job that never started; its exit file is free."""
+        """Remove the working copy, and the control group of a job that never began; its exit file is free again."""
         directory = self._directory(job)
         if working_copy.is_small(directory):
             working_copy.remove(directory)
@@ -147,7 +147,7 @@ class ProcessRunner:
         self._cgroups.remove(job.key)
 
     def remove_leftovers(self, kept: Mapping[str, JobIdentity]) -> None:
-        """Remove what jobs left that are not in `kept`."""
+        """As `Runner.remove_leftovers`."""
         for key in os.listdir(self._work):
             if key not in kept:
                 working_copy.remove(os.path.join(self._work, key))

@@ -1,8 +1,8 @@
-"""The scope that jobs are in under systemd: a unit of processes that systemd did not start and does not stop with the
-daemon, delegated, so that the daemon may divide it among jobs.
+"""The systemd scope of jobs: a unit that systemd does not stop together with the daemon's service.
 
-One scope for all jobs, made once, and not one for each: systemd takes some milliseconds for a unit, and a job's control
-group can be made in microseconds. A process that only waits keeps it alive while no job runs.
+The scope is delegated, so that the daemon can make a control group in it for each job. There is one scope for all jobs:
+systemd takes milliseconds to make a unit, and a control group takes microseconds. A process that only sleeps keeps the
+scope alive while no job runs.
 """
 
 import os
@@ -23,17 +23,14 @@ class Scope:
         self.unit = f"{service}-jobs.scope"
 
     def directory(self) -> str:
-        """The directory of its control group; the scope is made if it is not there. Blocks. Raises `DaemonError`."""
+        """The directory of its control group; makes the scope if there is none. Blocks. Raises `DaemonError`."""
         return self._find() or self._make()
 
     def _find(self) -> str | None:
-        """Where it is, if it is there."""
-        asked = ["systemctl", "show", "--property=ControlGroup", "--value", self.unit]
-        told = subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip()
-        for mount in cgroup2_mounts() if told else ():
-            if os.path.isdir(path := mount + told):
-                return path
-        return None
+        command = ["systemctl", "show", "--property=ControlGroup", "--value", self.unit]
+        group = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+        paths = (mount + group for mount in cgroup2_mounts() if group)
+        return next(filter(os.path.isdir, paths), None)
 
     def _make(self) -> str:
         with subprocess.Popen(
@@ -51,16 +48,18 @@ class Scope:
         ) as process:
             assert process.stdout is not None
             assert process.stderr is not None
-            came = process.stdout.readline()
-            process.returncode = 0 if came else process.wait()  # the holder outlives us
-            told = "" if came else process.stderr.read()
-        if found := self._find():
-            return found
-        raise DaemonError(f"systemd made no scope {self.unit} for jobs: {' '.join(told.split())}")
+            runs = process.stdout.readline()
+            process.returncode = 0 if runs else process.wait()  # the holder outlives the daemon
+            problem = "" if runs else process.stderr.read()
+        if directory := self._find():
+            return directory
+        raise DaemonError(
+            f"systemd made no scope {self.unit} for jobs: {' '.join(problem.split())}"
+        )
 
 
 def of_this_service() -> Scope | None:
-    """The scope for the jobs of the service that this process is, if it is one of systemd's."""
+    """The scope for the jobs of this process's service; None if it is no service of systemd."""
     own = own_cgroup()
     if not os.path.isdir(_RUNS) or own is None or not own.endswith(".service"):
         return None

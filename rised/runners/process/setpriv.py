@@ -1,12 +1,12 @@
-"""The command that runs a job's shell with its owner's rights.
+"""The command line that runs a job's shell with its owner's rights.
 
     sh        joins the control group, as root
     setpriv   takes the owner's uid, gid and groups
     prlimit   the owner's limits
-    sh        reads the environment from a file, sets the umask, and goes on as the job's shell
+    sh        reads the environment from a file, sets the umask, and becomes the job's shell
 
-Root's part of it sees nothing that a user wrote: a variable such as LD_PRELOAD would make root run what a user likes,
-so the environment comes later, and from a file, for everybody can read the arguments of a process.
+The steps that run as root see nothing that a user wrote: with a variable such as LD_PRELOAD a user could make root run
+anything. So the environment comes last. It comes from a file, because everybody can read a process's arguments.
 """
 
 import os
@@ -34,7 +34,7 @@ def check() -> None:
 def command(
     owner: Owner, cgroup: str | None, env_file: str, script: str, words: Sequence[str]
 ) -> list[str]:
-    """What runs the shell's `script` with `words` as its arguments; its environment must be clean."""
+    """The arguments that run the shell's `script` with `words` as its arguments. Run them in a clean environment."""
     groups = ",".join(map(str, owner.groups))
     return [
         *(_SHELL, "-c", _JOIN, "riseml", cgroup or ""),
@@ -46,13 +46,13 @@ def command(
 
 
 def _limits(owner: Owner) -> list[str]:
-    """What sets those that differ from the daemon's own, of which none can be higher."""
+    """The arguments that set limits where they differ from the daemon's, none above the daemon's hard limit."""
     options = []
     for name, soft, hard in owner.limits:
         own = resource.getrlimit(LIMITS[name])
         wanted = _least(soft, own[1]), _least(hard, own[1])
         if wanted != own:
-            options.append(f"--{name}={_shown(wanted[0])}:{_shown(wanted[1])}")
+            options.append(f"--{name}={_text(wanted[0])}:{_text(wanted[1])}")
     return [_PRLIMIT, *options] if options else []
 
 
@@ -61,12 +61,12 @@ def _least(*amounts: int) -> int:
     return min(finite, default=resource.RLIM_INFINITY)
 
 
-def _shown(amount: int) -> str:
+def _text(amount: int) -> str:
     return "unlimited" if amount == resource.RLIM_INFINITY else str(amount)
 
 
 def write_environment(path: str, env: Mapping[str, str], owner: Owner) -> None:
-    """Write the file that the shell reads its environment from. Raises `OSError`."""
+    """Write the file from which the shell reads its environment. Raises `OSError`."""
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         write_all(fd, exports(env))
