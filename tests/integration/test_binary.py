@@ -1,5 +1,6 @@
 """The one file that is daemon and client, in the hands of a user who has a Python and nothing else."""
 
+import fcntl
 import json
 import os
 import shutil
@@ -80,9 +81,10 @@ class Home:
 @pytest.fixture
 def home(binary: Path) -> Iterator[Home]:
     """Of somebody whose machine has never seen the file."""
-    need(not SHARED.exists(), f"machine without {SHARED}")
     need(os.access(f"/usr/bin/python{VERSION}", os.X_OK), f"/usr/bin/python{VERSION}")
-    with people() as make:
+    with open("/tmp/riseml-test-binary.lock", "w") as lock, people() as make:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # the machine has one directory for what root unpacks
+        need(not SHARED.exists(), f"machine without {SHARED}")
         user = make()
         made = Home(user, binary)
         made.give()
@@ -132,6 +134,7 @@ def processes(user: User) -> list[str]:
 def test_its_name_says_which_of_the_two_it_is(home: Home) -> None:
     assert home.run("rised", "--version").startswith("rised ")
     assert home.run("riseml", "--version").startswith("riseml ")
+    assert "complete" in home.run("riseml", "completion", "bash")
     (home.bin / "rised-0.1.0").symlink_to("rised")
     assert home.run("rised-0.1.0", "--version").startswith("rised ")
     assert len(home.builds()) == 1
@@ -201,6 +204,15 @@ def test_a_home_that_cannot_be_written_to_is_no_hindrance(home: Home) -> None:
     assert home.user.place.stat().st_mode & 0o777 == 0o700
     home.run("riseml", "--version", XDG_CACHE_HOME=str(home.path / "elsewhere"))
     assert (home.path / "elsewhere" / "rised" / "lock").exists()
+
+
+def test_what_another_user_has_unpacked_is_not_run(home: Home) -> None:
+    home.run("riseml", "--version")
+    (build,) = home.builds()
+    (home.cache / build / "bin" / "riseml").write_text("print('not theirs')")
+    subprocess.run(["chown", "--recursive", "root", home.cache], check=True)
+    assert home.run("riseml", "--version").startswith("riseml ")
+    assert (home.user.place / build).is_dir()
 
 
 def test_what_others_have_put_into_tmp_is_not_used(home: Home) -> None:
