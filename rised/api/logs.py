@@ -8,7 +8,7 @@ from rised.api.context import Context
 from rised.experiments.experiment import check_member
 from rised.experiments.job_spec import TRAIN
 from rised.http.request import Request, Send, Streamed
-from rised.logs.read import raw
+from rised.logs.raw import raw
 from rised.logs.stream import LogStream
 from riseml_proto.errors import InvalidInput
 from riseml_proto.ids import CanonicalId, experiment_id

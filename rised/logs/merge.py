@@ -13,7 +13,8 @@ from datetime import UTC, datetime, timedelta
 from itertools import count
 
 from rised.logs.cursor import Cursor
-from rised.logs.read import CHUNK, Line, LogLines
+from rised.logs.lines import Line
+from rised.logs.read import CHUNK, LogLines
 from rised.logs.source import Attempt
 from riseml_proto.messages import LineEntry, PartialEntry
 

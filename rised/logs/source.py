@@ -1,4 +1,4 @@
-"""What the log streams ask of the daemon's records; each call is quick, on the daemon's thread."""
+"""What a stream of a log asks of the daemon's records. Each call is quick, in the daemon's thread."""
 
 from typing import NamedTuple, Protocol
 
@@ -8,13 +8,7 @@ from riseml_proto.states import State
 
 
 class Attempt(NamedTuple):
-    """One attempt of a job whose output may be told, so not one that has yet to run.
-
-    `began` is the `seq` of the event from which on its output is told: RUNNING, or the end of one
-    that never ran. `ended` is the `seq` of the event before which all its output is told: a last
-    state, or PENDING for a retry. An attempt is said to have ended only when nothing writes to its
-    log any more.
-    """
+    """One attempt of a job that runs or has ended, so that its output may be sent."""
 
     experiment: int
     member: int
@@ -24,23 +18,26 @@ class Attempt(NamedTuple):
     log: str
     """Path of its log file, which need not exist."""
     began: int
+    """`seq` of the event after which its output is sent: RUNNING, or the end of an attempt that never ran."""
     started_ms: int
     ended: int | None = None
+    """`seq` of the event before which all its output is sent: a last state, or PENDING for a retry. Then nothing writes
+    to its log any more."""
     ended_ms: int | None = None
 
     @property
     def job_id(self) -> str:
-        """`144.2.train`."""
+        """The job's ID, such as `144.2.train`."""
         return job_id(self.experiment, self.member, self.job)
 
     @property
     def key(self) -> str:
-        """What `LogRequest.offsets` calls it: `144.2.train/1`."""
+        """The attempt's name in `LogRequest.offsets`, such as `144.2.train/1`."""
         return f"{self.job_id}/{self.attempt}"
 
 
 class Event(NamedTuple):
-    """An experiment or sub-experiment came to be in `state`."""
+    """An experiment or sub-experiment entered `state`."""
 
     seq: int
     id: str
@@ -55,26 +52,25 @@ class Event(NamedTuple):
 
 
 class LogSource(Protocol):
-    """One daemon's records. What belongs to `target` is its own, and for a set its members'."""
+    """One daemon's records. The records of a set include its members'."""
 
     def head(self, target: CanonicalId) -> HeadEntry:
-        """What a stream about `target` begins with."""
+        """The first entry of a stream about `target`."""
 
     def opening(self, target: CanonicalId) -> list[StateEntry | ElidedEntry]:
         """The states at submission, with `seq` 0; `events` has none of them."""
 
     def known(self, target: CanonicalId, limit: int) -> list[StateEntry | ElidedEntry]:
-        """The states now: the `limit` that changed last, one by one, and the rest in numbers.
+        """The states of now: the `limit` that changed last one by one, the others as counts.
 
-        Rising by `seq`, those with `seq` 0 (nothing happened to them since submission) and the
-        elided ones first.
+        They rise by `seq`. The counts, and the states with `seq` 0 (not changed since submission), come first.
         """
 
     def events(self, target: CanonicalId, after: int, limit: int) -> list[Event]:
-        """The first `limit` events with a higher `seq` than `after`, rising."""
+        """The first `limit` events with a `seq` above `after`, rising."""
 
     def attempts(self, target: CanonicalId, after: int, limit: int) -> list[Attempt]:
-        """The first `limit` attempts that `began` at a higher `seq` than `after`, rising."""
+        """The first `limit` attempts that `began` above `after`, rising."""
 
     def standing(self, target: CanonicalId) -> EndEntry:
-        """State of `target` and counts of its members, now."""
+        """The state of `target` and the counts of its members, as they are now."""

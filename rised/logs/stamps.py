@@ -1,13 +1,12 @@
-"""When which bytes of a log appeared: the side index `<log>.times`.
+"""Timestamps for byte ranges of a log: the side index `<log>.times`.
 
-It consists of 16-byte records, little-endian: the log's size when growth was seen, and the time
-then in milliseconds since the epoch. The record (120, t) after (100, s) says that bytes 100 to 119
-appeared at t. So the last record tells how much of the log has been stamped, also to a daemon that
-was killed and comes back.
+It consists of 16-byte records, little-endian: the size of the log when growth was seen, and the time of that in
+milliseconds since the epoch. The record (120, t) after (100, s) says that bytes 100 to 119 appeared at t. So the last
+record says how much of the log has been stamped, also after a restart of the daemon.
 
-Sizes and times rise from record to record; a log that its job cut short starts its index anew. An
-index that is missing, torn in its last record or behind its log costs precision, never a line:
-bytes that no record covers have the log file's own time of change.
+Sizes and times rise from record to record. When a job cuts its log short, the index starts anew. An index that is
+missing, that ends in half a record, or that is behind its log costs precision, never a line: bytes without a record get
+the log file's own modification time.
 """
 
 import os
@@ -19,32 +18,32 @@ from typing import NamedTuple
 SUFFIX = ".times"
 RECORD = struct.Struct("<QQ")
 _BLOCK = 4096
-"""Records held in memory at once: 64 KiB, whatever the size of the index."""
+"""Records that are held in memory at once: 64 KiB, whatever the size of the index."""
 
 
 class Stamp(NamedTuple):
-    """The log's bytes before `end` that no earlier stamp covers appeared at `time_ms`."""
+    """The bytes of the log before `end`, without those of earlier stamps, appeared at `time_ms`."""
 
     end: int
     time_ms: int
 
 
 def encode(stamp: Stamp) -> bytes:
-    """The record of `stamp`."""
+    """The record in the index for `stamp`."""
     return RECORD.pack(*stamp)
 
 
 def decode(data: bytes) -> list[Stamp]:
-    """The stamps in `data`; a torn record at its end is left out."""
+    """The stamps in `data`; half a record at its end is left out."""
     whole = len(data) - len(data) % RECORD.size
     return [Stamp(*fields) for fields in RECORD.iter_unpack(data[:whole])]
 
 
 def append(log: str, stamp: Stamp, *, anew: bool = False) -> None:
-    """Append `stamp` to the index of `log`, made if there is none; `anew` drops what it held.
+    """Append `stamp` to the index of `log`, which is made if it does not exist; `anew` empties it first.
 
-    Raises `OSError`, such as ENOSPC; then the index is as it was, or torn where even that could not
-    be mended, which the next `append` mends.
+    Raises `OSError`, such as ENOSPC. Then the index is as it was, or ends in half a record, which the next `append`
+    removes.
     """
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | (os.O_TRUNC if anew else 0)
     fd = os.open(log + SUFFIX, flags, 0o600)
@@ -58,7 +57,7 @@ def append(log: str, stamp: Stamp, *, anew: bool = False) -> None:
 
 
 def last(log: str) -> Stamp | None:
-    """The last stamp of `log`, if it has any."""
+    """The last stamp of `log`; None without one."""
     fd = _open(log)
     if fd is None:
         return None
@@ -70,7 +69,7 @@ def last(log: str) -> Stamp | None:
 
 
 def offset_since(log: str, time_ms: int) -> int:
-    """The offset from which on bytes appeared at or after `time_ms`, or have no stamp."""
+    """The offset from which on all bytes appeared at `time_ms` or later, or have no stamp."""
     fd = _open(log)
     if fd is None:
         return 0
@@ -82,7 +81,7 @@ def offset_since(log: str, time_ms: int) -> int:
 
 
 class Times:
-    """Looks up times in the index of one log, best for offsets that rise. Keeps no file open."""
+    """Looks up times in the index of one log. Rising offsets are fastest. No file is kept open."""
 
     def __init__(self, log: str) -> None:
         self._log = log
@@ -91,7 +90,7 @@ class Times:
         self._times = array("Q")
 
     def at(self, offset: int) -> Stamp | None:
-        """The stamp that covers the byte at `offset`; None where none does (yet)."""
+        """The stamp of the byte at `offset`; None where it has none (yet)."""
         if not self._ends or not self._first <= offset < self._ends[-1]:
             self._load(offset)
         i = bisect_right(self._ends, offset)
@@ -124,6 +123,6 @@ def _count(fd: int) -> int:
 
 
 def _record(fd: int, number: int) -> Stamp:
-    """The record at `number`; one past all others where the index was cut short meanwhile."""
+    """Record `number`; one later than all others where the index was cut short meanwhile."""
     data = os.pread(fd, RECORD.size, number * RECORD.size)
     return Stamp(*RECORD.unpack(data)) if len(data) == RECORD.size else Stamp(2**64 - 1, 2**64 - 1)

@@ -1,9 +1,9 @@
-"""Sees every running job's log grow, and stamps the growth.
+"""Watches the logs of running jobs, and stamps their growth with the time.
 
-The kernel tells (inotify, on the logs' directories); nothing here runs while nothing is written.
-Jobs that write without a pause are looked at a bounded number of times a second, and the watcher
-never takes more than about a tenth of a processor. Where the kernel has no watch to give (its
-limits are per user, and editors use many), such logs are looked at twice a second instead.
+The kernel reports growth (inotify, on the logs' directories), so nothing here runs while no job writes. Logs that grow
+without a pause are looked at a limited number of times a second: the watcher takes at most about a tenth of a
+processor. The kernel limits watches per user, and editors use many. A log for which it has no watch left is looked at
+twice a second instead.
 """
 
 import ctypes
@@ -20,13 +20,13 @@ from rised.logs import stamps
 from rised.logs.stamps import Stamp
 
 _PAUSE = 0.005
-"""Seconds between two looks at logs that keep growing; a first write is seen at once."""
+"""Seconds between two looks at logs that keep growing; the first write after a pause is seen at once."""
 _SHARE = 9
-"""Rests at least so many times as long as the last look took."""
+"""The pause after a look is at least so many times as long as the look."""
 _UNWATCHED_PAUSE = 0.5
 _SPARE_DIRECTORIES = 64
-"""Directories watched though no log in them is: the next of a sweep's jobs has its log there, and a watch costs more to
-make and to remove than to keep."""
+"""Directories that stay watched without a log in them. The next job of the same set has its log there, and to keep a
+watch costs less than to remove and make it."""
 
 _IN_MODIFY = 0x2
 _IN_Q_OVERFLOW = 0x4000
@@ -36,7 +36,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Watch:
-    """One log under watch. `size` is how much of it has been stamped, in bytes."""
+    """One log that is watched. `size`: how many of its bytes have been stamped."""
 
     def __init__(self, watcher: "LogWatcher", log: str, notify: Callable[[], None]) -> None:
         self.size = 0
@@ -45,40 +45,40 @@ class Watch:
         self._notify = notify
         self._time_ms = 0
         watcher._register(log, self)
-        # Bytes that are there already were written while no daemon watched, or since the job was let go: in a container
-        # it writes its first line within microseconds, and whoever follows it has looked before.
-        found = self._stat()
-        if found is not None and found.st_size:
+        # What is there already was written while no daemon watched, or right after the job began: in a container that
+        # takes microseconds, and followers have looked before.
+        status = self._stat()
+        if status is not None and status.st_size:
             stamped = stamps.last(log)
-            if stamped is not None and stamped.end <= found.st_size:
+            if stamped is not None and stamped.end <= status.st_size:
                 self.size, self._time_ms = stamped
-            if self._stamp(found.st_size, found.st_mtime_ns // 1_000_000):
+            if self._stamp(status.st_size, status.st_mtime_ns // 1_000_000):
                 notify()
 
     def look(self) -> None:
-        """Stamp what has been written since the last look, and notify if there is anything."""
+        """Stamp what was written since the last look, and notify if there is anything."""
         if self._look():
             self._notify()
 
     def close(self) -> None:
-        """Stamp what is left and stop watching. The job has ended: nothing writes any more."""
+        """Stamp the rest and stop watching. The job has ended: nothing writes to the log any more."""
         self._look()
         self._watcher._forget(self._log, self)
 
     def _look(self) -> bool:
-        found = self._stat()
-        return found is not None and self._stamp(found.st_size, time.time_ns() // 1_000_000)
+        status = self._stat()
+        return status is not None and self._stamp(status.st_size, time.time_ns() // 1_000_000)
 
     def _stamp(self, size: int, time_ms: int) -> bool:
-        """Whether the log has changed to `size` since the last stamp."""
+        """Stamp a log of `size` bytes; return whether its size has changed since the last stamp."""
         if size == self.size:
             return False
         if size < self.size:
-            # The job cut its own log short: what is there now is new.
+            # The job cut its own log short: all that it holds now is new.
             self.size = 0
         if size:
             self._time_ms = max(self._time_ms, time_ms)
-            # Without room on the disk the next stamp covers this growth, too.
+            # On a full disk this stamp is lost, and the next one covers its bytes, too.
             with suppress(OSError):
                 stamps.append(self._log, Stamp(size, self._time_ms), anew=self.size == 0)
         self.size = size
@@ -92,7 +92,7 @@ class Watch:
 
 
 class LogWatcher:
-    """Watches any number of logs while it `run`s in the daemon's nursery."""
+    """Watches any number of logs, as long as `run` runs."""
 
     def __init__(self) -> None:
         self._fd = _libc.inotify_init1(os.O_CLOEXEC | os.O_NONBLOCK)
@@ -102,10 +102,9 @@ class LogWatcher:
         self._any_unwatched = trio.Event()
 
     def add(self, log_path: str, notify: Callable[[], None]) -> Watch:
-        """Watch `log_path` and call `notify` each time it has grown, until `Watch.close`.
+        """Watch `log_path` until `Watch.close`, and call `notify` each time that it has grown.
 
-        What it holds beyond its last stamp is stamped with the file's own time. A log may be
-        watched only once.
+        Bytes after its last stamp get the file's modification time. Each log is watched once at most.
         """
         return Watch(self, log_path, notify)
 
@@ -141,14 +140,14 @@ class LogWatcher:
             number, mask, _, name_size = _EVENT.unpack_from(data, at)
             at += _EVENT.size + name_size
             if mask & _IN_Q_OVERFLOW:
-                return [w for place in self._directories.values() for w in place.logs.values()]
-            place = self._by_number.get(number)
-            if place is not None and mask & _IN_IGNORED:
-                self._lose(place)
-            elif place is not None and name_size:
+                return [w for each in self._directories.values() for w in each.logs.values()]
+            directory = self._by_number.get(number)
+            if directory is not None and mask & _IN_IGNORED:
+                self._lose(directory)
+            elif directory is not None and name_size:
                 name = data[at - name_size : at].rstrip(b"\0")
-                # A name without a watch is another file's, or a log's that was closed since.
-                if watch := place.logs.get(name):
+                # A name without a watch belongs to another file, or to a log that was closed since.
+                if watch := directory.logs.get(name):
                     changed[watch] = None
         return list(changed)
 
@@ -160,55 +159,57 @@ class LogWatcher:
             await trio.sleep(_UNWATCHED_PAUSE)
 
     def _register(self, log: str, watch: Watch) -> None:
-        directory, name = os.path.split(log)
-        place = self._directories.get(directory) or self._watch(directory)
-        if place is None:
+        path, name = os.path.split(log)
+        directory = self._directories.get(path) or self._watch(path)
+        if directory is None:
             self._unwatched.add(watch)
             self._any_unwatched.set()
-        elif place.logs.setdefault(os.fsencode(name), watch) is not watch:
+        elif directory.logs.setdefault(os.fsencode(name), watch) is not watch:
             raise ValueError(f"{log} is watched already")
 
-    def _watch(self, directory: str) -> "_Directory | None":
+    def _watch(self, path: str) -> "_Directory | None":
         if self._fd < 0:
             return None
-        number = _libc.inotify_add_watch(self._fd, os.fsencode(directory), _IN_MODIFY)
+        number = _libc.inotify_add_watch(self._fd, os.fsencode(path), _IN_MODIFY)
         if number < 0:
             return None
-        place = self._directories[directory] = self._by_number[number] = _Directory(number)
-        return place
+        directory = self._directories[path] = self._by_number[number] = _Directory(number)
+        return directory
 
     def _forget(self, log: str, watch: Watch) -> None:
-        directory, name = os.path.split(log)
-        if place := self._directories.get(directory):
-            place.logs.pop(os.fsencode(name), None)
-            self._directories.move_to_end(directory)
-            if not place.logs and len(self._directories) > _SPARE_DIRECTORIES:
+        path, name = os.path.split(log)
+        if directory := self._directories.get(path):
+            directory.logs.pop(os.fsencode(name), None)
+            self._directories.move_to_end(path)
+            if not directory.logs and len(self._directories) > _SPARE_DIRECTORIES:
                 self._drop_spare()
         self._unwatched.discard(watch)
         if not self._unwatched and self._any_unwatched.is_set():
             self._any_unwatched = trio.Event()
 
-    def _lose(self, place: "_Directory") -> None:
-        """The kernel watches it no more: someone removed it."""
+    def _lose(self, lost: "_Directory") -> None:
+        """Take note that the kernel no longer watches a directory: it was removed."""
         self._directories = OrderedDict(
-            (path, other) for path, other in self._directories.items() if other is not place
+            (path, directory)
+            for path, directory in self._directories.items()
+            if directory is not lost
         )
-        del self._by_number[place.number]
-        self._unwatched.update(place.logs.values())
-        if place.logs:
+        del self._by_number[lost.number]
+        self._unwatched.update(lost.logs.values())
+        if lost.logs:
             self._any_unwatched.set()
 
     def _drop_spare(self) -> None:
-        """Stop watching the directory that has been without logs for longest."""
-        for directory, place in self._directories.items():
-            if not place.logs:
-                _libc.inotify_rm_watch(self._fd, place.number)
-                del self._directories[directory], self._by_number[place.number]
+        """Stop watching the directory that has been without logs for the longest time."""
+        for path, directory in self._directories.items():
+            if not directory.logs:
+                _libc.inotify_rm_watch(self._fd, directory.number)
+                del self._directories[path], self._by_number[directory.number]
                 return
 
 
 class _Directory:
-    """A directory under watch, and those of its files that are."""
+    """A watched directory, and the watched logs in it."""
 
     def __init__(self, number: int) -> None:
         self.number = number

@@ -10,7 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rised.logs import stamps
-from rised.logs.read import LIMIT, Line, LogLines, Splitter, raw, tail_offset
+from rised.logs.lines import LIMIT, Line, Splitter
+from rised.logs.raw import raw
+from rised.logs.read import LogLines, tail_offset
 from rised.logs.stamps import Stamp
 from rised.subscriptions import Subscription
 
