@@ -1,9 +1,9 @@
-"""Revisions: the files of a project as they were at one time, kept as commits in git.
+"""Revisions: the files of a project at one time, kept as commits in git.
 
     commit(manifest) ──> missing blobs ──> receive(blobs) ──> commit(manifest) ──> revision
     revision ──> checkout ──> a pristine tree ──> copy_tree ──> a job's working directory
 
-`Revisions` is the only door; what blocks runs in threads behind it.
+`Revisions` is the only interface. Everything that blocks runs in threads behind it.
 """
 
 import glob
@@ -23,7 +23,7 @@ from riseml_proto.messages import Manifest, Revision
 
 
 class _OpenRepository(Repository):
-    """A repository in use: who writes to it, and who makes or removes which of its trees."""
+    """A repository in use, with a lock for its writer and one for each of its trees."""
 
     def __init__(self, project: repo_paths.Project) -> None:
         super().__init__(project)
@@ -40,28 +40,28 @@ class _OpenRepository(Repository):
 
 
 class Revisions:
-    """The revisions of everybody's projects, in a state directory that only this process uses."""
+    """The revisions of all users' projects, in a state directory that only this process uses."""
 
     def __init__(self, state_dir: str, *, max_files: int, max_bytes: int) -> None:
-        """`max_files` and `max_bytes` are the most that a project, and one upload, may have."""
+        """`max_files` and `max_bytes` limit a project, and also one upload."""
         self._state_dir = os.path.abspath(state_dir)
         self._limits = Limits(max_files, max_bytes)
         self._open: dict[tuple[str, str], _OpenRepository] = {}
         self._opening = trio.Lock()
 
     async def commit(self, user: str, manifest: Manifest) -> Revision:
-        """The revision that consists of the manifest's files, or the blobs that are missing for it.
+        """The revision of the manifest's files, or the blobs that are missing for it.
 
-        A revision is on disk when it is returned. Raises `SyncError` for what no revision can hold
-        or more than the limits allow, `InvalidInput` for impossible names, and `StorageFull`.
+        A revision is on disk when it is returned. Raises `SyncError` for files that no revision can hold and for more
+        than the limits allow, `InvalidInput` for impossible names, and `StorageFull`.
         """
         repository = await self._use(user, manifest.project, create=True)
-        wanted = await trio.to_thread.run_sync(plan, manifest.files, self._limits)
+        objects = await trio.to_thread.run_sync(plan, manifest.files, self._limits)
         async with repository.writing:
-            return await trio.to_thread.run_sync(repository.commit, wanted, user)
+            return await trio.to_thread.run_sync(repository.commit, objects, user)
 
     async def receive(self, user: str, project: str, chunks: AsyncIterator[bytes]) -> int:
-        """Take in a body of blobs (see `rised.revisions.receive`); return how many it had."""
+        """Store the blobs of an upload (see `rised.revisions.receive`); return their number."""
         repository = await self._use(user, project, create=True)
         return await receive(repository.objects, self._limits.bytes, chunks)
 
@@ -75,12 +75,12 @@ class Revisions:
         return True
 
     async def tree_without(self, user: str, project: str, revision: str, name: str) -> str:
-        """The id that the revision's tree has if the file `name` at its top is left out. Raises `NotFound`."""
+        """The ID of the revision's tree without the file `name` at its top. Raises `NotFound`."""
         repository = await self._use(user, project, create=False)
         return await trio.to_thread.run_sync(repository.tree_without, revision, name)
 
     async def checkout(self, user: str, project: str, revision: str) -> str:
-        """The path of the revision's pristine tree, made if there is none. Nobody may write in it.
+        """The path of the revision's pristine tree, which is made if there is none. Nobody may write in it.
 
         Raises `NotFound` for an unknown revision, and `StorageFull`.
         """
@@ -92,17 +92,17 @@ class Revisions:
         return path
 
     def trees(self) -> list[tuple[str, str, str]]:
-        """User, project and revision of every pristine tree there is."""
-        found = glob.iglob("*/*/[0-9a-f]*", root_dir=os.path.join(self._state_dir, "trees"))
-        paths = (path.split("/") for path in found)
-        return [(user, project, name) for user, project, name in paths if is_object_id(name)]
+        """User, project and revision of every pristine tree."""
+        paths = glob.iglob("*/*/[0-9a-f]*", root_dir=os.path.join(self._state_dir, "trees"))
+        parts = (path.split("/") for path in paths)
+        return [(user, project, name) for user, project, name in parts if is_object_id(name)]
 
     async def discard(
         self, user: str, project: str, revision: str, wanted: Callable[[], bool] = lambda: False
     ) -> None:
-        """Remove the revision's pristine tree, if there is one; a later checkout makes it again.
+        """Remove the revision's pristine tree, if there is one, unless `wanted` then says that it is needed.
 
-        `wanted` is asked at the last moment, and may spare it.
+        A later checkout makes it again.
         """
         try:
             repository = await self._use(user, project, create=False)

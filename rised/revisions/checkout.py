@@ -1,9 +1,8 @@
-"""Pristine trees: a revision's files on disk, made once and copied from for every job.
+"""Pristine trees: a revision's files on disk, made once and copied for every job.
 
-A tree is made beside its place and then renamed, so that one that is there is complete. Its files
-are not brought to the disk one by one, which would hold up the first job of every revision; instead
-trees from before the machine started are not trusted and are made again from git's objects, which
-are safe.
+A tree is made under another name and then renamed, so every tree with its proper name is complete. Its files are not
+synced to the disk, which would hold up the first job of every revision. Instead, trees from before the last boot are
+made again from git's objects, which are synced.
 """
 
 import os
@@ -12,6 +11,7 @@ from collections.abc import Callable
 from rised.crashpoints import crash_point
 from rised.linux.copy_tree import remove_tree
 from rised.linux.files import disk_may_be_full, make_private, write_all
+from rised.linux.processes import boot_id
 from rised.revisions.manifest import DIRECTORY, LINK
 from rised.revisions.objects import Reader
 from riseml_proto import paths
@@ -19,22 +19,20 @@ from riseml_proto.errors import SyncError
 
 _NEW, _OLD, _BOOT = ".new-", ".old-", ".boot"
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
 
 def prepare(trees: str) -> None:
-    """Remove what a dead daemon left half made in `trees`, and all after the machine restarted.
+    """Remove what a dead daemon left half made in `trees`; after a boot of the machine, remove all trees.
 
-    Only before its first use in a process.
+    Call it before the first use of `trees` in a process.
     """
-    with open(_BOOT_ID, encoding="ascii") as file:
-        boot = file.read()
+    boot = boot_id()
     mark = os.path.join(trees, _BOOT)
     with disk_may_be_full(trees):
         make_private(trees)
         try:
             with open(mark, encoding="ascii", errors="replace") as file:
-                same = file.read() == boot
+                same = file.read().strip() == boot
         except FileNotFoundError:
             same = False
         for name in os.listdir(trees):
@@ -46,9 +44,9 @@ def prepare(trees: str) -> None:
 
 
 def make(objects: str, tree: str, path: str, check: Callable[[], object]) -> None:
-    """Make the pristine tree `path` of git's `tree`. `check` is called between files and may raise.
+    """Make the pristine tree `path` from git's `tree`. `check` is called between files and may raise.
 
-    Raises `NotFound` or `RisemlError` where an object is gone or damaged, and `StorageFull`.
+    Raises `NotFound` or `RisemlError` where an object is missing or damaged, and `StorageFull`.
     """
     parent, name = os.path.split(path)
     new = os.path.join(parent, _NEW + name)
@@ -63,7 +61,7 @@ def make(objects: str, tree: str, path: str, check: Callable[[], object]) -> Non
 
 
 def set_aside(path: str) -> str | None:
-    """Take the tree `path` out of use; returns where it is now, to be removed, if there was one."""
+    """Rename the tree `path`, so that nobody uses it any more; return its new path, or None if there was none."""
     parent, name = os.path.split(path)
     old = os.path.join(parent, f"{_OLD}{name}-{os.urandom(4).hex()}")
     try:

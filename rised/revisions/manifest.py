@@ -1,8 +1,8 @@
-"""From a manifest to git's trees: what a revision consists of, decided without touching the disk.
+"""From a manifest to git's trees: the objects of a revision, computed without touching the disk.
 
-Refused is whatever could not be written back exactly: the same path twice, a path that is a file
-and a directory at once (`x` and `x/y`, so that nothing can be written through a link), modes that
-git lacks, and paths too long for the kernel once the daemon's own directories stand in front.
+A file is refused if it could not be written back exactly: a path that occurs twice, a path that is both a file and a
+directory (`x` and `x/y`, so that nothing can be written through a link), a mode that git lacks, and a path that is too
+long for the kernel below the daemon's own directories.
 """
 
 import re
@@ -27,22 +27,22 @@ _Node = dict[bytes, "_Node | tuple[int, bytes]"]
 
 
 class Limits(NamedTuple):
-    """The most that a project may have."""
+    """The largest project that is accepted."""
 
     files: int
     bytes: int
 
 
 class Plan(NamedTuple):
-    """The git objects that a revision needs. Ids are 40 hex digits."""
+    """The git objects that a revision needs. IDs are 40 hex digits."""
 
     root: str
     trees: dict[str, bytes]
-    """Every tree, by its id: its content as git stores it."""
+    """ID of every tree → its content as git stores it."""
     blobs: list[str]
-    """What the files contain, each once, in the manifest's order."""
+    """IDs of the files' contents, each once, in the manifest's order."""
     links: dict[str, str]
-    """Blob → path of one symbolic link that has it as its target."""
+    """ID of a blob → path of one symbolic link that has it as its target."""
     files: int
 
 
@@ -52,7 +52,7 @@ def is_object_id(text: str) -> bool:
 
 
 def plan(files: Sequence[File], limits: Limits) -> Plan:
-    """The trees and blobs of `files`. Raises `SyncError` for what no revision can hold."""
+    """The trees and blobs of `files`. Raises `SyncError` for files that no revision can hold."""
     _check_limits(files, limits)
     root: _Node = {}
     node, at = root, b""  # the directory of the file before, which is mostly the next one's
@@ -106,7 +106,7 @@ def _checked_path(file: File) -> bytes:
 
 
 def _directory(root: _Node, path: bytes) -> tuple[_Node, int]:
-    """The node of the directory `path`, and how many had to be made for it."""
+    """The node of the directory `path`, and how many nodes had to be made for it."""
     node, made = root, 0
     for part in path.split(b"/") if path else ():
         child = node.get(part)
@@ -121,8 +121,8 @@ def _directory(root: _Node, path: bytes) -> tuple[_Node, int]:
 
 
 def _refuse_twice(path: str, same: bool) -> None:
-    what = "is in the list twice" if same else "is, or lies in, both a file and a directory"
-    raise SyncError(f"{path!r}: this path {what}")
+    problem = "is in the list twice" if same else "is, or lies in, both a file and a directory"
+    raise SyncError(f"{path!r}: this path {problem}")
 
 
 def _write(root: _Node) -> tuple[str, dict[str, bytes]]:

@@ -1,11 +1,11 @@
-"""A repository's objects as a stream, so that a blob of any size takes little memory.
+"""A repository's objects as streams, so that a blob of any size takes little memory.
 
-Loose objects are read and written here. What the owner's own `git gc` has packed is read through
-dulwich, which holds it whole.
+Loose objects are read and written here. Objects that the owner's own `git gc` has packed are read through dulwich,
+which holds one at a time in memory.
 
-A loose object is written under a temporary name, checked against its id, brought to the disk and
-only then renamed, so that an object that can be seen is complete, whatever happened to the daemon.
-Objects are brought to the disk a batch at a time: while the kernel writes one it can write others.
+A loose object is written under a temporary name, checked against its ID, synced and only then renamed. So an object
+that can be seen is complete, whatever happened to the daemon. Objects are synced a batch at a time: while the kernel
+writes one, it can write others.
 """
 
 import contextlib
@@ -33,7 +33,7 @@ _KINDS = {1: b"commit", 2: b"tree", 3: b"blob"}
 
 
 class Reader:
-    """Reads objects; closing it closes the packs that it opened. For one thread."""
+    """Reads objects. The end of its scope closes the packs that it opened. For one thread."""
 
     def __init__(self, objects: str) -> None:
         self._objects = objects
@@ -47,7 +47,7 @@ class Reader:
             self._packs.close()
 
     def missing(self, ids: Iterable[str]) -> list[str]:
-        """Those of `ids` that the repository does not have, in their order."""
+        """The IDs that the repository does not have, in the order of `ids`."""
         gone = [oid for oid in ids if not os.path.exists(loose_path(self._objects, oid))]
         packs = self._open_packs() if gone else None
         return [oid for oid in gone if not (packs and packs.contains_packed(_hex(oid)))]
@@ -59,8 +59,8 @@ class Reader:
     def chunks(self, oid: str, kind: bytes) -> Iterator[bytes]:
         """The content of the object piece by piece.
 
-        Raises `NotFound` where there is none of this kind and, at the latest after the last piece,
-        `RisemlError` where it is damaged.
+        Raises `NotFound` where there is no such object of this kind. Raises `RisemlError`, at the latest after the last
+        piece, where it is damaged.
         """
         try:
             fd = os.open(loose_path(self._objects, oid), os.O_RDONLY | os.O_CLOEXEC)
@@ -122,9 +122,9 @@ class Reader:
 
 
 class Writer:
-    """Writes loose objects. After its scope complete ones are on disk and nothing else is left.
+    """Writes loose objects. After its scope the complete ones are on disk, and no temporary files are left.
 
-    One at a time: `begin`, any number of `write`, `end`. All raise `StorageFull` where need be.
+    One object at a time: `begin`, any number of `write`, `end`. All of them may raise `StorageFull`.
     """
 
     def __init__(self, objects: str) -> None:
@@ -140,13 +140,13 @@ class Writer:
         self.close()
 
     def add(self, kind: bytes, oid: str, content: bytes) -> None:
-        """Write a small object as a whole."""
+        """`begin`, `write` and `end` at once, for a small object."""
         self.begin(oid, len(content), kind)
         self.write(content)
         self.end()
 
     def begin(self, oid: str, size: int, kind: bytes = b"blob") -> None:
-        """Start an object of `size` bytes that is to have the id `oid`."""
+        """Start an object of `size` bytes whose ID must turn out to be `oid`."""
         self._oid, self._left = oid, size
         self._waiting += size
         self._header = b"%s %d\0" % (kind, size)
@@ -157,7 +157,7 @@ class Writer:
             self._current = (os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o444), path)
 
     def write(self, data: bytes | memoryview) -> None:
-        """Add to its content."""
+        """The next part of the object's content."""
         assert self._current is not None
         self._left -= len(data)
         self._digest.update(data)
@@ -167,7 +167,7 @@ class Writer:
             write_all(self._current[0], self._deflate.compress(data))
 
     def end(self) -> None:
-        """Complete it. Raises `SyncError` where the content does not have that id or size."""
+        """Complete the object. Raises `SyncError` where the content has another ID or size."""
         assert self._current is not None
         if self._left or self._digest.hexdigest() != self._oid:
             raise SyncError(f"the content sent as blob {self._oid} is another; sync again")
@@ -182,7 +182,7 @@ class Writer:
             self.flush()
 
     def flush(self) -> None:
-        """Return when the complete objects are on disk and named, if not the names on disk."""
+        """Return when the complete objects are on disk and renamed. The new names may not be on disk yet."""
         if not self._complete:
             return
         self._waiting = 0
@@ -204,7 +204,7 @@ class Writer:
             raise
 
     def close(self) -> None:
-        """Flush what is complete, and remove what is not."""
+        """Remove an object that is not complete, and flush the others."""
         if self._current is not None:
             fd, path = self._current
             self._current = None
@@ -236,7 +236,7 @@ class Writer:
 
 
 def loose_path(objects: str, oid: str) -> str:
-    """Where the loose object `oid` is, if it is."""
+    """The path of the loose object `oid`, whether it exists or not."""
     return f"{objects}/{oid[:2]}/{oid[2:]}"
 
 

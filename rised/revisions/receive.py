@@ -1,8 +1,8 @@
-"""Taking blobs in from the network: a body of frames becomes loose objects.
+"""Uploads: a body of frames becomes loose objects.
 
-A frame is `<id> <size>\\n`, where the id has 40 hex digits, and then `size` bytes. The network cuts
-the body wherever it likes. A frame that was received whole stays, whatever comes after it, so that
-a sync that was cut off goes on where it was; half a frame leaves nothing behind.
+A frame is `<id> <size>\\n`, where the ID has 40 hex digits, and then `size` bytes. The network cuts the body anywhere.
+A whole frame is kept, whatever comes after it: the next sync continues where one was cut off. Half a frame leaves
+nothing behind.
 """
 
 import re
@@ -20,23 +20,23 @@ _BATCH = 1 << 18  # bytes that are gathered before a thread is asked to take the
 
 
 class BlobSink(Protocol):
-    """Where the blobs of a body go, one after the other."""
+    """Takes the blobs of a body, one after the other."""
 
     def begin(self, oid: str, size: int) -> None:
-        """A blob of `size` bytes comes, and this is its id."""
+        """A blob of `size` bytes with the ID `oid` starts."""
 
     def write(self, data: memoryview) -> None:
-        """The next of its bytes."""
+        """The next part of the blob."""
 
     def end(self) -> None:
-        """That was all of it."""
+        """The blob is complete."""
 
 
 class FrameParser:
-    """Cuts a body into blobs and tells `sink`. Raises `SyncError` for what is no body."""
+    """Cuts a body into blobs and passes them to `sink`. Raises `SyncError` where the body is malformed."""
 
     def __init__(self, sink: BlobSink, limit: int) -> None:
-        """`limit` is the most bytes that the blobs of one body may have together."""
+        """`limit` is the largest sum of the blobs' sizes, in bytes."""
         self.count = 0
         self._sink = sink
         self._limit = self._room = limit
@@ -44,7 +44,7 @@ class FrameParser:
         self._left: int | None = None  # bytes of the current blob; None between two blobs
 
     def feed(self, data: bytes | bytearray) -> None:
-        """Take the next bytes of the body."""
+        """The next part of the body."""
         view = memoryview(data)
         while view:
             if self._left is None:
@@ -59,12 +59,12 @@ class FrameParser:
                 self.count += 1
 
     def close(self) -> None:
-        """The body has ended. Raises `SyncError` where that is in the middle of a blob."""
+        """The body has ended. Raises `SyncError` in the middle of a blob."""
         if self._header or self._left is not None:
             raise SyncError("the upload broke off in the middle of a file; sync again")
 
     def _take_header(self, view: memoryview) -> int:
-        """Take what `view` has of a header, and say how many bytes that was."""
+        """Take the header's bytes at the start of `view`; return their number."""
         start = bytes(view[: _LONGEST_HEADER - len(self._header)])
         line, end, _ = start.partition(b"\n")
         self._header += line
@@ -95,10 +95,10 @@ class FrameParser:
 
 
 async def receive(objects: str, limit: int, chunks: AsyncIterator[bytes]) -> int:
-    """Write the blobs of a body to the directory `objects`; return how many. They are on disk then.
+    """Write the blobs of a body to the directory `objects`; return their number when they are on disk.
 
-    Raises `SyncError` for a body that is not as described, of more than `limit` bytes, or with a
-    blob whose content is another than its id says, and `StorageFull`.
+    Raises `SyncError` for a malformed body, more than `limit` bytes, or a blob that does not have the ID in its frame,
+    and `StorageFull`.
     """
     writer = Writer(objects)
     frames = FrameParser(writer, limit)
@@ -113,7 +113,7 @@ async def receive(objects: str, limit: int, chunks: AsyncIterator[bytes]) -> int
         await trio.to_thread.run_sync(frames.feed, batch)
         frames.close()
     finally:
-        with trio.CancelScope(shield=True):  # short, and what came whole has to stay
+        with trio.CancelScope(shield=True):  # short, and whole frames are kept
             await trio.to_thread.run_sync(_finish, writer, frames, held)
     return frames.count
 

@@ -3,11 +3,11 @@
     refs/heads/main        the last revision that was new; its history is the project's
     refs/trees/<tree id>   the revision that has this tree: a commit per tree, ever
 
-So unchanged files give the revision that they had, also when others came in between. A revision
-counts as made once its tree's ref is on disk; by then everything that it needs is. main follows,
-and is brought up when the same files come again, should the daemon have died in between.
+So the same files always give the same revision, even if others came in between. A revision exists once the ref of its
+tree is on disk; everything that it needs is on disk before. main follows. If the daemon dies in between, main is
+updated when the same files are synced again.
 
-Everything here blocks and belongs in a thread; one writer at a time, any number of readers.
+Everything here blocks and belongs in a thread. One thread may write at a time, and any number may read.
 """
 
 import errno
@@ -31,7 +31,7 @@ _ROOM = 1 << 20  # bytes free on the disk before a repository is made
 
 
 class Repository:
-    """A project's repository; `prepare` comes first."""
+    """A project's repository. Call `prepare` first."""
 
     def __init__(self, project: Project) -> None:
         self.project = project
@@ -39,9 +39,9 @@ class Repository:
         self.objects = os.path.join(self.path, "objects")
 
     def prepare(self, *, create: bool) -> bool:
-        """Remove what a daemon that died left behind, or make the repository; False if neither.
+        """Remove what a dead daemon left half made, or make the repository; False if there is none and not `create`.
 
-        Only before its first use in a process: what is half made then is nobody's any more.
+        Call it before the repository's first use in a process: then nothing half made is in use.
         """
         if os.path.isdir(self.path):
             self._remove_leftovers()
@@ -52,11 +52,11 @@ class Repository:
         return create
 
     def revision_of(self, tree: str) -> str | None:
-        """The revision that has this tree."""
+        """The revision that has this tree, if there is one."""
         return self._read_ref(_tree_ref(tree))
 
     def tree_of(self, revision: str) -> str:
-        """The tree of a revision. Raises `NotFound` where it is none of this project's."""
+        """The ID of a revision's tree. Raises `NotFound` if the project has no such revision."""
         unknown = NotFound(
             f"project {self.project.name} has no revision {revision!r}; sync it again"
         )
@@ -72,20 +72,20 @@ class Repository:
         return tree
 
     def tree_without(self, revision: str, name: str) -> str:
-        """The id of the revision's tree without the entry `name`. Raises `NotFound`."""
+        """The ID of the revision's tree without the entry `name`. Raises `NotFound`."""
         from dulwich.objects import Tree
 
         tree = self.tree_of(revision)
         with Reader(self.objects) as reader:
-            found = Tree.from_string(reader.read(tree, b"tree"))
-        if name.encode() in found:
-            del found[name.encode()]
-        return found.id.decode()
+            entries = Tree.from_string(reader.read(tree, b"tree"))
+        if name.encode() in entries:
+            del entries[name.encode()]
+        return entries.id.decode()
 
     def commit(self, plan: Plan, user: str) -> Revision:
-        """The revision of `plan`, or the blobs that are missing for it. On disk when it returns.
+        """The revision of `plan`, on disk, or the blobs that are missing for it.
 
-        Raises `SyncError` for a link that leads nowhere possible, and `StorageFull`.
+        Raises `SyncError` for a symbolic link that cannot be made, and `StorageFull`.
         """
         known = self.revision_of(plan.root)
         with Reader(self.objects) as reader:
@@ -115,7 +115,7 @@ class Repository:
             for tree in trees:
                 writer.add(b"tree", tree, plan.trees[tree])
             writer.add(b"commit", revision, commit.as_raw_string())
-        # Also of what was there: who wrote it may have died before its name was on disk.
+        # Of the old objects, too: their writer may have died before their names were on disk.
         self._sync_names([revision, *plan.trees, *plan.blobs])
         crash_point("revision-objects-written")
         self._write_ref(_tree_ref(plan.root), revision)
@@ -156,7 +156,7 @@ class Repository:
         return match[1].decode() if match else None
 
     def _write_ref(self, name: str, value: str) -> None:
-        """Set a ref by git's own protocol, so that `git gc` may run at the same time."""
+        """Set a ref with git's own locking, so that `git gc` may run at the same time."""
         path = os.path.join(self.path, name)
         lock = f"{path}.lock"
         os.makedirs(os.path.dirname(path), exist_ok=True)
@@ -222,7 +222,7 @@ def _parse_commit(content: bytes) -> tuple[str, str | None]:
 
 
 def _check_links(reader: Reader, plan: Plan) -> None:
-    """Refuse links that cannot be made: the target is empty, has a NUL or is no path in length."""
+    """Refuse symbolic links that cannot be made: the target is empty, contains a NUL or is too long for a path."""
     for blob, path in plan.links.items():
         target = b""
         for piece in reader.chunks(blob, b"blob"):

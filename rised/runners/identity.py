@@ -7,7 +7,7 @@ import msgspec
 
 
 class ProcessIdentity(msgspec.Struct, frozen=True, tag_field="runner", tag="process"):
-    """Where a job's shell runs. A pid alone proves nothing: the start time and the boot belong to it."""
+    """The shell of a job. A pid alone proves nothing: the start time and the boot belong to it."""
 
     pid: int
     start: int
@@ -18,7 +18,7 @@ class ProcessIdentity(msgspec.Struct, frozen=True, tag_field="runner", tag="proc
 
 
 class ContainerIdentity(msgspec.Struct, frozen=True, tag_field="runner", tag="docker"):
-    """Which container a job runs in, and as which process this machine sees the container's first one."""
+    """The container of a job, and its first process as this machine numbers it."""
 
     container: str
     pid: int
@@ -26,7 +26,7 @@ class ContainerIdentity(msgspec.Struct, frozen=True, tag_field="runner", tag="do
     boot: str
     exit_file: str
     visible: str | None = None
-    """What CUDA_VISIBLE_DEVICES has to be in it, where it sees no other GPUs than its own."""
+    """Its CUDA_VISIBLE_DEVICES, if the engine shows it its own GPUs only; else None."""
 
 
 JobIdentity = ProcessIdentity | ContainerIdentity
@@ -41,5 +41,5 @@ def encode(identity: JobIdentity) -> str:
 
 
 def decode(text: str) -> JobIdentity:
-    """The identity that `text` from the database tells."""
+    """The identity in a text from the database."""
     return _decoder.decode(text)

@@ -9,10 +9,9 @@ from rised.runners.process.runner import ProcessRunner
 
 
 class RunnerRouter:
-    """Both of them as one."""
+    """All runners as one, which gives each job to its own."""
 
     def __init__(self, processes: ProcessRunner, containers: ContainerRunner) -> None:
-        """Of one daemon."""
         self._processes = processes
         self._containers = containers
 
@@ -21,7 +20,7 @@ class RunnerRouter:
 
     @property
     def isolation(self) -> str:
-        """That of plain processes; a container's needs no word."""
+        """That of plain processes. A container always holds all of its processes."""
         return self._processes.isolation
 
     def starts_ahead(self, job: Job, gpus: int) -> bool:
@@ -33,23 +32,23 @@ class RunnerRouter:
         return self._of(job).starts_at_once(job)
 
     async def start(self, job: Job) -> JobHandle:
-        """Start it where it belongs."""
+        """Let the job's runner start it."""
         return await self._of(job).start(job)
 
     async def adopt(self, job: Job, identity: JobIdentity) -> JobHandle:
-        """Take it back where it belongs."""
+        """Let the job's runner take it back."""
         return await self._of(job).adopt(job, identity)
 
     async def clean(self, job: Job) -> None:
-        """Remove its leftovers."""
+        """Let the job's runner remove its files."""
         await self._of(job).clean(job)
 
     def remove_leftovers(self, kept: Mapping[str, JobIdentity]) -> None:
-        """Let each remove what is its own."""
+        """Let each runner remove its own leftovers."""
         self._processes.remove_leftovers(kept)
         self._containers.remove_leftovers(kept)
 
     def close(self) -> None:
-        """Let go of what they hold."""
+        """Close each runner; jobs run on."""
         self._processes.close()
         self._containers.close()

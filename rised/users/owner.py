@@ -15,21 +15,6 @@ import msgspec
 
 from rised.users.peer import Peer
 
-LIMITS = {
-    "core": resource.RLIMIT_CORE,
-    "cpu": resource.RLIMIT_CPU,
-    "fsize": resource.RLIMIT_FSIZE,
-    "data": resource.RLIMIT_DATA,
-    "stack": resource.RLIMIT_STACK,
-    "rss": resource.RLIMIT_RSS,
-    "nproc": resource.RLIMIT_NPROC,
-    "nofile": resource.RLIMIT_NOFILE,
-    "memlock": resource.RLIMIT_MEMLOCK,
-    "as": resource.RLIMIT_AS,
-    "sigpending": resource.RLIMIT_SIGPENDING,
-    "msgqueue": resource.RLIMIT_MSGQUEUE,
-}
-"""The resource limits that a job takes over, by their names in prlimit(1)."""
 _TITLES = {
     "Max core file size": "core",
     "Max cpu time": "cpu",
@@ -44,6 +29,10 @@ _TITLES = {
     "Max pending signals": "sigpending",
     "Max msgqueue size": "msgqueue",
 }
+LIMITS: dict[str, int] = {
+    name: getattr(resource, f"RLIMIT_{name.upper()}") for name in _TITLES.values()
+}
+"""The resource limits that a job takes over, by their names in prlimit(1)."""
 _LIMIT = re.compile(r"(.+?)  +(unlimited|\d+) +(unlimited|\d+)(?: |$)")
 _PRIVATE = 0o077
 

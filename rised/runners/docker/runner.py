@@ -81,7 +81,7 @@ class ContainerRunner:
         """Never: the engine takes its time."""
         return False
 
-    async def start(self, job: Job) -> "ContainerHandle":
+    async def start(self, job: Job) -> ContainerHandle:
         """Make and start the container; its shell waits for the start signal."""
         container = job.container
         assert container is not None
@@ -151,7 +151,7 @@ class ContainerRunner:
             changes.append(f"ENV {ASKS_FOR_GPUS}={json.dumps(gpus)}")
         return await containers.commit(self._engine, identity.container, name, changes, labels)
 
-    async def adopt(self, job: Job, identity: JobIdentity) -> "ContainerHandle":
+    async def adopt(self, job: Job, identity: JobIdentity) -> ContainerHandle:
         """Find the container by its first process; one that has not begun is ended."""
         assert isinstance(identity, ContainerIdentity)
         rebooted = identity.boot != self._boot
@@ -204,8 +204,7 @@ class ContainerRunner:
 
 def _copy_anew(files: str, to: str, owner: Owner) -> None:
     """Copy `files` to `to`, where an attempt that never began may have left something."""
-    with contextlib.suppress(FileNotFoundError):
-        remove_tree(to)
+    remove_tree(to)
     copy_tree(files, to, owner.uid, owner.gid)
 
 
