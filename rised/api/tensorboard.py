@@ -5,7 +5,7 @@ import msgspec
 from rised.api.context import Context
 from rised.experiments.experiment import check_member
 from rised.http.request import Request, Send, Streamed
-from rised.tensorboard.manager import MISSING, is_there
+from rised.tensorboard.manager import NOT_INSTALLED, is_installed
 from rised.users.owner import of_peer
 from riseml_proto import ids
 from riseml_proto.errors import Unsatisfiable
@@ -15,8 +15,8 @@ from riseml_proto.messages import Board, BoardRequest
 async def serve(context: Context, request: Request) -> Streamed:
     """Serve a TensorBoard (`BoardRequest`, answered by a `Board`) until the connection is closed."""
     asked = await request.message(BoardRequest)
-    if not is_there():
-        raise Unsatisfiable(MISSING)
+    if not is_installed():
+        raise Unsatisfiable(NOT_INSTALLED)
     texts = asked.ids or [str(context.last(request.peer, asked.project))]
     outputs = {}
     for text in texts:
@@ -26,9 +26,9 @@ async def serve(context: Context, request: Request) -> Streamed:
         outputs[ids.experiment_id(row.id, member)] = context.views.output_dir(row, member)
 
     async def write(send: Send) -> None:
-        async def tell(url: str) -> None:
+        async def send_url(url: str) -> None:
             await send(msgspec.json.encode(Board(url=url)) + b"\n")
 
-        await context.tensorboards.over(of_peer(request.peer), outputs, tell)
+        await context.tensorboards.serve_outputs(of_peer(request.peer), outputs, send_url)
 
     return Streamed(write)

@@ -1,1 +1,1 @@
-"""Which GPUs there are, what they do, and which of them may be handed out."""
+"""Which GPUs there are, how they are used, and which of them may be handed out."""

@@ -28,7 +28,7 @@ from rised.policy.workload import Waiting
 from rised.scheduling.accounting import UsageAccounting
 from rised.storage.database import BOARD, BUILD
 from rised.storage.rows import ExperimentRow, MemberChange, MemberRow
-from rised.tensorboard.manager import TensorBoards, is_there
+from rised.tensorboard.manager import TensorBoards, is_installed
 from riseml_proto import ids
 from riseml_proto.errors import NotFound, RisemlError, StorageFull
 from riseml_proto.states import State
@@ -138,9 +138,9 @@ class Scheduler:
         await self._database.sync()
 
     def _open_board(self, experiment: Experiment) -> None:
-        if experiment.config.tensorboard and is_there():
+        if experiment.config.tensorboard and is_installed():
             assert self._nursery is not None
-            self._nursery.start_soon(self._tensorboards.beside, experiment)
+            self._nursery.start_soon(self._tensorboards.serve_experiment, experiment)
 
     def _build(self, experiment: Experiment) -> None:
         building = Building(

@@ -203,5 +203,5 @@ def warnings(config: Config, runner: str) -> Iterator[str]:
     yield from riseml_yml.warnings(config)
     if config.image and runner == "process":
         yield f"{config.file}: train.image: {config.image} is ignored: this daemon runs processes"
-    if config.tensorboard and not manager.is_there():
-        yield f"{config.file}: train.tensorboard: {manager.MISSING}"
+    if config.tensorboard and not manager.is_installed():
+        yield f"{config.file}: train.tensorboard: {manager.NOT_INSTALLED}"

@@ -1,1 +1,1 @@
-"""The process that serves TensorBoard, and who starts it. Runs are named as sub-experiments are."""
+"""The process that serves TensorBoard, and the manager that starts it. Runs are named as sub-experiments are."""

@@ -1,9 +1,10 @@
-"""A run's parameters and results as TensorBoard's records: what its HPARAMS tab and its scalars are made of."""
+"""A run's parameters and results as TensorBoard's events, from which it makes its HPARAMS tab and its scalars."""
 
 import os
 import stat
 import time
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -18,13 +19,12 @@ _CHUNK = 1 << 20
 _STEPS = 2.0**63
 
 
-class Recorder:
-    """One run's event file of our own."""
+class EventFile:
+    """The event file that we write for one run, beside those that its job may write."""
 
     def __init__(self, directory: str, params: Mapping[str, Any]) -> None:
-        """Begin with the parameters; a file of this name is replaced."""
-        path = os.path.join(directory, f"events.out.tfevents.{int(time.time())}.riseml")
-        self._file = path
+        """Begin the file with the parameters."""
+        self._path = os.path.join(directory, f"events.out.tfevents.{int(time.time())}.riseml")
         self._offset = 0
         self._reports = 0
         self._write(Event(wall_time=time.time(), file_version="brain.Event:2"))
@@ -33,7 +33,7 @@ class Recorder:
         self._write(Event(wall_time=time.time(), summary=started))
 
     def follow(self, path: str) -> None:
-        """Take over what was reported since the last call."""
+        """Take over what was reported in the results file `path` since the last call."""
         try:
             fd = open_untrusted(path)
         except OSError:
@@ -55,31 +55,31 @@ class Recorder:
 
     def _report(self, line: bytes) -> None:
         try:
-            found = msgspec.json.decode(line, type=dict[str, object])
+            report = msgspec.json.decode(line, type=dict[str, object])
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return
         self._reports += 1
-        step = _as_float(found.pop("step", None))
+        step = _as_float(report.pop("step", None))
         if step is None or not abs(step) < _STEPS:
             step = self._reports
-        said = _seconds(found.pop("time", None))
-        numbers = ((name, _as_float(value)) for name, value in found.items())
+        wall_time = _seconds(report.pop("time", None))
+        numbers = ((name, _as_float(value)) for name, value in report.items())
         values = [
             Summary.Value(tag=name, simple_value=number)
             for name, number in numbers
             if number is not None
         ]
         if values:
-            event = Event(wall_time=said, step=int(step), summary=Summary(value=values))
+            event = Event(wall_time=wall_time, step=int(step), summary=Summary(value=values))
             self._write(event)
 
     def _write(self, event: Event) -> None:
-        with open(self._file, "ab") as file:
+        with open(self._path, "ab") as file:
             RecordWriter(file).write(event.SerializeToString())
 
 
 def _as_float(value: object) -> float | None:
-    """A number or a truth value as that; None for anything else, and for what no float can hold."""
+    """A number or a truth value as a float; None for anything else, and for what no float can hold."""
     try:
         return float(value) if isinstance(value, int | float) else None
     except OverflowError:
@@ -95,8 +95,7 @@ def _number(text: str) -> float | str:
 
 
 def _seconds(text: object) -> float:
-    from datetime import datetime
-
+    """A time as seconds since the epoch; now, where it is none."""
     try:
         return msgspec.convert(text, datetime).timestamp()
     except msgspec.ValidationError:

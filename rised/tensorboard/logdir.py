@@ -1,7 +1,7 @@
-"""An experiment's outputs as TensorBoard wants to see them: a directory for each run, named as the sub-experiment is.
+"""The directory that TensorBoard reads: a directory for each run, and a run is named as its sub-experiment is.
 
-In it are links to the event files and directories that the job wrote, and an event file of our own with its parameters
-and results. Nothing is written where the outputs are.
+A run's directory holds links to the event files and directories that the job wrote, and an event file of our own with
+the run's parameters and results. Nothing is written where the outputs are.
 """
 
 import os
@@ -10,87 +10,86 @@ from typing import Any, NamedTuple
 import yaml
 
 from rised.experiments.results import FILE
-from rised.tensorboard.event_file import Recorder
+from rised.tensorboard.event_file import EventFile
 
 _CONFIGURATION = "riseml-configuration.yml"
 
 
-class Look(NamedTuple):
-    """What a run's directory looked like."""
+class ExperimentRuns:
+    """The runs of one experiment or set."""
+
+    def __init__(self, name: str, output: str, logdir: str) -> None:
+        """`output` is its output directory. A directory in `logdir` is made for each run."""
+        self.name = name
+        self._output = output
+        self._logdir = logdir
+        self._runs: dict[str, RunDirectory] = {}
+        self._mtime_ns = 0
+
+    def refresh(self) -> None:
+        """Take in what is new."""
+        try:
+            mtime_ns = os.stat(self._output).st_mtime_ns
+        except OSError:  # nothing has begun yet
+            return
+        if mtime_ns != self._mtime_ns:
+            self._mtime_ns = mtime_ns
+            for name, output in self._outputs():
+                if name not in self._runs:
+                    self._runs[name] = RunDirectory(output, os.path.join(self._logdir, name))
+        for run in self._runs.values():
+            run.refresh()
+
+    def _outputs(self) -> list[tuple[str, str]]:
+        """Name and output directory of each member that has begun, or of the experiment itself."""
+        if os.path.exists(os.path.join(self._output, _CONFIGURATION)):
+            return [(self.name, self._output)]
+        members = sorted((name for name in os.listdir(self._output) if name.isdigit()), key=int)
+        return [(f"{self.name}.{name}", os.path.join(self._output, name)) for name in members]
+
+
+class _Version(NamedTuple):
+    """Differs when something in an output directory may have changed."""
 
     mtime_ns: int
     results_bytes: int
 
 
-class Mirror:
-    """One experiment or set."""
+class RunDirectory:
+    """What TensorBoard sees of one run."""
 
-    def __init__(self, name: str, place: str, logs: str) -> None:
-        """`place` is its output directory, `logs` the directory for runs."""
-        self.name = name
-        self._place = place
-        self._logs = logs
-        self._runs: dict[str, Run] = {}
-        self._seen = 0
-
-    def refresh(self) -> None:
-        """Take in what is new."""
-        try:
-            changed = os.stat(self._place).st_mtime_ns
-        except OSError:  # nothing has begun yet
-            return
-        if changed != self._seen:
-            self._seen = changed
-            for run, place in self._places():
-                if run not in self._runs:
-                    self._runs[run] = Run(place, os.path.join(self._logs, run))
-        for known in self._runs.values():
-            known.refresh()
-
-    def _places(self) -> list[tuple[str, str]]:
-        """Run and output directory of each member that has begun, or of the experiment itself."""
-        if os.path.exists(os.path.join(self._place, _CONFIGURATION)):
-            return [(self.name, self._place)]
-        members = sorted((name for name in os.listdir(self._place) if name.isdigit()), key=int)
-        return [(f"{self.name}.{name}", os.path.join(self._place, name)) for name in members]
-
-
-class Run:
-    """One run."""
-
-    def __init__(self, place: str, directory: str) -> None:
-        """`place` is its output, `directory` what TensorBoard sees."""
-        self._place = place
+    def __init__(self, output: str, directory: str) -> None:
+        """`output` is the run's output directory; `directory` is made for TensorBoard."""
+        self._output = output
         self._directory = directory
-        self._look: Look | None = None
-        self._recorder: Recorder | None = None
+        self._version: _Version | None = None
+        self._event_file: EventFile | None = None
 
     def refresh(self) -> None:
-        """Take in what is new."""
-        look = self._now()
-        if look == self._look:
+        """Link what is new, and take over what was reported."""
+        version = self._read_version()
+        if version == self._version:
             return
-        first, self._look = self._look is None, look
-        if first:
+        self._version = version
+        if self._event_file is None:
             os.makedirs(self._directory, exist_ok=True)
-            self._recorder = Recorder(self._directory, _parameters(self._place))
+            self._event_file = EventFile(self._directory, _parameters(self._output))
         self._link()
-        assert self._recorder is not None
-        self._recorder.follow(os.path.join(self._place, FILE))
+        self._event_file.follow(os.path.join(self._output, FILE))
 
-    def _now(self) -> Look | None:
+    def _read_version(self) -> _Version | None:
         try:
-            mtime = os.stat(self._place).st_mtime_ns
+            mtime_ns = os.stat(self._output).st_mtime_ns
         except OSError:
-            return self._look
+            return self._version
         try:
-            size = os.lstat(os.path.join(self._place, FILE)).st_size
+            size = os.lstat(os.path.join(self._output, FILE)).st_size
         except OSError:
             size = 0
-        return Look(mtime, size)
+        return _Version(mtime_ns, size)
 
     def _link(self) -> None:
-        with os.scandir(self._place) as entries:
+        with os.scandir(self._output) as entries:
             for entry in entries:
                 wanted = entry.is_dir(follow_symlinks=False) or "tfevents" in entry.name
                 link = os.path.join(self._directory, entry.name)
@@ -98,12 +97,12 @@ class Run:
                     os.symlink(entry.path, link)
 
 
-def _parameters(place: str) -> dict[str, Any]:
-    """The parameters that the output's configuration names, as they were written."""
+def _parameters(output: str) -> dict[str, Any]:
+    """The parameters in the output's configuration file, as they were written."""
     try:
-        with open(os.path.join(place, _CONFIGURATION), encoding="utf-8") as file:
-            found = yaml.load(file, yaml.BaseLoader)
+        with open(os.path.join(output, _CONFIGURATION), encoding="utf-8") as file:
+            content = yaml.load(file, yaml.BaseLoader)
     except (OSError, yaml.YAMLError, UnicodeDecodeError):
         return {}
-    params = found.get("params") if isinstance(found, dict) else None
+    params = content.get("params") if isinstance(content, dict) else None
     return params if isinstance(params, dict) else {}

@@ -1,7 +1,7 @@
-"""TensorBoards: one beside each experiment that wants it, for as long as it lasts, and others for whoever asks.
+"""Starts TensorBoards: one for each experiment that has `tensorboard: true`, until it ends, and others on request.
 
-`144.tensorboard` is a job of its own, run as a plain process whatever runs the experiment: it outlives the daemon, and
-the next one takes it back. It holds nothing that others wait for, and however it ends, the experiment goes on.
+`144.tensorboard` is a job of its own. It is a plain process, whatever runs the experiment; it outlives the daemon, and
+the next daemon adopts it. It holds no resources that others wait for, and however it ends, the experiment goes on.
 """
 
 import contextlib
@@ -33,35 +33,35 @@ from rised.users.owner import Owner
 from riseml_proto import ids
 from riseml_proto.errors import RisemlError, StorageFull
 
-MISSING = "this daemon has no TensorBoard; install rised with pip as rised[tensorboard]"
+NOT_INSTALLED = "this daemon has no TensorBoard; install rised with pip as rised[tensorboard]"
 
-_TRIES = 3
-"""How often one that ends by itself is started."""
+_MAX_STARTS = 3
+"""How often the TensorBoard of an experiment is started if it ends by itself."""
 
 
-def is_there() -> bool:
-    """Whether the package is installed."""
+def is_installed() -> bool:
+    """Whether Python finds the package `tensorboard`."""
     return importlib.util.find_spec("tensorboard") is not None
 
 
 class TensorBoards:
-    """All that one daemon runs."""
+    """The TensorBoards of one daemon."""
 
     def __init__(self, services: Services) -> None:
-        """Nothing is started."""
+        """Starts nothing yet."""
         self._services = services
         self._numbers = itertools.count(1)
 
     def remove_leftovers(self) -> None:
-        """Remove what a crash left of those that somebody had asked for."""
+        """Remove the files of those that were served on request when an earlier daemon died."""
         for path in glob.glob(self._services.layout.board("board-*")):
-            found = os.lstat(path)
+            stat = os.lstat(path)
             name = os.path.basename(path)
-            self._services.layout.remove_board(name, Owner(found.st_uid, found.st_gid))
+            self._services.layout.remove_board(name, Owner(stat.st_uid, stat.st_gid))
 
-    async def beside(self, experiment: Experiment) -> None:
-        """Run the TensorBoard of an experiment until that has ended."""
-        for _ in range(_TRIES):
+    async def serve_experiment(self, experiment: Experiment) -> None:
+        """Run the TensorBoard of an experiment until the experiment has ended."""
+        for _ in range(_MAX_STARTS):
             row = self._services.database.job(experiment.number, BOARD)
             try:
                 if await self._run(experiment.row, row, experiment.done):
@@ -72,7 +72,7 @@ class TensorBoards:
         log.warning("TensorBoard ends by itself again and again", experiment=experiment.number)
 
     async def end(self, row: JobRow) -> None:
-        """End one whose experiment ended before it."""
+        """End a TensorBoard whose experiment has ended while no daemon ran."""
         experiment = self._services.database.experiment(row.experiment)
         assert experiment is not None
         done = trio.Event()
@@ -80,7 +80,7 @@ class TensorBoards:
         await self._run(experiment, row, done)
 
     async def _run(self, experiment: ExperimentRow, row: JobRow | None, done: trio.Event) -> bool:
-        """Start or adopt it, and see it through. Return whether it ended because the experiment did."""
+        """Start or adopt it, and wait for its end. Return whether it ended because the experiment did."""
         services, number = self._services, experiment.id
         adopted = row is not None and row.ended_ms is None and row.handle is not None
         if row is None or not adopted:
@@ -99,7 +99,7 @@ class TensorBoards:
         watch = services.watcher.add(path, partial(services.subscriptions.notify, number))
         try:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(_leave_after, done.wait, nursery.cancel_scope)
+                nursery.start_soon(_cancel_after, done.wait, nursery.cancel_scope)
                 await handle.wait()
                 nursery.cancel_scope.cancel()
             await self._finish(job, handle)
@@ -119,29 +119,29 @@ class TensorBoards:
         return await self._services.runner.start(job)
 
     async def _finish(self, job: Job, handle: JobHandle) -> None:
-        await handle.kill(0)  # it keeps nothing that could be lost
+        await handle.kill(0)  # it has nothing to save
         await handle.settle(0)
         await self._services.runner.clean(job)
         self._services.layout.remove_board(job.id, job.owner)
 
-    async def over(
-        self, owner: Owner, outputs: dict[str, str], tell: Callable[[str], Awaitable[None]]
+    async def serve_outputs(
+        self, owner: Owner, outputs: dict[str, str], send_url: Callable[[str], Awaitable[None]]
     ) -> None:
-        """Run one over some outputs, name → directory, until it ends or this is cancelled; `tell` gets its URL."""
+        """Run one over some outputs, run → directory, until it ends or this is cancelled; `send_url` gets its URL."""
         services = self._services
         name = f"board-{next(self._numbers)}"
         path = os.path.join(services.layout.board(name) + ".log", "log")
-        job = self._job(name, 1, path, owner, outputs, alive_with=os.getpid())
+        job = self._job(name, 1, path, owner, outputs, end_with=os.getpid())
         handle = await self._start(job)
-        grown = Subscription()
-        watch = services.watcher.add(path, grown.notify)
+        log_grows = Subscription()
+        watch = services.watcher.add(path, log_grows.notify)
         try:
             handle.begin("")
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(_leave_after, handle.wait, nursery.cancel_scope)
+                nursery.start_soon(_cancel_after, handle.wait, nursery.cancel_scope)
                 while (url := services.layout.board_url(name, owner)) is None:
-                    await grown.wait()
-                await tell(url)
+                    await log_grows.wait()
+                await send_url(url)
                 await trio.sleep_forever()
         finally:
             with trio.CancelScope(shield=True):
@@ -157,12 +157,12 @@ class TensorBoards:
         path: str,
         owner: Owner,
         outputs: dict[str, str],
-        alive_with: int | None = None,
+        end_with: int | None = None,
     ) -> Job:
         layout = self._services.layout
         argv = [sys.executable, "-m", "rised.tensorboard", "--directory", layout.board(name)]
-        argv += ["--alive-with", str(alive_with)] if alive_with else []
-        argv += [f"{number}={place}" for number, place in outputs.items()]
+        argv += ["--end-with", str(end_with)] if end_with else []
+        argv += [f"{run}={output}" for run, output in outputs.items()]
         return Job(
             id=name,
             attempt=attempt,
@@ -174,6 +174,6 @@ class TensorBoards:
         )
 
 
-async def _leave_after(wait: Callable[[], Awaitable[object]], scope: trio.CancelScope) -> None:
+async def _cancel_after(wait: Callable[[], Awaitable[object]], scope: trio.CancelScope) -> None:
     await wait()
     scope.cancel()

@@ -1,7 +1,7 @@
 """The real TensorBoard, on a free port of the loopback interface, for one user alone.
 
-Every user of a machine can reach its loopback interface. So whoever connects is looked up: the kernel knows the user of
-the socket at the other end, as it does for the daemon's own socket. Nothing secret has to be in the URL, where the
+Every user of a machine can reach its loopback interface. So the user of each connection is looked up: the kernel knows
+whose socket is at the other end, as it does for the daemon's own socket. No secret has to be in the URL, where the
 histories of browsers, screenshots and `ps` would show it.
 """
 
@@ -18,11 +18,11 @@ from rised.tensorboard.peers import peer_uid
 _HOST = "127.0.0.1"
 
 
-class Server(program.WerkzeugServer):  # type: ignore[misc]  # untyped
-    """Closes the connections of everybody but its own user and root."""
+class PrivateServer(program.WerkzeugServer):  # type: ignore[misc]  # untyped
+    """Serves its own user and root, and closes the connections of everybody else."""
 
     def verify_request(self, request: Any, client_address: Any) -> bool:
-        """Ask the kernel whose the connection is."""
+        """Whether the connection may be served; the kernel is asked for its user."""
         try:
             with open("/proc/net/tcp", encoding="ascii") as file:
                 uid = peer_uid(file.read(), client_address, request.getsockname())
@@ -31,19 +31,19 @@ class Server(program.WerkzeugServer):  # type: ignore[misc]  # untyped
         return uid in (os.getuid(), 0)
 
 
-def serve(logs: str, title: str) -> str:
-    """Start serving in a thread; return the URL."""
+def serve(logdir: str, title: str) -> str:
+    """Serve `logdir` in a thread of its own; return the URL."""
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     WSGIRequestHandler.log_request = lambda *_, **__: None  # type: ignore[method-assign]
-    fast = importlib.util.find_spec("tensorboard_data_server") is not None
-    board = program.TensorBoard(default.get_plugins(), server_class=Server)
-    board.configure(
+    has_data_server = importlib.util.find_spec("tensorboard_data_server") is not None
+    tensorboard = program.TensorBoard(default.get_plugins(), server_class=PrivateServer)
+    tensorboard.configure(
         argv=[
             "tensorboard",
-            *("--logdir", logs, "--host", _HOST, "--port", "0"),
+            *("--logdir", logdir, "--host", _HOST, "--port", "0"),
             *("--window_title", f"riseml {title}", "--reload_multifile", "true"),
-            *("--load_fast", str(fast).lower()),
+            *("--load_fast", str(has_data_server).lower()),
         ]
     )
-    url: str = board.launch()
+    url: str = tensorboard.launch()
     return url

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
-from rised.tensorboard.event_file import Recorder
+from rised.tensorboard.event_file import EventFile
 
 
 def test_reports_that_no_record_can_hold_cost_the_others_nothing(tmp_path: Path) -> None:
@@ -21,8 +21,8 @@ def test_reports_that_no_record_can_hold_cost_the_others_nothing(tmp_path: Path)
         b'{"a": 2, "time": {}}\n'
         b'{"b": 0.5, "step": 7}\n' % {b"huge": b"9" * 400, b"deep": b"[" * 100_000}
     )
-    recorder = Recorder(str(tmp_path), {"lr": 0.1})
-    recorder.follow(str(results))
+    event_file = EventFile(str(tmp_path), {"lr": 0.1})
+    event_file.follow(str(results))
     [file] = tmp_path.glob("events.out.tfevents.*")
     values = [
         (event.step, value.tag, value.tensor.float_val or value.simple_value)
