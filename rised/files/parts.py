@@ -26,7 +26,7 @@ _TRIES = 10
 _DIRTY = 16 << 20
 
 
-class Part:
+class PartialFile:
     """One file on its way in."""
 
     def __init__(

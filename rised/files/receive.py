@@ -12,7 +12,7 @@ import stat
 import msgspec
 
 from rised.files.beneath import Handle, Top, reopen
-from rised.files.parts import Part, remove_stale
+from rised.files.parts import PartialFile, remove_stale
 from rised.files.problems import told
 from rised.users.owner import Owner
 from riseml_proto import paths
@@ -34,9 +34,9 @@ class Receiver:
         """`prefix` is the way from `top` to what `uri` names."""
         self._top, self._uri, self._prefix, self._owner = top, uri, prefix, owner
         self._line = bytearray()
-        self._now: tuple[Stored, Part] | None = None
+        self._now: tuple[Stored, PartialFile] | None = None
         self._left = 0
-        self._complete: list[tuple[Stored, Part]] = []
+        self._complete: list[tuple[Stored, PartialFile]] = []
         self._waiting = 0  # bytes in those
         self._folders: dict[bytes, Handle] = {}  # the last one used, and those to be flushed
         self._failed = False
@@ -119,7 +119,7 @@ class Receiver:
 
     def _begin_file(self, asked: Stored, folder: Handle, name: bytes, uri: Remote) -> None:
         try:
-            part = Part(folder, name, asked.version, asked.offset, self._owner)
+            part = PartialFile(folder, name, asked.version, asked.offset, self._owner)
         except InvalidInput as error:
             raise InvalidInput(f"{uri}: {error}") from None
         if asked.size >= RESUMABLE and not asked.offset:
