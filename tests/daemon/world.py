@@ -336,7 +336,7 @@ class Life:
         )
         self.layout, self.subscriptions = services.layout, services.subscriptions
         self.transitions, self.scheduler = services.transitions, context.scheduler
-        self.views = context.views
+        self.context, self.views = context, context.views
         services.runner.remove_leftovers(unended_jobs(self.database))
 
     async def submit(self, text: str) -> int:
