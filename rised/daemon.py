@@ -231,9 +231,10 @@ def build_context(
         tensorboards=tensorboards,
         inventory=inventory,
         gpus=monitor,
-        turns=UsageAccounting(inventory, share, allowed, kill_grace=settings.kill_grace),
+        accounting=UsageAccounting(inventory, share, allowed, kill_grace=settings.kill_grace),
     )
-    views = Views(database, scheduler.experiments, services.layout)
+    unfinished = scheduler.unfinished
+    views = Views(database, unfinished.experiments, unfinished.wait_reason, services.layout)
     return Context(
         settings=settings,
         services=services,

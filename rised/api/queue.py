@@ -8,21 +8,21 @@ from rised.api.context import Context
 from rised.clock import now_ms, to_datetime
 from rised.experiments.experiment import Experiment
 from rised.http.request import Answer, Request
+from rised.scheduling.scheduler import Scheduler
 from riseml_proto import messages
 from riseml_proto.waiting import Paused, SlotsTaken, WaitReason, sentence
 
 
 async def show(context: Context, request: Request) -> Answer:
     """Tell of all that waits, in the order of their turns (`Queue`)."""
-    scheduler = context.scheduler
-    unfinished, now = dict(scheduler.experiments), to_datetime(now_ms())
-    expected = await trio.to_thread.run_sync(scheduler.turns.forecast(unfinished.values()))
+    scheduler, now = context.scheduler, to_datetime(now_ms())
+    expected = await trio.to_thread.run_sync(scheduler.forecast())
     entries: list[messages.Queued] = []
     for number, seconds in expected.items():
-        experiment = unfinished[number]
-        if not experiment.remaining:  # it has gone on meanwhile
+        experiment = scheduler.experiments.get(number)
+        if experiment is None or not experiment.remaining:  # it has gone on meanwhile
             continue
-        row, reason = experiment.row, _wait_reason(experiment)
+        row, reason = experiment.row, _wait_reason(scheduler, experiment)
         own = row.uid == request.peer.uid
         entries.append(
             messages.Queued(
@@ -38,12 +38,12 @@ async def show(context: Context, request: Request) -> Answer:
                 waits_for=reason,
             )
         )
-    return Answer(messages.Queue(drained=scheduler.turns.drained, experiments=entries))
+    return Answer(messages.Queue(drained=scheduler.accounting.drained, experiments=entries))
 
 
-def _wait_reason(experiment: Experiment) -> WaitReason | None:
+def _wait_reason(scheduler: Scheduler, experiment: Experiment) -> WaitReason | None:
     if experiment.row.paused:
         return Paused(experiment.number)
     if experiment.running and not experiment.slots:
         return SlotsTaken(experiment.concurrency)
-    return experiment.wait_reason
+    return scheduler.unfinished.wait_reason(experiment.number)

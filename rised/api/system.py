@@ -54,7 +54,7 @@ async def system(context: Context, request: Request) -> Answer:
             data_dir=settings.data_dir,
             max_files=settings.max_files,
             max_bytes=settings.max_bytes,
-            drained=context.scheduler.turns.drained,
+            drained=context.scheduler.accounting.drained,
         )
     )
 
@@ -71,7 +71,7 @@ async def drain(context: Context, request: Request) -> Answer:
         await context.gpus.monitor.take_out(asked.gpus, asked.reason)
     else:
         await context.gpus.monitor.bring_back(asked.gpus)
-    context.scheduler.look_again()
+    context.scheduler.unfinished.wake()
     did = "drained" if asked.drained else "undrained"
     log.info(did, by=request.peer.user, why=asked.reason, gpus=asked.gpus or "all")
     reason = asked.reason if asked.drained else ""

@@ -34,7 +34,6 @@ from rised.storage.owners import owner_of
 from rised.storage.rows import file_beside
 from rised.users.files import open_log
 from riseml_proto.errors import NoEngine, RisemlError, StorageFull
-from riseml_proto.waiting import AwaitsImage
 
 _RETRY_SECONDS = 5.0
 _TRIES = 4
@@ -75,7 +74,6 @@ class Building:
         row = services.database.job(experiment.number, BUILD)
         assert row is not None
         experiment.build_attempt = row.attempt
-        experiment.wait_reason = AwaitsImage()
         try:
             with self._scope:
                 if self._kill:

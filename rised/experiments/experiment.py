@@ -3,7 +3,6 @@
 import heapq
 import json
 from functools import cached_property
-from math import inf
 from typing import Protocol
 
 import trio
@@ -13,12 +12,10 @@ from rised.linux.processes import ProcessSnapshot
 from rised.linux.usage import Use
 from rised.policy.outcome import KillMode
 from rised.policy.resources import ResourceRequest
-from rised.policy.workload import Waiting
 from rised.storage.rows import ExperimentRow
 from riseml_proto.config import Config, parse_config
 from riseml_proto.errors import NotFound
 from riseml_proto.states import State
-from riseml_proto.waiting import WaitReason
 
 
 class Stoppable(Protocol):
@@ -68,16 +65,6 @@ class Experiment:
         """What makes its image, as long as it has none."""
         self.build_attempt = 0
         """Number of the build that runs; 0 where none does."""
-        self.wait_reason: WaitReason | None = None
-        """What its next member waits for."""
-        self.accounts: tuple[str, ...] = ()
-        """Whose quotas of GPUs it counts for."""
-        self.max_runtime: float | None = None
-        """Seconds within which a member that starts has surely ended; None where nobody knows."""
-        self.eligible_since = inf
-        """When its next member might have started first, but for what it waits for now; trio's time."""
-        self.noted: int | None = None
-        """The member that was last written down as waiting."""
         self.done = trio.Event()
         self.member_done: dict[int, trio.Event] = {}
         self._next = frontier
@@ -106,8 +93,6 @@ class Experiment:
 
     def change(self, row: ExperimentRow) -> None:
         """Take on another priority, pause or concurrency, as the database has them now."""
-        if self.row.paused and not row.paused:
-            self.eligible_since = trio.current_time()
         self.row = row
         self.limiter.total_tokens = self.concurrency
 
@@ -188,21 +173,6 @@ class Experiment:
         if self.building:
             return 0
         return max(0, min(int(self.limiter.available_tokens), self.remaining))
-
-    def waiting(self) -> Waiting:
-        """How it stands in the queue."""
-        row = self.row
-        return Waiting(
-            row.id,
-            self.request,
-            self.slots,
-            row.uid,
-            self.accounts,
-            row.priority,
-            self.max_runtime,
-            bool(row.paused),
-            self.eligible_since,
-        )
 
 
 def check_member(count: int, number: int, member: int | None) -> None:

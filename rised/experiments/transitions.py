@@ -232,8 +232,6 @@ class Transitions:
         experiment.row = experiment.row._replace(image=image)
         experiment.state = State.PENDING
         experiment.build_attempt = 0
-        experiment.wait_reason = None
-        experiment.noted = first
         self._tell(experiment, [row], None)
         self._subscriptions.notify(number)
 

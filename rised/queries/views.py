@@ -1,7 +1,7 @@
 """What the daemon's records look like to those who ask: rows as messages, members that have no rows included."""
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 
 import msgspec
@@ -30,11 +30,16 @@ class Views:
     """Summaries, details and members."""
 
     def __init__(
-        self, database: Database, unfinished: dict[int, Experiment], layout: Layout
+        self,
+        database: Database,
+        unfinished: Mapping[int, Experiment],
+        wait_reason: Callable[[int], WaitReason | None],
+        layout: Layout,
     ) -> None:
-        """`unfinished` are the scheduler's."""
+        """`unfinished` are the scheduler's, by number; `wait_reason` tells what one of them waits for."""
         self._database = database
         self._unfinished = unfinished
+        self._wait_reason = wait_reason
         self._layout = layout
 
     def row(self, number: int) -> ExperimentRow:
@@ -119,7 +124,7 @@ class Views:
         config = self._config(row)
         summary = self.summary(row)
         live = self._unfinished.get(row.id)
-        wait_reason = live.wait_reason if live and not row.reason else None
+        wait_reason = self._wait_reason(row.id) if live and not row.reason else None
         return Detail(
             **{name: getattr(summary, name) for name in summary.__struct_fields__},
             count=row.members,
@@ -185,7 +190,7 @@ class Views:
         if found is None:
             state, reason = rowless(row)
             found = MemberRow(row.id, number, state, reason=reason)
-        wait_reason = None if found.reason else self._wait_reason(row, found)
+        wait_reason = None if found.reason else self._member_wait_reason(row, found)
         return Member(
             id=ids.experiment_id(row.id, number),
             state=found.state,
@@ -205,18 +210,19 @@ class Views:
             return results.read(self._layout.output(row, member), owner_of(row))
         return msgspec.json.decode(told, type=Results) if told else {}
 
-    def _wait_reason(self, row: ExperimentRow, member: MemberRow) -> WaitReason | None:
+    def _member_wait_reason(self, row: ExperimentRow, member: MemberRow) -> WaitReason | None:
         live = self._unfinished.get(row.id)
         if live is None or member.state not in (State.CREATED, State.PENDING):
             return None
-        if live.head == member.member and live.wait_reason:
-            return live.wait_reason
+        own = self._wait_reason(row.id)
+        if live.head == member.member and own:
+            return own
         if row.paused:
             return Paused(row.id)
         if member.state is State.PENDING:
             return None
         if live.building:
-            return live.wait_reason
+            return own
         if not live.limiter.available_tokens:
             return SlotsTaken(live.concurrency, row.id)
         return BehindMember(ids.experiment_id(row.id, live.head or 0))

@@ -6,11 +6,11 @@ get.
 
 import os
 import pwd
+from collections import Counter
 from collections.abc import Iterable
 
 import trio
 
-from rised.experiments.experiment import Experiment
 from rised.policy.quotas import Quota, Quotas
 from rised.users.impersonation import impersonating
 from rised.users.owner import Owner, of_user
@@ -38,15 +38,14 @@ class Admission:
                     f" {_whose(account)} is {_count(quota.gpus, 'GPU')} at once; ask for less"
                 )
 
-    def check_queued(self, user: str, owner: Owner, unfinished: Iterable[Experiment]) -> None:
-        """Refuse one experiment more than may be unfinished."""
+    def check_queued(self, user: str, owner: Owner, unfinished: Iterable[tuple[str, ...]]) -> None:
+        """Refuse one experiment more than may be unfinished; `unfinished` has the accounts of each that is."""
         limits = {name: quota.queued for name, quota in self._of(user, owner).items()}
         if all(most is None for most in limits.values()):
             return
-        there = [experiment.accounts for experiment in unfinished]
+        counts = Counter(account for accounts in unfinished for account in accounts)
         for account, most in limits.items():
-            count = sum(account in accounts for accounts in there)
-            if most is not None and count >= most:
+            if most is not None and counts[account] >= most:
                 raise QuotaExceeded(
                     f"{_whose(account)} is {_count(most, 'unfinished experiment')}, and that many"
                     " are there; wait for one to end, or riseml kill one"

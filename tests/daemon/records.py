@@ -16,6 +16,7 @@ from rised.subscriptions import Subscriptions
 from riseml_proto.config import parse_config
 from riseml_proto.messages import Member
 from riseml_proto.states import TRANSITIONS, State
+from riseml_proto.waiting import WaitReason
 
 SET = """\
 project: toaster
@@ -34,8 +35,9 @@ class Records:
     def __init__(self, state_dir: str, config: str) -> None:
         self.database = Database(state_dir)
         self.unfinished: dict[int, Experiment] = {}
+        self.wait_reasons: dict[int, WaitReason] = {}
         layout = Layout(state_dir, "/out")
-        self.views = Views(self.database, self.unfinished, layout)
+        self.views = Views(self.database, self.unfinished, self.wait_reasons.get, layout)
         self.journal = StoredHistory(self.database, self.views, layout)
         self.transitions = Transitions(self.database, Subscriptions(), FairShare(86_400.0, {}))
         parsed = parse_config(config, "riseml.yml")

@@ -20,6 +20,7 @@ from hypothesis.stateful import (
 )
 
 from rised.policy.outcome import KillMode
+from rised.policy.queue import decide
 from rised.storage.rows import ExperimentRow, MemberRow
 from riseml_proto import ids
 from riseml_proto.config import parse_config
@@ -368,8 +369,9 @@ class Sweeps(RuleBasedStateMachine):
         for experiment in scheduler.experiments.values():
             assert experiment.limiter.borrowed_tokens == len(experiment.running)
             assert experiment.remaining >= 0
-        waiting = [e.waiting() for e in scheduler.experiments.values()]
-        assert not scheduler.turns.would_start(waiting).start, "something could start"
+        waiting = scheduler.unfinished.waiting()
+        machine = scheduler.accounting.snapshot(waiting)
+        assert not decide(waiting, machine).start, "something could start"
 
     def all_comes_to_an_end(self) -> None:
         """With room on the disk and jobs that end, nothing may be left after a while."""

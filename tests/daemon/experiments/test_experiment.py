@@ -107,9 +107,8 @@ def test_its_slots_are_what_concurrency_and_members_leave(
         some.limiter.acquire_on_behalf_of_nowait(number)
     for _ in range(min(started, 10)):
         some.pop()
-    waiting = some.waiting()
-    assert waiting.slots == min(concurrency - running, 10 - min(started, 10))
-    assert (waiting.experiment, waiting.request) == (7, ResourceRequest(0.0, 0, 0))
+    assert some.slots == min(concurrency - running, 10 - min(started, 10))
+    assert (some.number, some.request) == (7, ResourceRequest(0.0, 0, 0))
 
 
 def test_what_it_asks_for_is_what_its_file_says() -> None:
@@ -129,7 +128,7 @@ def test_a_million_members_cost_what_eight_cost() -> None:
         some = experiment(members)
         for _ in range(200):
             some.skip(some.pop() + 50)
-            assert some.waiting().slots == 1
+            assert some.slots == 1
             assert some.params(members)
         return time.perf_counter() - began
 

@@ -148,12 +148,12 @@ def test_what_waits_says_what_for() -> None:
     with records(SET.format(6)) as world:
         assert [m.reason for m in world.shown()][1] == "waits for 1.1 to start"
         lacks = LacksResources((Shortage("GPU", 3, 1),))
-        world.experiment.wait_reason = lacks
+        world.wait_reasons[1] = lacks
         for shown in (world.shown()[0], world.views.detail(world.views.row(1))):
             assert (shown.reason, shown.waits_for) == ("waits for 3 GPUs (1 free)", lacks)
         for holder in range(3):
             world.experiment.limiter.acquire_on_behalf_of_nowait(holder)
-        world.experiment.wait_reason = None
+        world.wait_reasons.clear()
         assert world.shown()[4].reason == "waits for one of 1's 3 slots"
 
 

@@ -85,9 +85,7 @@ def test_a_gpu_that_is_out_of_use_is_nothing_to_wait_for(theatre: Theatre) -> No
     submit(theatre, time_limit=100)
 
     def expected(daemon: Life) -> float | None:
-        (seconds,) = daemon.scheduler.turns.forecast(
-            daemon.scheduler.experiments.values()
-        )().values()
+        (seconds,) = daemon.scheduler.forecast()().values()
         return seconds
 
     large = riseml_yml(0, resources="{gpus: 4}")

@@ -1,0 +1,158 @@
+"""The unfinished experiments, and what the scheduler remembers of each from one decision to the next.
+
+Nothing here is on disk: a restarted daemon finds it out anew.
+"""
+
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from typing import TypeVarTuple
+
+import trio
+
+from rised.execution.services import Services
+from rised.experiments.experiment import Experiment
+from rised.log import log
+from rised.policy.outcome import KillMode
+from rised.policy.queue import Decision
+from rised.policy.workload import Waiting
+from rised.storage.rows import ExperimentRow
+from riseml_proto.errors import RisemlError
+from riseml_proto.waiting import AwaitsImage, WaitReason
+
+Arguments = TypeVarTuple("Arguments")
+Key = tuple[int, int]
+"""The numbers of an experiment and of one of its members."""
+
+
+@dataclass(eq=False, slots=True)
+class QueueState:
+    """How one experiment stands in the queue."""
+
+    experiment: Experiment
+    accounts: tuple[str, ...]
+    """The GPU quotas that it counts against."""
+    max_runtime: float | None
+    """Seconds within which a member that starts has surely ended; None: no limit is known."""
+    eligible_since: float
+    """Since when nothing of its own has kept its next member from starting; trio's time."""
+    pending_member: int | None = None
+    """The member that was last written down as PENDING."""
+
+    def waiting(self) -> Waiting:
+        """The same as the policy wants it."""
+        experiment = self.experiment
+        row = experiment.row
+        return Waiting(
+            row.id,
+            experiment.request,
+            experiment.slots,
+            row.uid,
+            self.accounts,
+            row.priority,
+            self.max_runtime,
+            bool(row.paused),
+            self.eligible_since,
+        )
+
+
+class Tasks:
+    """Starts tasks in the nursery of everything that runs for experiments."""
+
+    nursery: trio.Nursery | None = None
+    """Open while the scheduler runs."""
+
+    def start(
+        self,
+        task: Callable[[*Arguments], Awaitable[object]],
+        *args: *Arguments,
+        name: str | None = None,
+    ) -> None:
+        """Start `task(*args)`; nobody waits for its end."""
+        assert self.nursery is not None
+        self.nursery.start_soon(task, *args, name=name)
+
+
+class Unfinished:
+    """All unfinished experiments, by number."""
+
+    def __init__(self, services: Services, tasks: Tasks) -> None:
+        self._services = services
+        self._tasks = tasks
+        self._changed = trio.Event()
+        self.experiments: dict[int, Experiment] = {}
+        self.states: dict[int, QueueState] = {}
+        self._wait_reasons: dict[int, WaitReason] = {}
+        """What the last decision said."""
+
+    def add(self, state: QueueState) -> None:
+        """Take in an experiment that is on disk."""
+        number = state.experiment.number
+        self.experiments[number] = state.experiment
+        self.states[number] = state
+        self.wake()
+
+    def forget(self, experiment: Experiment) -> None:
+        """Drop an experiment that has ended. A second call does nothing: its last member's end and a kill may meet."""
+        number = experiment.number
+        if self.experiments.pop(number, None) is None:
+            return
+        del self.states[number]
+        self._wait_reasons.pop(number, None)
+        if experiment.building:
+            experiment.building.kill(KillMode.FORCE)
+        row = experiment.row
+        self._tasks.start(self.discard_tree, row.user, row.project, row.revision)
+        self.wake()
+
+    def waiting(self) -> list[Waiting]:
+        """Those with members left to start, in the order of their numbers."""
+        return [state.waiting() for state in self.states.values() if state.experiment.remaining]
+
+    def wait_reason(self, number: int) -> WaitReason | None:
+        """What an unfinished experiment as a whole waits for."""
+        if self.experiments[number].building:
+            return AwaitsImage()
+        return self._wait_reasons.get(number)
+
+    def note_decision(self, decision: Decision) -> None:
+        """Keep what the experiments wait for from now on."""
+        for number in decision.start:
+            self._wait_reasons.pop(number, None)
+        self._wait_reasons.update(decision.reasons)
+
+    def accounts(self) -> Iterator[tuple[str, ...]]:
+        """The quotas that each experiment counts against."""
+        return (state.accounts for state in self.states.values())
+
+    def change(self, experiment: Experiment, row: ExperimentRow) -> None:
+        """Let an experiment go on with priority, pause and concurrency of `row`. Raises `StorageFull`."""
+        is_resumed = experiment.row.paused and not row.paused
+        self._services.transitions.change(experiment, row)
+        if is_resumed:
+            self.states[row.id].eligible_since = trio.current_time()
+        self._wait_reasons.pop(row.id, None)
+        self.wake()
+
+    def wake(self) -> None:
+        """Let the scheduler decide again: something has changed."""
+        self._changed.set()
+
+    def expect_change(self) -> None:
+        """Let `wait_for_change` wait for changes from now on."""
+        self._changed = trio.Event()
+
+    async def wait_for_change(self) -> None:
+        """Return at the next `wake`, or at once if there was one since `expect_change`."""
+        await self._changed.wait()
+
+    async def discard_tree(self, user: str, project: str, revision: str) -> None:
+        """Remove the pristine tree of a revision unless an unfinished experiment uses it."""
+
+        def is_used() -> bool:
+            rows = (experiment.row for experiment in self.experiments.values())
+            return (user, project, revision) in ((r.user, r.project, r.revision) for r in rows)
+
+        try:
+            await self._services.revisions.discard(user, project, revision, is_used)
+        except (RisemlError, OSError) as error:
+            log.warning("cannot remove a tree", revision=revision, error=str(error))
