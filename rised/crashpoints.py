@@ -1,7 +1,7 @@
-"""Places at which a test lets the daemon die as by `kill -9`; in ordinary life a call here does nothing.
+"""Points in the code at which a test lets the daemon die as by `kill -9`; without the test, they do nothing.
 
-`RISED_CRASH_AT=name` (or `name:3`, the third time it is passed) arms one. Names are in the code beside the durable step
-that they stand before or after; `tests/integration/test_crashes.py` goes through all of them.
+`RISED_CRASH_AT=name` arms one, and `name:3` for the third time that it is passed. A point stands before or after a step
+that must be durable; `tests/integration/test_crashes.py` finds all points in the source and tries each.
 """
 
 import os
@@ -12,7 +12,7 @@ _left = int(_count or 1)
 
 
 def crash_point(name: str) -> None:
-    """Die here if this point is the armed one."""
+    """Kill this process if the point `name` is the armed one."""
     global _left
     if name == _name:
         _left -= 1

@@ -200,11 +200,8 @@ def build_services(
         watcher=watcher,
         layout=Layout(settings.state_dir, settings.output_dir),
         subscriptions=subscriptions,
-        data_dir=settings.data_dir,
-        kill_grace=settings.kill_grace,
+        settings=settings,
         gpu_uuids={gpu.index: gpu.uuid for gpu in gpus},
-        state_dir=settings.state_dir,
-        min_free=settings.min_free,
     )
 
 

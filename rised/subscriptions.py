@@ -1,10 +1,10 @@
-"""Who waits for news of an experiment, and how they are woken.
+"""Subscriptions to changes of experiments: whoever follows one is woken when it changes.
 
-A ring says only "look again": rings that come while nobody waits become one. Whoever listens begins
-to listen before they look, so no news falls between the two.
+A notification says only "look again": several that come before the subscriber waits become one. A subscriber subscribes
+before it looks, so no change is missed between the two.
 
-One of many who are woken goes on at a time, and in a crowd with a rest between two: to look costs a
-millisecond, and hundreds who look at once would hold up everybody else for as long as all of them take.
+Of many that are woken, one goes on at a time, and in a crowd with a pause between two: a look costs a millisecond, and
+hundreds at once would delay everybody else for as long as all of them take.
 """
 
 from collections import defaultdict
@@ -14,11 +14,13 @@ from contextlib import contextmanager
 import trio
 
 _CROWD = 8
-_REST = 0.001
+"""Subscribers that are woken together without a pause."""
+_PAUSE = 0.001
+"""Seconds."""
 
 
 class _WakeUpThrottle:
-    """Lets one through in each round of the main loop."""
+    """Lets one subscriber go on in each round of the main loop."""
 
     def __init__(self) -> None:
         self._lock = trio.Lock()
@@ -27,50 +29,50 @@ class _WakeUpThrottle:
         """Return when it is the caller's turn."""
         async with self._lock:
             if self._lock.statistics().tasks_waiting > _CROWD:
-                await trio.sleep(_REST)
+                await trio.sleep(_PAUSE)
 
 
 class Subscription:
-    """One listener's side."""
+    """One subscriber's side."""
 
-    def __init__(self, door: _WakeUpThrottle | None = None) -> None:
-        """`door` is what all listeners share; None for one alone."""
-        self._rung = trio.Event()
-        self._door = door
+    def __init__(self, throttle: _WakeUpThrottle | None = None) -> None:
+        """`throttle` is shared by all subscribers; None for one alone."""
+        self._notified = trio.Event()
+        self._throttle = throttle
 
     def notify(self) -> None:
-        """Wake the listener, now or when it next waits."""
-        self._rung.set()
+        """Wake the subscriber, now or when it next waits."""
+        self._notified.set()
 
     async def wait(self) -> None:
-        """Return once the bell has rung since the last `wait` returned."""
-        await self._rung.wait()
-        if self._door:
-            await self._door.pass_through()
-        self._rung = trio.Event()
+        """Return once there was a notification since the last `wait` returned."""
+        await self._notified.wait()
+        if self._throttle:
+            await self._throttle.pass_through()
+        self._notified = trio.Event()
 
 
 class Subscriptions:
-    """The bells of all experiments. Only for use within one trio run."""
+    """Who is subscribed to which experiment. Only for use within one trio run."""
 
     def __init__(self) -> None:
-        self._door = _WakeUpThrottle()
-        self._listeners: defaultdict[int, dict[Subscription, int | None]] = defaultdict(dict)
+        self._throttle = _WakeUpThrottle()
+        self._subscribers: defaultdict[int, dict[Subscription, int | None]] = defaultdict(dict)
 
     def notify(self, experiment: int, member: int | None = None) -> None:
-        """Wake everyone who listens to `experiment`, or to `member` of it if the news are its alone."""
-        for subscription, wanted in self._listeners.get(experiment, {}).items():
+        """Wake all subscribers of `experiment`; with `member`, those of that member and of the whole experiment."""
+        for subscription, wanted in self._subscribers.get(experiment, {}).items():
             if member is None or wanted is None or wanted == member:
                 subscription.notify()
 
     @contextmanager
     def listen(self, experiment: int, member: int | None = None) -> Iterator[Subscription]:
-        """A bell that rings for `experiment`, or for `member` of it alone, until the block is left."""
-        subscription = Subscription(self._door)
-        self._listeners[experiment][subscription] = member
+        """Subscribe to `experiment`, or to one `member` of it, until the block is left."""
+        subscription = Subscription(self._throttle)
+        self._subscribers[experiment][subscription] = member
         try:
             yield subscription
         finally:
-            del self._listeners[experiment][subscription]
-            if not self._listeners[experiment]:
-                del self._listeners[experiment]
+            del self._subscribers[experiment][subscription]
+            if not self._subscribers[experiment]:
+                del self._subscribers[experiment]

@@ -56,7 +56,7 @@ def job(
             experiment,
             member,
             output_dir=output,
-            data_dir=services.data_dir,
+            data_dir=services.settings.data_dir,
             client_dir=services.layout.client,
         ),
         files=files,
@@ -80,7 +80,7 @@ def _container(
     return Container(
         image=experiment.row.image,
         output=output,
-        data=services.data_dir,
+        data=services.settings.data_dir,
         gpus=tuple((index, services.gpu_uuids.get(index)) for index in grant.gpus) if grant else (),
         shm=config.shm,
         has_code=bool(config.install),
@@ -105,7 +105,7 @@ def build_job(
         files=files,
         log=services.layout.log(experiment.number, 0, BUILD, attempt),
         owner=owner_of(experiment.row),
-        container=Container(image=image, output="", data=services.data_dir, build=True),
+        container=Container(image=image, output="", data=services.settings.data_dir, build=True),
     )
 
 

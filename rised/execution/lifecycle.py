@@ -76,7 +76,7 @@ class Lifecycle:
         self._grant = grant
         self._slot = slot
         self._take_held = take_held
-        self._switch = KillSwitch(row.kill, services.kill_grace)
+        self._switch = KillSwitch(row.kill, services.settings.kill_grace)
         self._handle: JobHandle | None = None
 
     @property

@@ -8,6 +8,7 @@ from rised.experiments.transitions import Transitions
 from rised.logs.watch import LogWatcher
 from rised.revisions import Revisions
 from rised.runners.base import Runner
+from rised.settings import Settings
 from rised.storage.database import Database
 from rised.storage.layout import Layout
 from rised.subscriptions import Subscriptions
@@ -15,7 +16,7 @@ from rised.subscriptions import Subscriptions
 
 @dataclass(frozen=True, kw_only=True)
 class Services:
-    """One daemon's."""
+    """The parts of one daemon that start and watch jobs."""
 
     database: Database
     transitions: Transitions
@@ -24,16 +25,11 @@ class Services:
     watcher: LogWatcher
     layout: Layout
     subscriptions: Subscriptions
-    data_dir: str
-    kill_grace: float
-    """Seconds from SIGTERM to SIGKILL."""
+    settings: Settings
     gpu_uuids: Mapping[int, str | None]
-    """Index → UUID of each GPU, None where nobody knows it."""
-    state_dir: str
-    min_free: int
-    """MiB of disk below which nothing is made that is not needed now."""
+    """Index → UUID of each GPU; None where it is unknown."""
 
     def has_room(self) -> bool:
         """Whether more than `min_free` is free where working copies are made."""
-        found = os.statvfs(self.state_dir)
-        return found.f_bavail * found.f_frsize >> 20 > self.min_free
+        stat = os.statvfs(self.settings.state_dir)
+        return stat.f_bavail * stat.f_frsize >> 20 > self.settings.min_free
