@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rised.runners.identity import ProcessIdentity, encode
 from rised.storage.database import Database
-from rised.storage.rows import MemberChange, MemberRow
+from rised.storage.rows import ExperimentRow, MemberChange, MemberRow
 from riseml_proto.states import Reason, State
 
 _CONFIG = """\
@@ -37,28 +37,31 @@ def write(state_dir: Path, count: int) -> None:
 
 
 def _add(store: Database, members: int, begin_ms: int) -> None:
-    number = store.add_experiment(
+    row = ExperimentRow(
+        id=0,
         user="root",
         uid=os.getuid(),
         project="digits",
         revision="0" * 40,
         config=_CONFIG if members else _SINGLE,
         config_file="riseml.yml",
-        env={"PATH": "/usr/local/bin:/usr/bin:/bin"},
+        env='{"PATH": "/usr/local/bin:/usr/bin:/bin"}',
         members=members,
+        state=State.PENDING,
         created_ms=begin_ms,
     )
+    number = store.experiments.add(row).id
     if members:
-        store.tell_experiment(number, State.RUNNING, begin_ms)
+        store.events.append(number, State.RUNNING, begin_ms)
     for member in range(1, members + 1) if members else (0,):
         for change in _life(number, member, begin_ms):
-            store.tell_member(change)
-        store.put_member(change.row)
-    store.count_ends(number, State.FINISHED, max(1, members))
+            store.events.append_change(change)
+        store.members.save(change.row)
+    store.experiments.count_ends(number, State.FINISHED, max(1, members))
     end_ms = begin_ms + _LASTED_MS
     if members:
-        store.tell_experiment(number, State.FINISHED, end_ms, Reason.COMPLETED)
-    store.end_experiment(number, State.FINISHED, end_ms, Reason.COMPLETED)
+        store.events.append(number, State.FINISHED, end_ms, Reason.COMPLETED)
+    store.experiments.end(number, State.FINISHED, end_ms, Reason.COMPLETED)
 
 
 def _life(number: int, member: int, begin_ms: int) -> Iterator[MemberChange]:

@@ -163,7 +163,7 @@ def build(settings: Settings, database: Database) -> Daemon:
     revisions = Revisions(
         settings.state_dir, max_files=settings.max_files, max_bytes=settings.max_bytes
     )
-    share = FairShare(settings.half_life * 3600, database.usage())
+    share = FairShare(settings.half_life * 3600, database.usage.all())
     services = build_services(
         settings=settings,
         database=database,
@@ -239,6 +239,7 @@ def build_context(
         submissions=Submissions(
             settings=settings,
             database=database,
+            transitions=services.transitions,
             revisions=services.revisions,
             images=images,
             scheduler=scheduler,
@@ -256,13 +257,13 @@ def unended_jobs(database: Database) -> dict[str, JobIdentity]:
     """The keys of jobs whose files a restart must not touch, and their identities."""
     members = {
         f"{job_id(row.id, member.member, TRAIN)}.{member.attempt}": decode(member.handle)
-        for row in database.unfinished()
-        for member in database.unended_members(row.id)
+        for row in database.experiments.unfinished()
+        for member in database.members.unended(row.id)
         if member.handle
     }
     own = {
         f"{job_id(row.experiment, 0, row.job)}.{row.attempt}": decode(row.handle)
-        for row in database.unended_jobs()
+        for row in database.jobs.unended()
         if row.handle
     }
     return members | own

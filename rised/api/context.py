@@ -99,7 +99,9 @@ class Context:
         if found.job in (None, TRAIN):
             there = not (found.job and row.members and not found.member)
         else:
-            there = not found.member and self.services.database.job(row.id, found.job) is not None
+            there = (
+                not found.member and self.services.database.jobs.get(row.id, found.job) is not None
+            )
         if not there:
             example = job_id(row.id, 1 if row.members else 0, TRAIN)
             raise NotFound(f"there is no job {text}; {row.id} has jobs such as {example}")
@@ -107,7 +109,7 @@ class Context:
 
     def last(self, peer: Peer, project: str | None) -> int:
         """The caller's last experiment. Raises `NotFound`."""
-        number = self.services.database.last(peer.user, project)
+        number = self.services.database.experiments.newest(peer.user, project)
         if number is None:
             where = f" of project {project}" if project else ""
             raise NotFound(f"you have no experiment{where} yet; riseml train starts one")

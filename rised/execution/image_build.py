@@ -29,9 +29,8 @@ from rised.runners.base import Exit, Job, JobHandle
 from rised.runners.docker import images
 from rised.runners.docker.images import ImageInfo
 from rised.runners.identity import JobIdentity, decode, encode
-from rised.storage.database import BUILD
 from rised.storage.owners import owner_of
-from rised.storage.rows import file_beside
+from rised.storage.rows import BUILD, file_beside
 from rised.users.files import open_log
 from riseml_proto.errors import NoEngine, RisemlError, StorageFull
 
@@ -71,7 +70,7 @@ class Building:
     async def run(self) -> None:
         """Make the image, and write down how that went."""
         services, experiment = self._services, self._experiment
-        row = services.database.job(experiment.number, BUILD)
+        row = services.database.jobs.get(experiment.number, BUILD)
         assert row is not None
         experiment.build_attempt = row.attempt
         try:
@@ -89,7 +88,7 @@ class Building:
             await self._write(partial(services.transitions.kill_rest, experiment, self._kill))
         experiment.building = None
         self._done()
-        row = services.database.job(experiment.number, BUILD)
+        row = services.database.jobs.get(experiment.number, BUILD)
         assert row is not None
         await services.runner.clean(self._job(row.attempt))
 
@@ -145,7 +144,7 @@ class Building:
     async def _build(self, recipe: Recipe, base: ImageInfo) -> str | None:
         """Run the steps in a container and make an image of it; None where its end is unknown. Raises `_Failed`."""
         services = self._services
-        row = services.database.job(self._experiment.number, BUILD)
+        row = services.database.jobs.get(self._experiment.number, BUILD)
         assert row is not None
         handle: JobHandle
         if row.handle:
@@ -165,7 +164,7 @@ class Building:
         watch = services.watcher.add(job.log, self._ring)
         try:
             if handle.is_held:
-                services.transitions.note_job(
+                services.transitions.save_job(
                     row._replace(attempt=job.attempt, handle=encode(handle.identity))
                 )
                 await services.database.sync()
@@ -201,10 +200,10 @@ class Building:
         if how.begun and how.code is not None:
             told = "; ".join(recipe.steps)
             raise _Failed(f"Command '{told}' return code: {how.code}", how.code)
-        row = self._services.database.job(self._experiment.number, BUILD)
+        row = self._services.database.jobs.get(self._experiment.number, BUILD)
         assert row is not None
         await self._services.runner.clean(job)
-        self._services.transitions.note_job(row._replace(handle=None))
+        self._services.transitions.save_job(row._replace(handle=None))
         self._begun = 0
         return None
 

@@ -20,9 +20,8 @@ from rised.linux.files import disk_may_be_full, make_directory, write_file
 from rised.log import log
 from rised.policy.resources import Grant
 from rised.runners.base import Container, Job, JobHandle, JobResources
-from rised.storage.database import BUILD
 from rised.storage.owners import owner_of
-from rised.storage.rows import file_beside
+from rised.storage.rows import BUILD, file_beside
 from rised.users.impersonation import impersonating
 from riseml_proto import ids
 from riseml_proto.config import Config

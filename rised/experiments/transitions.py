@@ -14,9 +14,10 @@ from rised.log import log
 from rised.policy.fairshare import FairShare, Used
 from rised.policy.outcome import KillMode
 from rised.policy.workload import billed_gpus
-from rised.storage.database import BUILD, Database
-from rised.storage.rows import ExperimentRow, JobRow, MemberChange, MemberRow
+from rised.storage.database import Database
+from rised.storage.rows import BUILD, ExperimentRow, JobRow, MemberChange, MemberRow
 from rised.subscriptions import Subscriptions
+from riseml_proto.config import Config
 from riseml_proto.errors import StorageFull
 from riseml_proto.states import Reason, State, advance, set_outcome, set_state
 
@@ -41,6 +42,25 @@ class Transitions:
         self._subscriptions = subscriptions
         self._share = share
 
+    def submit(self, row: ExperimentRow, config: Config) -> Experiment:
+        """Add an experiment in state PENDING or BUILDING; `row` has all but its number. Raises `StorageFull`.
+
+        A PENDING one's first member waits with it, which is no event: events are what happens after the submission.
+        """
+        first = 1 if row.members else 0
+        is_set, builds = row.members > 0, row.state is State.BUILDING
+        with self._database.transaction():
+            row = self._database.experiments.add(row)
+            if not (is_set and builds):
+                self._database.members.save(MemberRow(row.id, first, row.state))
+            if builds:
+                self._database.jobs.save(JobRow(row.id, BUILD, 1, row.created_ms))
+                self._database.events.append(row.id, State.BUILDING, row.created_ms, attempt=1)
+        experiment = Experiment(row, config, frontier=first)
+        if not (is_set and builds):
+            experiment.active[first] = row.state
+        return experiment
+
     def write(self, experiment: Experiment, *changes: MemberChange) -> None:
         """Bring members to their new states, one after the other; end the experiment if that was all.
 
@@ -56,15 +76,15 @@ class Transitions:
         outcome = None
         with self._database.transaction():
             if own is not experiment.state:
-                self._database.set_state(experiment.number, own)
+                self._database.experiments.set_state(experiment.number, own)
                 if experiment.is_set:
-                    self._database.tell_experiment(experiment.number, own, changes[0].time_ms)
+                    self._database.events.append(experiment.number, own, changes[0].time_ms)
             for row in final.values():
-                self._database.put_member(row)
+                self._database.members.save(row)
                 if row.state.ended:
-                    self._database.count_ends(experiment.number, row.state, 1)
+                    self._database.experiments.count_ends(experiment.number, row.state, 1)
             for change in changes:
-                self._database.tell_member(change)
+                self._database.events.append_change(change)
             if sum(ended.values()) == max(1, experiment.row.members):
                 own = outcome = self._end(experiment, changes[-1].row, ended, changes[-1].time_ms)
             used = self._charge(experiment, changes)
@@ -79,7 +99,7 @@ class Transitions:
         for change in changes:
             if change.ran_since_ms is not None:
                 used = self._share.charged(uid, amount, change.ran_since_ms, change.time_ms)
-                self._database.put_usage(uid, used)
+                self._database.usage.save(uid, used)
                 return used
         return None
 
@@ -99,7 +119,7 @@ class Transitions:
             code = None
             if last.reason == Reason.BUILD_FAILED:
                 reason, code = Reason.BUILD_FAILED, last.exit_code
-            self._database.tell_experiment(
+            self._database.events.append(
                 experiment.number,
                 outcome,
                 time_ms,
@@ -108,7 +128,7 @@ class Transitions:
                 message=message,
                 exit_code=code,
             )
-        self._database.end_experiment(experiment.number, outcome, time_ms, reason)
+        self._database.experiments.end(experiment.number, outcome, time_ms, reason)
         self._end_build(experiment, time_ms, last.exit_code)
         return outcome
 
@@ -144,14 +164,14 @@ class Transitions:
     def change(self, experiment: Experiment, row: ExperimentRow) -> None:
         """Let its priority, pause and concurrency be those of `row`. Raises `StorageFull`."""
         with self._database.transaction():
-            self._database.change_experiment(row)
+            self._database.experiments.change(row)
         experiment.change(row)
         self._subscriptions.notify(experiment.number)
 
     def mark_killed(self, experiment: Experiment, mode: KillMode) -> None:
         """Note that the whole experiment is to end; what runs for it ends it. Raises `StorageFull`."""
         with self._database.transaction():
-            self._database.mark_killed(experiment.number, mode)
+            self._database.experiments.mark_killed(experiment.number, mode)
         experiment.row = experiment.row._replace(kill=max(experiment.row.kill, mode))
 
     def kill_rest(self, experiment: Experiment, mode: KillMode) -> None:
@@ -175,7 +195,7 @@ class Transitions:
         waiting = [
             _ended(row, end, time_ms)
             for member in experiment.active.keys() - experiment.running.keys()
-            if (row := self._database.member(number, member))
+            if (row := self._database.members.get(number, member))
         ]
         members = max(1, experiment.row.members)
         count = members - sum(experiment.ended.values()) - len(experiment.running)
@@ -183,12 +203,12 @@ class Transitions:
         outcome = None
         with self._database.transaction():
             if experiment.row.kill:
-                self._database.mark_killed(number, experiment.row.kill)
-            self._database.count_ends(number, end.state, count)
+                self._database.experiments.mark_killed(number, experiment.row.kill)
+            self._database.experiments.count_ends(number, end.state, count)
             for row in waiting:
-                self._database.put_member(row)
+                self._database.members.save(row)
                 told = row if experiment.is_set else _of_build(row, experiment.build_attempt)
-                self._database.tell_member(MemberChange(told, time_ms, message))
+                self._database.events.append_change(MemberChange(told, time_ms, message))
             if not experiment.running:
                 last = waiting[-1] if waiting else end
                 outcome = self._end(experiment, last, ended, time_ms, message)
@@ -202,17 +222,17 @@ class Transitions:
         """A build starts from the beginning, for nothing is left of the last one. Raises `StorageFull`."""
         time_ms = now_ms()
         with self._database.transaction():
-            self._database.put_job(JobRow(experiment.number, BUILD, attempt, time_ms))
-            self._database.tell_experiment(
+            self._database.jobs.save(JobRow(experiment.number, BUILD, attempt, time_ms))
+            self._database.events.append(
                 experiment.number, State.BUILDING, time_ms, attempt=attempt
             )
         experiment.build_attempt = attempt
         self._subscriptions.notify(experiment.number)
 
-    def note_job(self, row: JobRow) -> None:
+    def save_job(self, row: JobRow) -> None:
         """Write what is known of a job of the experiment itself. Raises `StorageFull`."""
         with self._database.transaction():
-            self._database.put_job(row)
+            self._database.jobs.save(row)
 
     def built(self, experiment: Experiment, image: str) -> None:
         """The experiment has its image: it waits for its turn. Raises `StorageFull`."""
@@ -220,14 +240,14 @@ class Transitions:
         assert first is not None
         row = MemberRow(number, first, State.PENDING)
         with self._database.transaction():
-            self._database.set_image(number, image)
-            self._database.set_state(number, State.PENDING)
-            self._database.tell_experiment(
+            self._database.experiments.set_image(number, image)
+            self._database.experiments.set_state(number, State.PENDING)
+            self._database.events.append(
                 number, State.PENDING, time_ms, attempt=experiment.build_attempt
             )
-            self._database.put_member(row)
+            self._database.members.save(row)
             if experiment.is_set:
-                self._database.tell_member(MemberChange(row, time_ms))
+                self._database.events.append_change(MemberChange(row, time_ms))
             self._end_build(experiment, time_ms, 0)
         experiment.row = experiment.row._replace(image=image)
         experiment.state = State.PENDING
@@ -236,12 +256,12 @@ class Transitions:
         self._subscriptions.notify(number)
 
     def _end_build(self, experiment: Experiment, time_ms: int, code: int | None) -> None:
-        if experiment.build_attempt and (job := self._database.job(experiment.number, BUILD)):
-            self._database.put_job(job._replace(exit_code=code, ended_ms=time_ms))
+        if experiment.build_attempt and (job := self._database.jobs.get(experiment.number, BUILD)):
+            self._database.jobs.save(job._replace(exit_code=code, ended_ms=time_ms))
 
     def kill_waiting(self, experiment: Experiment, member: int) -> None:
         """End one member that has not started. Raises `StorageFull`."""
-        found = self._database.member(experiment.number, member)
+        found = self._database.members.get(experiment.number, member)
         time_ms = now_ms()
         row = found or MemberRow(experiment.number, member, State.CREATED)
         self.write(experiment, MemberChange(_ended(row, _KILLED, time_ms), time_ms))
@@ -249,10 +269,10 @@ class Transitions:
 
     def kill_running(self, experiment: Experiment, member: int, mode: KillMode) -> None:
         """Note that a running member is to end. Raises `StorageFull`."""
-        row = self._database.member(experiment.number, member)
+        row = self._database.members.get(experiment.number, member)
         with self._database.transaction():
             row = row or MemberRow(experiment.number, member, State.PENDING)
-            self._database.put_member(row._replace(kill=max(row.kill, mode)))
+            self._database.members.save(row._replace(kill=max(row.kill, mode)))
 
 
 def _ended(row: MemberRow, end: MemberRow, time_ms: int) -> MemberRow:

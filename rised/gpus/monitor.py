@@ -45,7 +45,7 @@ class GpuMonitor:
         self._readings: list[GpuHealth] = []
         self._read_at = -math.inf
         self._asks_driver = any(gpu.uuid for gpu in gpus)
-        self._taken_out: dict[str, str] = json.loads(database.meta(_TAKEN_OUT) or "{}")
+        self._taken_out: dict[str, str] = json.loads(database.meta.get(_TAKEN_OUT) or "{}")
         self.unavailable: dict[int, Unavailable] = {}
         """Index → why that GPU is not handed out; whoever has it keeps it."""
         self._update()
@@ -103,7 +103,7 @@ class GpuMonitor:
 
     async def _write(self, taken_out: dict[str, str]) -> None:
         with self._database.transaction():
-            self._database.put_meta(_TAKEN_OUT, json.dumps(taken_out) if taken_out else None)
+            self._database.meta.save(_TAKEN_OUT, json.dumps(taken_out) if taken_out else None)
         self._taken_out = taken_out
         self._update()
         await self._database.sync()

@@ -4,9 +4,9 @@ from rised.clock import to_datetime
 from rised.experiments.job_spec import TRAIN
 from rised.logs.source import Attempt, Event
 from rised.queries.views import Views, rowless
-from rised.storage.database import BOARD, BUILD, Database
+from rised.storage.database import Database
 from rised.storage.layout import Layout
-from rised.storage.rows import EventRow, ExperimentRow
+from rised.storage.rows import BOARD, BUILD, EventRow, ExperimentRow
 from riseml_proto import ids
 from riseml_proto.ids import CanonicalId
 from riseml_proto.messages import ElidedEntry, EndEntry, HeadEntry, StateEntry
@@ -53,9 +53,9 @@ class StoredHistory:
         row = self._row(target)
         if target.member or target.job or not row.members:
             member = target.member or 0
-            last = self._database.last_event(row.id, member)
+            last = self._database.events.newest(row.id, member)
             return [_entry(last) if last else self._first_state(row, member)]
-        events = self._database.last_events(row, limit)
+        events = self._database.events.newest_of_members(row, limit)
         told = [_entry(event) for event in events]
         members = {event.member for event in events}
         first = [self._first_state(row, member) for member in (0, 1) if member not in members]
@@ -70,7 +70,7 @@ class StoredHistory:
         """The state of a member, or of the set, that no event tells."""
         if not member:
             return _initial(row, 0, row.state)
-        found = self._database.member(row.id, member)
+        found = self._database.members.get(row.id, member)
         return _initial(row, member, found.state if found else rowless(row)[0])
 
     def _untouched(
@@ -80,18 +80,20 @@ class StoredHistory:
             return []
         if count > limit:
             return [_elided(row, State.CREATED, count)]
-        frontier = self._database.frontier(row.id, 1)
-        touched = {found.member for found in self._database.members(row.id, frontier, row.members)}
+        frontier = self._database.members.frontier(row.id, 1)
+        touched = {
+            found.member for found in self._database.members.between(row.id, frontier, row.members)
+        }
         found = [m for m in range(frontier, row.members + 1) if m not in touched]
         if len(found) < count:  # one that is about to start was overtaken by one that has
-            found = self._database.rowless(row.id, 1, frontier) + found
+            found = self._database.members.rowless(row.id, 1, frontier) + found
         return [_initial(row, member, State.CREATED) for member in found]
 
     def events(self, target: CanonicalId, after: int, limit: int) -> list[Event]:
         """The first `limit` events with a higher `seq` than `after`, without those of the opening."""
         row = self._row(target)
         member = self._only_member(row, target)
-        found = self._database.events(row, after, limit, member)
+        found = self._database.events.after(row, after, limit, member)
         return [self._event(event, target) for event in found]
 
     def attempts(self, target: CanonicalId, after: int, limit: int) -> list[Attempt]:
@@ -99,13 +101,13 @@ class StoredHistory:
         row = self._row(target)
         if target.job == BOARD:
             return self._board(row)
-        found = self._database.begun(row, after, limit, self._only_member(row, target))
+        found = self._database.events.beginnings(row, after, limit, self._only_member(row, target))
         attempts = [self._attempt(began, ended) for began, ended in found]
         return [attempt for attempt in attempts if target.job in (None, attempt.job)]
 
     def _board(self, row: ExperimentRow) -> list[Attempt]:
         """The newest TensorBoard as if it had begun with the experiment: no event tells of it."""
-        job = self._database.job(row.id, BOARD)
+        job = self._database.jobs.get(row.id, BOARD)
         if job is None:
             return []
         log = self._layout.log(row.id, 0, BOARD, job.attempt)
@@ -121,7 +123,7 @@ class StoredHistory:
         row = self._row(target)
         if not target.member:
             return EndEntry(state=row.state, counts=self._views.counts(row))
-        found = self._database.member(row.id, target.member)
+        found = self._database.members.get(row.id, target.member)
         state = found.state if found else rowless(row)[0]
         return EndEntry(state=state, counts={str(state): 1})
 
@@ -153,7 +155,7 @@ class StoredHistory:
         )
 
     def _attempt_of(self, event: EventRow) -> Attempt | None:
-        found = self._database.beginning(event)
+        found = self._database.events.attempt_of(event)
         return self._attempt(*found) if found else None
 
     def _attempt(self, began: EventRow, ended: EventRow | None) -> Attempt:

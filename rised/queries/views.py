@@ -11,10 +11,10 @@ from rised.experiments import results
 from rised.experiments.experiment import Experiment
 from rised.experiments.job_spec import TRAIN
 from rised.experiments.results import Results
-from rised.storage.database import BOARD, Database
+from rised.storage.database import Database
 from rised.storage.layout import Layout
 from rised.storage.owners import owner_of
-from rised.storage.rows import ExperimentRow, MemberRow
+from rised.storage.rows import BOARD, ExperimentRow, MemberRow
 from riseml_proto import ids
 from riseml_proto.config import Config, parse_config
 from riseml_proto.errors import NotFound
@@ -44,7 +44,7 @@ class Views:
 
     def row(self, number: int) -> ExperimentRow:
         """One experiment's row. Raises `NotFound`."""
-        row = self._database.experiment(number)
+        row = self._database.experiments.get(number)
         if row is None:
             raise NotFound(f"there is no experiment {number}; riseml status -a lists all")
         return row
@@ -88,18 +88,18 @@ class Views:
     def attempt(self, number: int, member: int, job: str) -> int:
         """The number of the newest attempt of a member's, or an experiment's own, job; 0 before the first."""
         found = (
-            self._database.member(number, member)
+            self._database.members.get(number, member)
             if job == TRAIN
-            else self._database.job(number, job)
+            else self._database.jobs.get(number, job)
         )
         return found.attempt if found else 0
 
     def attempt_ended(self, number: int, member: int, job: str, attempt: int) -> bool:
         """Whether nothing writes to that attempt's log any more."""
         if job != TRAIN:
-            own = self._database.job(number, job)
+            own = self._database.jobs.get(number, job)
             return own is not None and (own.attempt != attempt or own.ended_ms is not None)
-        found = self._database.member(number, member)
+        found = self._database.members.get(number, member)
         if found is None or found.attempt != attempt:
             return found is not None
         return found.state.ended or found.state is State.PENDING
@@ -107,14 +107,14 @@ class Views:
     def rows(self, *, ended: bool = True) -> Iterator[list[ExperimentRow]]:
         """All unfinished experiments, and the `ended` ones if they are wanted, in order, some at a time."""
         after = 0
-        while rows := self._database.experiments(after, _PAGE, ended=ended):
+        while rows := self._database.experiments.page(after, _PAGE, ended=ended):
             yield rows
             after = rows[-1].id
 
     def _board(self, row: ExperimentRow) -> str | None:
         """URL of an experiment's TensorBoard, while it can be reached."""
         number = row.id
-        found = self._database.job(number, BOARD)
+        found = self._database.jobs.get(number, BOARD)
         if found is None or found.ended_ms is not None:
             return None
         return self._layout.board_url(ids.job_id(number, 0, BOARD), owner_of(row))
@@ -153,7 +153,7 @@ class Views:
         if live := self._unfinished.get(row.id):
             around = min([live.head or row.members, *live.active])
         else:
-            around = self._database.frontier(row.id, 1)
+            around = self._database.members.frontier(row.id, 1)
         first = max(1, min(around - limit // 4, row.members - limit + 1))
         return first, first + limit - 1
 
@@ -162,20 +162,22 @@ class Views:
         config = self._config(row)
         for begin in range(first, last + 1, _PAGE):
             end = min(last, begin + _PAGE - 1)
-            rows = {found.member: found for found in self._database.members(row.id, begin, end)}
+            rows = {
+                found.member: found for found in self._database.members.between(row.id, begin, end)
+            }
             yield [self._member(row, config, n, rows.get(n)) for n in range(begin, end + 1)]
 
     def chosen(self, row: ExperimentRow, members: Iterable[int]) -> Iterator[list[Member]]:
         """These members, in this order, some at a time."""
         config, rest = self._config(row), iter(members)
         while page := list(islice(rest, _PAGE)):
-            rows = {found.member: found for found in self._database.chosen(row.id, page)}
+            rows = {found.member: found for found in self._database.members.among(row.id, page)}
             yield [self._member(row, config, n, rows.get(n)) for n in page]
 
     def reported(self, row: ExperimentRow) -> Iterator[list[tuple[int, Results]]]:
         """Number and results of those that reported some and have ended, or run; in order, some at a time."""
         after = -1
-        while page := self._database.results(row.id, after, _PAGE):
+        while page := self._database.members.results(row.id, after, _PAGE):
             found = ((n, self._results(row, n, state, told)) for n, state, told in page)
             yield [(n, results) for n, results in found if results]
             after = page[-1][0]

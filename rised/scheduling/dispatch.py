@@ -44,7 +44,7 @@ class Dispatcher:
     def start(self, experiment: Experiment) -> None:
         """Start the next member of an experiment. The caller has checked that what it needs is free."""
         member = experiment.pop()
-        row = self._services.database.member(experiment.number, member)
+        row = self._services.database.members.get(experiment.number, member)
         row = row or MemberRow(experiment.number, member, State.CREATED)
         grant = self._inventory.take((experiment.number, member), experiment.request)
         self._run(experiment, row, grant)

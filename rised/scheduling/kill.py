@@ -26,7 +26,7 @@ class Killer:
 
         False: it had ended before. Raises `NotFound`, `StorageFull`.
         """
-        row = self._database.experiment(number)
+        row = self._database.experiments.get(number)
         if row is None:
             raise NotFound(f"there is no experiment {number}; riseml status -a lists all")
         check_member(row.members, number, member)

@@ -11,8 +11,7 @@ from rised.policy.resources import Grant
 from rised.scheduling.dispatch import Dispatcher
 from rised.scheduling.kill import Killer
 from rised.scheduling.unfinished import Tasks, Unfinished
-from rised.storage.database import BOARD
-from rised.storage.rows import ExperimentRow, MemberRow
+from rised.storage.rows import BOARD, ExperimentRow, MemberRow
 from rised.tensorboard.manager import TensorBoards
 from riseml_proto.states import State
 
@@ -43,10 +42,10 @@ class Restorer:
 
     def restore(self) -> None:
         """Take up every unfinished experiment, and end what belongs to none."""
-        for row in self._database.unfinished():
+        for row in self._database.experiments.unfinished():
             self._restore_experiment(row)
         experiments = self._unfinished.experiments
-        for job in self._database.unended_jobs():
+        for job in self._database.jobs.unended():
             if job.job == BOARD and job.experiment not in experiments:
                 self._tasks.start(self._tensorboards.end, job)
         for revision in self._services.revisions.trees():
@@ -59,18 +58,18 @@ class Restorer:
 
     def _restore_experiment(self, row: ExperimentRow) -> None:
         first = 1 if row.members else 0
-        frontier = self._database.frontier(row.id, first)
+        frontier = self._database.members.frontier(row.id, first)
         experiment = Experiment.load(row, frontier=frontier)
         self._add(experiment)
         # More may run than its concurrency allows now, since somebody has changed that.
         experiment.limiter.total_tokens = math.inf
-        for member in self._database.unended_members(row.id):
+        for member in self._database.members.unended(row.id):
             experiment.active[member.member] = member.state
             self._restore_member(experiment, member, frontier)
         experiment.limiter.total_tokens = experiment.concurrency
-        for overtaken in self._database.rowless(row.id, first, frontier):
+        for overtaken in self._database.members.rowless(row.id, first, frontier):
             experiment.push(overtaken)
-        for later in self._database.members(row.id, frontier, row.members):
+        for later in self._database.members.between(row.id, frontier, row.members):
             if later.state.ended:
                 experiment.skip(later.member)
         if row.kill and not experiment.building:

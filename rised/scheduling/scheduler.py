@@ -22,8 +22,7 @@ from rised.scheduling.kill import Killer
 from rised.scheduling.prelaunch import PrelaunchPool
 from rised.scheduling.restore import Restorer
 from rised.scheduling.unfinished import Tasks, Unfinished
-from rised.storage.database import BUILD
-from rised.storage.rows import ExperimentRow, MemberChange, MemberRow
+from rised.storage.rows import BUILD, ExperimentRow, MemberChange, MemberRow
 from rised.tensorboard.manager import TensorBoards, is_installed
 from riseml_proto import ids
 from riseml_proto.errors import StorageFull
@@ -98,7 +97,7 @@ class Scheduler:
                 await self._prelaunches.close()
 
     def _restore(self) -> None:
-        self.accounting.drained = self._services.database.meta(_DRAINED)
+        self.accounting.drained = self._services.database.meta.get(_DRAINED)
         Restorer(
             services=self._services,
             unfinished=self.unfinished,
@@ -134,7 +133,7 @@ class Scheduler:
         if head is None or head == state.pending_member:
             return
         state.pending_member = head
-        if self._services.database.member(number, head) is None:
+        if self._services.database.members.get(number, head) is None:
             change = MemberChange(MemberRow(number, head, State.PENDING), now_ms())
             try:
                 self._services.transitions.write(state.experiment, change)
@@ -189,7 +188,7 @@ class Scheduler:
         """Start nothing new, for a reason that may be empty; None: start again. Raises `StorageFull`."""
         database = self._services.database
         with database.transaction():
-            database.put_meta(_DRAINED, reason)
+            database.meta.save(_DRAINED, reason)
         self.accounting.drained = reason
         self.unfinished.wake()
         await database.sync()

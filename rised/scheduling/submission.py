@@ -9,6 +9,7 @@ write       the row is in the database, the scheduler has the experiment: a kill
 sync        the row is on disk; only now does the submitter get an answer
 """
 
+import json
 import os
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -18,7 +19,7 @@ import trio
 from rised.clock import now_ms
 from rised.crashpoints import crash_point
 from rised.execution.images import Images
-from rised.experiments.experiment import Experiment
+from rised.experiments.transitions import Transitions
 from rised.log import log
 from rised.policy.resources import Capacity, ResourceRequest, shortages
 from rised.revisions import Revisions
@@ -36,6 +37,7 @@ from riseml_proto import waiting
 from riseml_proto.config import Config
 from riseml_proto.errors import InvalidInput, NoEngine, NotFound, StorageFull, Unsatisfiable
 from riseml_proto.messages import Submission
+from riseml_proto.states import State
 
 _ENV = frozenset({"PATH", "VIRTUAL_ENV", "CONDA_PREFIX"})
 _PRIORITIES = range(-100, 101)
@@ -56,6 +58,7 @@ class Submissions:
         *,
         settings: Settings,
         database: Database,
+        transitions: Transitions,
         revisions: Revisions,
         images: Images,
         scheduler: Scheduler,
@@ -63,6 +66,7 @@ class Submissions:
     ) -> None:
         self._settings = settings
         self._database = database
+        self._transitions = transitions
         self._revisions = revisions
         self._images = images
         self._scheduler = scheduler
@@ -143,30 +147,26 @@ class Submissions:
         build: bool,
     ) -> ExperimentRow:
         """Put the experiment into the database and into the scheduler, with no wait between the two."""
-        with self._database.transaction():
-            number = self._database.add_experiment(
-                user=peer.user,
-                uid=peer.uid,
-                project=config.project,
-                revision=submission.revision,
-                config=submission.config,
-                config_file=submission.config_file,
-                env=submission.env,
-                members=config.count,
-                created_ms=now_ms(),
-                image=image,
-                build=build,
-                owner=encode(owner) if self._settings.system else None,
-                priority=submission.priority,
-            )
-        row = self._database.experiment(number)
-        assert row is not None
-        first = 1 if config.count else 0
-        experiment = Experiment(row, config, frontier=first)
-        if not (build and config.count):
-            experiment.active[first] = row.state
+        row = ExperimentRow(
+            id=0,
+            user=peer.user,
+            uid=peer.uid,
+            project=config.project,
+            revision=submission.revision,
+            config=submission.config,
+            config_file=submission.config_file,
+            env=json.dumps(submission.env),
+            members=config.count,
+            state=State.BUILDING if build else State.PENDING,
+            created_ms=now_ms(),
+            image=image,
+            builds=int(build),
+            owner=encode(owner) if self._settings.system else None,
+            priority=submission.priority,
+        )
+        experiment = self._transitions.submit(row, config)
         self._scheduler.add(experiment)
-        return row
+        return experiment.row
 
 
 def check(config: Config, submission: Submission, runner: str, total: Capacity) -> None:

@@ -19,16 +19,16 @@ class ExperimentRow(NamedTuple):
     env: str
     members: int
     state: State
-    reason: str | None
-    kill: KillMode
-    finished: int
-    failed: int
-    killed: int
     created_ms: int
-    ended_ms: int | None
-    first_seq: int
+    reason: str | None = None
+    kill: KillMode = KillMode.NONE
+    finished: int = 0
+    failed: int = 0
+    killed: int = 0
+    ended_ms: int | None = None
+    first_seq: int = 0
     """All its events come after this one."""
-    last_seq: int | None
+    last_seq: int | None = None
     """The last of its events, once it has ended."""
     image: str | None = None
     """ID of the image that its jobs run in, once there is one."""
@@ -66,12 +66,16 @@ class MemberRow(NamedTuple):
     """JSON: the last value of each result that it reported, once it has ended."""
 
 
+BUILD, BOARD = "build", "tensorboard"
+"""The jobs that an experiment has beside those of its members."""
+
+
 class JobRow(NamedTuple):
     """One job of an experiment beside those of its members: its image's build, its TensorBoard."""
 
     experiment: int
     job: str
-    """`build` or `tensorboard`."""
+    """`BUILD` or `BOARD`."""
     attempt: int
     started_ms: int
     handle: str | None = None

@@ -25,9 +25,8 @@ from rised.linux.files import make_directory
 from rised.log import log
 from rised.runners.base import Job, JobHandle
 from rised.runners.identity import decode, encode
-from rised.storage.database import BOARD
 from rised.storage.owners import owner_of
-from rised.storage.rows import ExperimentRow, JobRow
+from rised.storage.rows import BOARD, ExperimentRow, JobRow
 from rised.subscriptions import Subscription
 from rised.users.owner import Owner
 from riseml_proto import ids
@@ -62,7 +61,7 @@ class TensorBoards:
     async def serve_experiment(self, experiment: Experiment) -> None:
         """Run the TensorBoard of an experiment until the experiment has ended."""
         for _ in range(_MAX_STARTS):
-            row = self._services.database.job(experiment.number, BOARD)
+            row = self._services.database.jobs.get(experiment.number, BOARD)
             try:
                 if await self._run(experiment.row, row, experiment.done):
                     return
@@ -73,7 +72,7 @@ class TensorBoards:
 
     async def end(self, row: JobRow) -> None:
         """End a TensorBoard whose experiment has ended while no daemon ran."""
-        experiment = self._services.database.experiment(row.experiment)
+        experiment = self._services.database.experiments.get(row.experiment)
         assert experiment is not None
         done = trio.Event()
         done.set()
@@ -94,7 +93,7 @@ class TensorBoards:
         else:
             handle = await self._start(job)
             row = row._replace(handle=encode(handle.identity))
-            services.transitions.note_job(row)
+            services.transitions.save_job(row)
             handle.begin("")
         watch = services.watcher.add(path, partial(services.subscriptions.notify, number))
         try:
@@ -107,7 +106,7 @@ class TensorBoards:
             watch.close()
             handle.close()
         with contextlib.suppress(StorageFull):  # the next daemon finds that it is gone
-            services.transitions.note_job(row._replace(ended_ms=now_ms()))
+            services.transitions.save_job(row._replace(ended_ms=now_ms()))
         services.subscriptions.notify(number)
         return done.is_set()
 

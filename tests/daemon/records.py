@@ -11,7 +11,7 @@ from rised.queries.history import StoredHistory
 from rised.queries.views import Views
 from rised.storage.database import Database
 from rised.storage.layout import Layout
-from rised.storage.rows import MemberChange, MemberRow
+from rised.storage.rows import ExperimentRow, MemberChange, MemberRow
 from rised.subscriptions import Subscriptions
 from riseml_proto.config import parse_config
 from riseml_proto.messages import Member
@@ -41,21 +41,22 @@ class Records:
         self.journal = StoredHistory(self.database, self.views, layout)
         self.transitions = Transitions(self.database, Subscriptions(), FairShare(86_400.0, {}))
         parsed = parse_config(config, "riseml.yml")
-        with self.database.transaction():
-            self.number = self.database.add_experiment(
-                user="paul",
-                uid=1000,
-                project="toaster",
-                revision="0" * 40,
-                config=config,
-                config_file="riseml.yml",
-                env={},
-                members=parsed.count,
-                created_ms=1000,
-            )
+        row = ExperimentRow(
+            id=0,
+            user="paul",
+            uid=1000,
+            project="toaster",
+            revision="0" * 40,
+            config=config,
+            config_file="riseml.yml",
+            env="{}",
+            members=parsed.count,
+            state=State.PENDING,
+            created_ms=1000,
+        )
+        self.experiment = self.transitions.submit(row, parsed)
+        self.number = self.experiment.number
         first = 1 if parsed.count else 0
-        self.experiment = Experiment(self.views.row(self.number), parsed, frontier=first)
-        self.experiment.active[first] = State.PENDING
         self.unfinished[self.number] = self.experiment
         self.members = range(first, parsed.count + 1)
         self.states = {m: State.PENDING if m == first else State.CREATED for m in self.members}
@@ -70,7 +71,7 @@ class Records:
             early = waits and not its_turn and not state.ended
             if before.ended or early or state not in TRANSITIONS[before]:
                 continue
-            row = self.database.member(self.number, member)
+            row = self.database.members.get(self.number, member)
             row = row or MemberRow(self.number, member, State.CREATED)
             if waits and state is State.STARTING:
                 self.experiment.pop()

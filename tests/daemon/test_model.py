@@ -110,7 +110,9 @@ class Sweeps(RuleBasedStateMachine):
         )
         self.world.crash_in = crash
         if then_kill:
-            (number,) = self.theatre.look(lambda d: [(d.database.last("u", None) or 0) + 1])
+            (number,) = self.theatre.look(
+                lambda d: [(d.database.experiments.newest("u", None) or 0) + 1]
+            )
             self.ask_to_kill(number, min(members, then_kill[2]) or None, *then_kill[:2], calm=False)
         answer = self.theatre.ask(lambda daemon: daemon.submit(text))
         if answer.came and answer.value is not None:
@@ -260,16 +262,16 @@ class Sweeps(RuleBasedStateMachine):
 
     def check_records(self, daemon: Life) -> None:
         database = daemon.database
-        numbers = range(1, (database.last("u", None) or 0) + 1)
-        everything = {n: row for n in numbers if (row := database.experiment(n))}
+        numbers = range(1, (database.experiments.newest("u", None) or 0) + 1)
+        everything = {n: row for n in numbers if (row := database.experiments.get(n))}
         assert self.told.keys() <= everything.keys(), "an acknowledged experiment is lost"
         for row in everything.values():
-            members = database.members(row.id, 0, row.members)
+            members = database.members.between(row.id, 0, row.members)
             for member in members:
                 self.check_member(daemon, row, member)
             self.check_counts(daemon, row, members)
             if row.members:
-                states = [e.state for e in database.events(row, 0, 10_000, 0)]
+                states = [e.state for e in database.events.after(row, 0, 10_000, 0)]
                 assert states == sorted(set(states), key=_FORWARD.index), "a set went backwards"
         for number, killed, answer in self.kills:
             if answer.came and not answer.error:
@@ -277,7 +279,7 @@ class Sweeps(RuleBasedStateMachine):
 
     def check_member(self, daemon: Life, row: ExperimentRow, member: MemberRow) -> None:
         name = ids.experiment_id(row.id, member.member)
-        events = daemon.database.events(row, 0, 10_000, member.member)
+        events = daemon.database.events.after(row, 0, 10_000, member.member)
         first = 1 if row.members else 0
         state = State.PENDING if member.member == first else State.CREATED
         began = []
@@ -351,7 +353,7 @@ class Sweeps(RuleBasedStateMachine):
         if member is None:
             assert row.state.ended, f"{name} was said to be killed"
         else:
-            found = daemon.database.member(row.id, member)
+            found = daemon.database.members.get(row.id, member)
             state = found.state if found else State.KILLED if row.kill else State.CREATED
             assert state.ended, f"{name} was said to be killed"
         for process in self.world.alive():
@@ -392,7 +394,9 @@ class Sweeps(RuleBasedStateMachine):
             if not self.theatre.look(lambda daemon: len(daemon.scheduler.experiments)):
                 break
         self.all_is_well()
-        assert not self.theatre.look(lambda daemon: [r.id for r in daemon.database.unfinished()])
+        assert not self.theatre.look(
+            lambda daemon: [r.id for r in daemon.database.experiments.unfinished()]
+        )
         assert not self.theatre.look(lambda d: [*d.scheduler.inventory.holders()])
         assert not world.processes, "something was left on the machine"
         assert self.told.keys() <= self.outcomes.keys()

@@ -23,7 +23,6 @@ import rised.clock
 from rised.clock import now_ms
 from rised.daemon import build_context, build_services, unended_jobs
 from rised.execution.images import Images
-from rised.experiments.experiment import Experiment
 from rised.gpus.devices import GpuDevice
 from rised.policy.fairshare import FairShare
 from rised.runners.base import Exit, Job
@@ -32,6 +31,7 @@ from rised.runners.docker.runner import ContainerRunner
 from rised.runners.identity import JobIdentity, ProcessIdentity
 from rised.settings import Settings
 from rised.storage.database import Database
+from rised.storage.rows import ExperimentRow
 from riseml_proto.config import parse_config
 from riseml_proto.errors import RisemlError, StartFailed, StorageFull
 from riseml_proto.states import State
@@ -319,7 +319,7 @@ class Life:
             gpu_foreign_mem=0,
         )
         engine, devices = Engine({}), [GpuDevice(index) for index in range(gpus)]
-        share = FairShare(86_400.0, self.database.usage())
+        share = FairShare(86_400.0, self.database.usage.all())
         services = build_services(
             settings=settings,
             database=self.database,
@@ -342,27 +342,24 @@ class Life:
     async def submit(self, text: str) -> int:
         """What the API's handler does; returns the number that is told to the client."""
         config = parse_config(text)
-        with self.database.transaction():
-            number = self.database.add_experiment(
-                user="u",
-                uid=0,
-                project=config.project,
-                revision="f" * 40,
-                config=text,
-                config_file="riseml.yml",
-                env={},
-                members=config.count,
-                created_ms=now_ms(),
-            )
-        row = self.database.experiment(number)
-        assert row is not None
-        first = 1 if config.count else 0
-        experiment = Experiment(row, config, frontier=first)
-        experiment.active[first] = State.PENDING
+        row = ExperimentRow(
+            id=0,
+            user="u",
+            uid=0,
+            project=config.project,
+            revision="f" * 40,
+            config=text,
+            config_file="riseml.yml",
+            env="{}",
+            members=config.count,
+            state=State.PENDING,
+            created_ms=now_ms(),
+        )
+        experiment = self.transitions.submit(row, config)
         self.scheduler.add(experiment)
         await self.database.sync()
         self.world.crash_point("before-acknowledge")
-        return number
+        return experiment.number
 
     async def change(self, number: int, **facts: int) -> None:
         """What the API's handler does to one that has not ended."""

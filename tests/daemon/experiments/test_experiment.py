@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from rised.experiments.experiment import Experiment
-from rised.policy.outcome import KillMode
 from rised.policy.resources import ResourceRequest
 from rised.storage.rows import ExperimentRow
 from riseml_proto.states import State
@@ -21,7 +20,7 @@ def experiment(members: int, *, frontier: int | None = None, **train: object) ->
     text = "\n".join(["project: p", "train:", "  run: x {{n}}", *lines])
     row = ExperimentRow(
         7, "paul", 1000, "p", "f" * 40, text, "riseml.yml", '{"PATH": "/bin"}', members,
-        State.PENDING, None, KillMode.NONE, 0, 0, 0, 0, None, 0, None,
+        State.PENDING, 0,
     )  # fmt: skip
     first = 1 if members else 0
     return Experiment.load(row, frontier=first if frontier is None else frontier)

@@ -137,10 +137,10 @@ def test_a_million_members_cost_what_is_shown_of_them() -> None:
 
 def test_gpus_are_shown_by_index_and_params_as_written() -> None:
     with records(SET.format(2)) as world:
-        row = world.database.member(1, 1)
+        row = world.database.members.get(1, 1)
         assert row is not None
         with world.database.transaction():
-            world.database.put_member(row._replace(gpus=json.dumps([[3, "GPU-uuid"], [0, None]])))
+            world.database.members.save(row._replace(gpus=json.dumps([[3, "GPU-uuid"], [0, None]])))
         assert world.shown()[0].gpus == [3, 0]
 
 

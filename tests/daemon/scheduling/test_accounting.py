@@ -33,7 +33,7 @@ def end(theatre: Theatre, code: int | None) -> None:
 
 def used(theatre: Theatre) -> float:
     """GPU-seconds in the database."""
-    known = theatre.look(lambda daemon: daemon.database.usage())
+    known = theatre.look(lambda daemon: daemon.database.usage.all())
     return known[UID].gpu_seconds if known else 0.0
 
 

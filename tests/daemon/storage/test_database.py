@@ -37,17 +37,22 @@ def add(
     database: Database, *, user: str = "paul", project: str = "toaster", members: int = 3
 ) -> int:
     """Add an experiment; inside a transaction."""
-    return database.add_experiment(
+    row = ExperimentRow(
+        id=0,
         user=user,
         uid=1000,
         project=project,
         revision="0" * 40,
         config="project: toaster",
         config_file="riseml.yml",
-        env={"PATH": "/bin"},
+        env='{"PATH": "/bin"}',
         members=members,
+        state=State.PENDING,
         created_ms=1,
     )
+    number = database.experiments.add(row).id
+    database.members.save(MemberRow(number, 1 if members else 0, State.PENDING))
+    return number
 
 
 def put(database: Database, number: int, *texts: str) -> None:
@@ -57,8 +62,8 @@ def put(database: Database, number: int, *texts: str) -> None:
         row = MemberRow(number, int(member), State(state), int(attempt))
         if row.state.ended:
             row = row._replace(ended_ms=5, exit_code=0, reason=Reason.COMPLETED)
-        database.put_member(row)
-        database.tell_member(MemberChange(row, 5))
+        database.members.save(row)
+        database.events.append_change(MemberChange(row, 5))
 
 
 def texts(events: list[EventRow]) -> list[str]:
@@ -66,7 +71,7 @@ def texts(events: list[EventRow]) -> list[str]:
 
 
 def experiment(database: Database, number: int) -> ExperimentRow:
-    found = database.experiment(number)
+    found = database.experiments.get(number)
     assert found is not None
     return found
 
@@ -77,18 +82,18 @@ def test_what_was_written_is_read_back(database: Database) -> None:
     )
     with database.transaction():
         assert add(database) == 1
-        database.put_member(row)
-        database.tell_member(MemberChange(row, 20, "told"))
-    assert database.member(1, 2) == row
-    assert database.member(1, 3) is None
-    assert database.members(1, 1, 3) == [MemberRow(1, 1, State.PENDING), row]
-    assert database.last_event(1, 2) == EventRow(
+        database.members.save(row)
+        database.events.append_change(MemberChange(row, 20, "told"))
+    assert database.members.get(1, 2) == row
+    assert database.members.get(1, 3) is None
+    assert database.members.between(1, 1, 3) == [MemberRow(1, 1, State.PENDING), row]
+    assert database.events.newest(1, 2) == EventRow(
         1, 1, 2, State.FAILED, 3, 20, Reason.ERROR, "told", 137
     )
     found = experiment(database, 1)
     assert (found.user, found.uid, found.members, found.state) == ("paul", 1000, 3, State.PENDING)
     assert found.env == '{"PATH": "/bin"}'
-    assert database.experiment(2) is None
+    assert database.experiments.get(2) is None
 
 
 def test_a_transaction_that_fails_leaves_no_trace(database: Database) -> None:
@@ -98,17 +103,17 @@ def test_a_transaction_that_fails_leaves_no_trace(database: Database) -> None:
     def fail() -> None:
         with database.transaction():
             put(database, add(database), "1 RUNNING 1")
-            database.mark_killed(1, KillMode.FORCE)
+            database.experiments.mark_killed(1, KillMode.FORCE)
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
         fail()
-    assert database.experiment(2) is None
-    assert database.members(2, 0, 9) == []
+    assert database.experiments.get(2) is None
+    assert database.members.between(2, 0, 9) == []
     assert experiment(database, 1).kill is KillMode.NONE
     with database.transaction():
         assert add(database) == 2
-    assert database.events(experiment(database, 2), 0, 9) == []
+    assert database.events.after(experiment(database, 2), 0, 9) == []
 
 
 def test_a_transaction_without_room_leaves_no_trace_and_can_be_tried_again(
@@ -125,8 +130,8 @@ def test_a_transaction_without_room_leaves_no_trace_and_can_be_tried_again(
 
     with pytest.raises(StorageFull, match="no room left on the disk"):
         fill()
-    before = database.unfinished()
-    assert all(len(database.events(row, 0, 999)) == 99 for row in before)
+    before = database.experiments.unfinished()
+    assert all(len(database.events.after(row, 0, 999)) == 99 for row in before)
     database._db.execute("PRAGMA max_page_count = 100000")
     with database.transaction():
         assert add(database) == len(before) + 1
@@ -147,7 +152,7 @@ def test_a_log_of_changes_cut_anywhere_gives_a_whole_earlier_state(tmp_path: Pat
             with database.transaction():
                 number = add(database)
                 put(database, number, "1 STARTING 1", "1 RUNNING 1", "1 FINISHED 1")
-                database.count_ends(number, State.FINISHED, 1)
+                database.experiments.count_ends(number, State.FINISHED, 1)
         copy, log = copies(tmp_path / "state", tmp_path / "copy")
     seen = []
     content = (copy / "rised.db").read_bytes()
@@ -158,12 +163,12 @@ def test_a_log_of_changes_cut_anywhere_gives_a_whole_earlier_state(tmp_path: Pat
         (copy / "rised.db").write_bytes(content)
         (copy / "rised.db-wal").write_bytes(log[:length])
         with opened(copy) as database:
-            rows = database.unfinished()
+            rows = database.experiments.unfinished()
             assert [row.id for row in rows] == list(range(1, len(rows) + 1))
             for row in rows:
                 assert row.finished == 1
-                assert [m.state for m in database.members(row.id, 1, 3)] == [State.FINISHED]
-                assert len(database.events(row, 0, 9)) == 3
+                assert [m.state for m in database.members.between(row.id, 1, 3)] == [State.FINISHED]
+                assert len(database.events.after(row, 0, 9)) == 3
         seen.append(len(rows))
     assert seen == sorted(seen)
     assert set(seen) == set(range(4))
@@ -179,7 +184,7 @@ def test_a_bit_that_flips_in_the_log_of_changes_ends_it_there(tmp_path: Path) ->
     flipped[-2000] ^= 1
     (copy / "rised.db-wal").write_bytes(flipped)
     with opened(copy) as database:
-        assert [row.id for row in database.unfinished()] in ([1], [1, 2])
+        assert [row.id for row in database.experiments.unfinished()] in ([1], [1, 2])
 
 
 def test_the_room_for_the_log_of_changes_is_taken_at_once(database: Database) -> None:
@@ -297,15 +302,15 @@ def test_a_disk_that_refuses_a_flush_is_told_of(
 def test_the_frontier_is_the_member_after_the_last_that_was_started(database: Database) -> None:
     with database.transaction():
         add(database, members=9)
-    assert database.frontier(1, 1) == 1
+    assert database.members.frontier(1, 1) == 1
     with database.transaction():
         put(database, 1, "1 RUNNING 1", "4 FAILED 2", "5 PENDING 0", "7 KILLED 0")
-    assert database.frontier(1, 1) == 5
-    assert database.rowless(1, 1, 5) == [2, 3]
+    assert database.members.frontier(1, 1) == 5
+    assert database.members.rowless(1, 1, 5) == [2, 3]
     with database.transaction():
         put(database, 1, "2 RUNNING 1", "3 RUNNING 1")
-    assert database.rowless(1, 1, 5) == []
-    assert [row.member for row in database.unended_members(1)] == [1, 2, 3, 5]
+    assert database.members.rowless(1, 1, 5) == []
+    assert [row.member for row in database.members.unended(1)] == [1, 2, 3, 5]
 
 
 def test_experiments_are_found_by_owner_project_and_whether_they_have_ended(
@@ -316,23 +321,23 @@ def test_experiments_are_found_by_owner_project_and_whether_they_have_ended(
         add(database, user="mary")
         add(database, project="kettle")
         put(database, 2, "1 FINISHED 1")
-        database.tell_experiment(2, State.FINISHED, 9, Reason.COMPLETED)
-        database.end_experiment(2, State.FINISHED, 9, Reason.COMPLETED)
-    assert [row.id for row in database.unfinished()] == [1, 3]
-    (ended,) = database.experiments(0, 9, ended=True)[1:2]
+        database.events.append(2, State.FINISHED, 9, Reason.COMPLETED)
+        database.experiments.end(2, State.FINISHED, 9, Reason.COMPLETED)
+    assert [row.id for row in database.experiments.unfinished()] == [1, 3]
+    (ended,) = database.experiments.page(0, 9, ended=True)[1:2]
     assert (ended.id, ended.state, ended.reason) == (2, State.FINISHED, Reason.COMPLETED)
-    assert [row.id for row in database.experiments(1, 1, ended=False)] == [3]
-    assert [row.id for row in database.experiments(1, 9, ended=True)] == [2, 3]
-    assert database.last("paul", None) == 3
-    assert database.last("paul", "toaster") == 1
-    assert database.last("mary", "kettle") is None
+    assert [row.id for row in database.experiments.page(1, 1, ended=False)] == [3]
+    assert [row.id for row in database.experiments.page(1, 9, ended=True)] == [2, 3]
+    assert database.experiments.newest("paul", None) == 3
+    assert database.experiments.newest("paul", "toaster") == 1
+    assert database.experiments.newest("mary", "kettle") is None
 
 
 def test_a_kill_by_force_stays_one(database: Database) -> None:
     with database.transaction():
         add(database)
-        database.mark_killed(1, KillMode.FORCE)
-        database.mark_killed(1, KillMode.GRACEFUL)
+        database.experiments.mark_killed(1, KillMode.FORCE)
+        database.experiments.mark_killed(1, KillMode.GRACEFUL)
     assert experiment(database, 1).kill is KillMode.FORCE
 
 
@@ -352,7 +357,7 @@ TOLD = [
 
 
 @pytest.fixture
-def told(database: Database) -> Database:
+def stored(database: Database) -> Database:
     """Experiment 2 with events between those of 1 and 3, a retry, and a start that failed."""
     with database.transaction():
         add(database)
@@ -360,36 +365,39 @@ def told(database: Database) -> Database:
         put(database, 1, "1 STARTING 1")
     with database.transaction():
         add(database)
-        database.tell_experiment(3, State.RUNNING, 5)
+        database.events.append(3, State.RUNNING, 5)
         put(database, 3, *TOLD)
-        database.tell_experiment(3, State.FINISHED, 6, Reason.COMPLETED)
-        database.end_experiment(3, State.FINISHED, 6, Reason.COMPLETED)
+        database.events.append(3, State.FINISHED, 6, Reason.COMPLETED)
+        database.experiments.end(3, State.FINISHED, 6, Reason.COMPLETED)
         put(database, 1, "1 RUNNING 1")
     return database
 
 
-def test_events_come_in_pages_that_miss_none_and_repeat_none(told: Database) -> None:
-    row = experiment(told, 3)
-    everything = told.events(row, 0, 99)
+def test_events_come_in_pages_that_miss_none_and_repeat_none(stored: Database) -> None:
+    row = experiment(stored, 3)
+    everything = stored.events.after(row, 0, 99)
     assert texts(everything) == ["0 RUNNING 0", *TOLD, "0 FINISHED 0"]
     assert [event.experiment for event in everything] == [3] * 13
     for limit in (1, 2, 5, 13):
         after, paged = 0, []
-        while page := told.events(row, after, limit):
+        while page := stored.events.after(row, after, limit):
             assert len(page) <= limit
             paged += page
             after = page[-1].seq
         assert paged == everything
-    assert texts(told.events(row, 0, 99, 2)) == [text for text in TOLD if text[0] == "2"]
-    assert texts(told.events(experiment(told, 1), 0, 99)) == ["1 STARTING 1", "1 RUNNING 1"]
-    assert told.events(experiment(told, 2), 0, 99) == []
+    assert texts(stored.events.after(row, 0, 99, 2)) == [text for text in TOLD if text[0] == "2"]
+    assert texts(stored.events.after(experiment(stored, 1), 0, 99)) == [
+        "1 STARTING 1",
+        "1 RUNNING 1",
+    ]
+    assert stored.events.after(experiment(stored, 2), 0, 99) == []
 
 
-def test_attempts_are_told_with_what_ended_them(told: Database) -> None:
-    row = experiment(told, 3)
+def test_attempts_are_told_with_what_ended_them(stored: Database) -> None:
+    row = experiment(stored, 3)
 
     def pairs(member: int | None, after: int = 0, limit: int = 99) -> list[tuple[str, str | None]]:
-        found = told.begun(row, after, limit, member)
+        found = stored.events.beginnings(row, after, limit, member)
         return [(texts([a])[0], texts([b])[0] if b else None) for a, b in found]
 
     assert pairs(None) == [
@@ -399,18 +407,18 @@ def test_attempts_are_told_with_what_ended_them(told: Database) -> None:
     ]
     assert pairs(1) == [("1 RUNNING 1", "1 PENDING 1"), ("1 RUNNING 2", "1 FINISHED 2")]
     assert pairs(None, limit=1) == pairs(None)[:1]
-    first = told.begun(row, 0, 1)[0][0].seq
+    first = stored.events.beginnings(row, 0, 1)[0][0].seq
     assert pairs(None, after=first) == pairs(None)[1:]
-    ((began, ended),) = told.begun(experiment(told, 1), 0, 9)
+    ((began, ended),) = stored.events.beginnings(experiment(stored, 1), 0, 9)
     assert (texts([began]), ended) == (["1 RUNNING 1"], None)
 
 
-def test_an_end_leads_to_the_beginning_of_its_attempt_if_it_had_one(told: Database) -> None:
-    row = experiment(told, 3)
+def test_an_end_leads_to_the_beginning_of_its_attempt_if_it_had_one(stored: Database) -> None:
+    row = experiment(stored, 3)
     found = {}
-    for event in told.events(row, 0, 99):
+    for event in stored.events.after(row, 0, 99):
         if event.attempt and event.state is not State.STARTING:
-            pair = told.beginning(event)
+            pair = stored.events.attempt_of(event)
             found[texts([event])[0]] = None if pair is None else texts([e for e in pair if e])
     assert found == {
         "1 RUNNING 1": ["1 RUNNING 1", "1 PENDING 1"],
@@ -423,16 +431,16 @@ def test_an_end_leads_to_the_beginning_of_its_attempt_if_it_had_one(told: Databa
     }
 
 
-def test_the_last_events_are_the_newest_of_each_member(told: Database) -> None:
-    row = experiment(told, 3)
-    assert texts(told.last_events(row, 9)) == [
+def test_the_last_events_are_the_newest_of_each_member(stored: Database) -> None:
+    row = experiment(stored, 3)
+    assert texts(stored.events.newest_of_members(row, 9)) == [
         "2 FINISHED 1",
         "3 FAILED 1",
         "1 FINISHED 2",
         "0 FINISHED 0",
     ]
-    assert texts(told.last_events(row, 2)) == ["1 FINISHED 2", "0 FINISHED 0"]
-    last = told.last_event(3, 1)
+    assert texts(stored.events.newest_of_members(row, 2)) == ["1 FINISHED 2", "0 FINISHED 0"]
+    last = stored.events.newest(3, 1)
     assert last is not None
     assert texts([last]) == ["1 FINISHED 2"]
-    assert told.last_event(2, 1) is None
+    assert stored.events.newest(2, 1) is None

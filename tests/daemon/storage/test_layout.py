@@ -9,7 +9,6 @@ import pytest
 
 import riseml
 from rised.linux.files import make_directory, write_file
-from rised.policy.outcome import KillMode
 from rised.runners.client_package import client_package, link_client
 from rised.storage.layout import Layout
 from rised.storage.rows import ExperimentRow
@@ -17,7 +16,7 @@ from riseml_proto.states import State
 
 ROW = ExperimentRow(
     144, "paul", 1000, "toaster", "f" * 40, "", "riseml.yml", "{}", 8,
-    State.PENDING, None, KillMode.NONE, 0, 0, 0, 0, None, 0, None,
+    State.PENDING, 0,
 )  # fmt: skip
 LAYOUT = Layout("/state", "/output")
 

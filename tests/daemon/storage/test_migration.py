@@ -19,8 +19,8 @@ def opened(directory: Path, fixture: str) -> Database:
 
 def test_the_identity_of_a_job_that_runs_gets_its_runners_name(tmp_path: Path) -> None:
     with closing(opened(tmp_path, "state-3-running.sql")) as database:
-        members = [m for n in (1, 2) for m in database.unended_members(n)]
-        jobs = {row.job: row.handle for row in database.unended_jobs()}
+        members = [m for n in (1, 2) for m in database.members.unended(n)]
+        jobs = {row.job: row.handle for row in database.jobs.unended()}
     cgroups = "/sys/fs/cgroup/unified/rised-be1a31e6c8a84a4192a4632e0c2a0188"
     identities = [decode(text) for text in [*(m.handle for m in members), *jobs.values()] if text]
     assert identities == [
@@ -51,8 +51,8 @@ def test_an_identity_without_a_control_group_stays_without(tmp_path: Path) -> No
         old.execute("""UPDATE members SET handle = '[1, 2, "b", null, "/run/0"]' WHERE attempt""")
         old.commit()
     with closing(Database(str(tmp_path))) as database:
-        (running,) = database.unended_members(2)
-        (ended,) = database.members(4, 1, 1)
+        (running,) = database.members.unended(2)
+        (ended,) = database.members.between(4, 1, 1)
     assert running.handle
     assert decode(running.handle) == ProcessIdentity(1, 2, "b", None, "/run/0")
     assert ended.handle == '[1, 2, "b", null, "/run/0"]'  # never read again
