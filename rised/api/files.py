@@ -1,26 +1,21 @@
 """Files in output directories and in the data directory, with the caller's rights."""
 
-import os
 from collections.abc import Iterator
 from itertools import islice
-from typing import NamedTuple
 
 import msgspec
 import trio
 
 from rised.api.context import Context
-from rised.experiments.experiment import check_member
-from rised.files import parts, walk
+from rised.api.resolved_uri import ResolvedUri, resolve
+from rised.files import partial_file, walk
 from rised.files.beneath import Top
-from rised.files.problems import told
+from rised.files.problems import errors_about
 from rised.files.receive import Receiver
 from rised.files.send import PIECE, frames, open_file, pieces
 from rised.files.worker import Worker, upload_slot
 from rised.http.request import Answer, Request, Send, Streamed
-from rised.storage.owners import owner_of
-from rised.users.owner import Owner, of_peer, own
 from rised.users.peer import Peer
-from riseml_proto import uris
 from riseml_proto.errors import InvalidInput
 from riseml_proto.file_messages import (
     Fetch,
@@ -32,52 +27,16 @@ from riseml_proto.file_messages import (
     Removed,
     Storing,
 )
-from riseml_proto.uris import Remote
 
 _PAGE = 500
 _FETCH_LIMIT = 8 << 20
 _CLOSING = 5.0  # seconds
 
 
-class _Place(NamedTuple):
-    """What a URI means to whoever asks."""
-
-    uri: Remote
-    top: str
-    """The directory that nothing may lead out of."""
-    prefix: bytes
-    """From there to where the URI's path begins."""
-    owner: Owner
-
-    @property
-    def path(self) -> bytes:
-        """From the top to what the URI names."""
-        return b"/".join(part for part in (self.prefix, self.uri.path) if part)
-
-
-def _place(context: Context, peer: Peer, text: str) -> _Place:
-    """Raises `InvalidInput`, `NotFound`, `Forbidden`."""
-    uri = uris.parse(text)
-    caller = of_peer(peer)
-    if not context.settings.system:  # root looks at a person's own with that person's rights
-        caller = msgspec.structs.replace(own(), umask=caller.umask)
-    if uri.experiment is None:
-        return _Place(uri, context.settings.data_dir, b"", caller)
-    found, row = context.target(peer, str(uri.experiment))
-    check_member(row.members, row.id, found.member)
-    if (
-        row.uid != peer.uid and context.settings.system
-    ):  # an administrator, whom the kernel does not know as one
-        caller = owner_of(row)
-    top = os.path.join(context.settings.output_dir, row.user)
-    prefix = os.path.relpath(context.views.output_dir(row, found.member or 0), top)
-    return _Place(uri, top, os.fsencode(prefix), caller)
-
-
 async def index(context: Context, request: Request) -> Streamed:
     """List what `?uri=data://images` names as `FileInfo`, one a line; with `?recursive=true` all below it."""
-    asked = List(uri=request.query.get("uri", ""), recursive=request.flag("recursive"))
-    return await _list(context, request.peer, asked)
+    message = List(uri=request.query.get("uri", ""), recursive=request.flag("recursive"))
+    return await _list(context, request.peer, message)
 
 
 async def post(context: Context, request: Request) -> Streamed:
@@ -85,21 +44,23 @@ async def post(context: Context, request: Request) -> Streamed:
     return await _list(context, request.peer, await request.message(List))
 
 
-async def _list(context: Context, peer: Peer, asked: List) -> Streamed:
-    place = _place(context, peer, asked.uri)
+async def _list(context: Context, peer: Peer, message: List) -> Streamed:
+    resolved = resolve(context, peer, message.uri)
 
     def start() -> Iterator[FileInfo]:
-        with told(place.uri):
-            found = Top(place.top).find(place.path)
-            return walk.listing(found, inside=not asked.itself, recursive=asked.recursive)
+        with errors_about(resolved.uri):
+            handle = Top(resolved.top).find(resolved.path)
+            return walk.listing(handle, inside=not message.itself, recursive=message.recursive)
 
     def page(infos: Iterator[FileInfo]) -> bytes:
-        with told(place.uri):
+        with errors_about(resolved.uri):
             return b"".join(msgspec.json.encode(info) + b"\n" for info in islice(infos, _PAGE))
 
-    worker = Worker(place.owner)
+    worker = Worker(resolved.owner)
     infos = await worker.run(start)
-    first = await worker.run(page, infos)  # while what is wrong can still be told
+    first = await worker.run(
+        page, infos
+    )  # before the answer begins, so that an error gets its status
 
     async def write(send: Send) -> None:
         data = first
@@ -112,28 +73,28 @@ async def _list(context: Context, peer: Peer, asked: List) -> Streamed:
 
 async def content(context: Context, request: Request) -> Streamed:
     """Send the bytes of the file that `?uri=data://images/a.png` names, with `?offset=1000` without the first 1,000."""
-    place = _place(context, request.peer, request.query.get("uri", ""))
+    resolved = resolve(context, request.peer, request.query.get("uri", ""))
     offset = request.number("offset") or 0
 
     def start() -> Iterator[bytes]:
-        with told(place.uri):
-            file, found = open_file(Top(place.top), place.path)
-        return pieces(file, offset, found.st_size)
+        with errors_about(resolved.uri):
+            file, status = open_file(Top(resolved.top), resolved.path)
+        return pieces(file, offset, status.st_size)
 
-    worker = Worker(place.owner)
+    worker = Worker(resolved.owner)
     return _sent(worker, await worker.run(start))
 
 
 async def fetch(context: Context, request: Request) -> Streamed:
     """Send files (`Fetch`): for each a line, its `FileInfo`, then the bytes from its `offset` to its `size`."""
-    asked = await request.message(Fetch, limit=_FETCH_LIMIT)
-    place = _place(context, request.peer, asked.uri)
+    message = await request.message(Fetch, limit=_FETCH_LIMIT)
+    resolved = resolve(context, request.peer, message.uri)
 
     def start() -> Iterator[bytes]:
-        with told(place.uri):
-            return frames(Top(place.top), place.path, place.uri, asked.files)
+        with errors_about(resolved.uri):
+            return frames(Top(resolved.top), resolved.path, resolved.uri, message.files)
 
-    worker = Worker(place.owner)
+    worker = Worker(resolved.owner)
     return _sent(worker, await worker.run(start))
 
 
@@ -145,18 +106,18 @@ def _sent(worker: Worker, steps: Iterator[bytes]) -> Streamed:
     return Streamed(write, "application/octet-stream")
 
 
-async def database(context: Context, request: Request) -> Answer:
+async def store(context: Context, request: Request) -> Answer:
     """Take in files below `?uri=data://images`: for each a line, `Stored`, then the bytes from its `offset` to its
     `size`. Answered by `Storing` when all are on disk; each is in its place as a whole or not at all.
     """
-    place = _place(context, request.peer, request.query.get("uri", ""))
-    worker = Worker(place.owner)
+    resolved = resolve(context, request.peer, request.query.get("uri", ""))
+    worker = Worker(resolved.owner)
 
     def start() -> Receiver:
-        with told(place.uri):
-            return Receiver(Top(place.top), place.uri, place.path, place.owner)
+        with errors_about(resolved.uri):
+            return Receiver(Top(resolved.top), resolved.uri, resolved.path, resolved.owner)
 
-    async with upload_slot(place.owner.uid):
+    async with upload_slot(resolved.owner.uid):
         receiver = await worker.run(start)
         held = bytearray()
         try:
@@ -169,7 +130,7 @@ async def database(context: Context, request: Request) -> Answer:
             await worker.run(receiver.feed, batch)
             await worker.run(receiver.end)
         finally:
-            # What came is worth keeping, but a disk that hangs must not hold up the shutdown.
+            # What has arrived is worth keeping, but a disk that hangs must not delay the shutdown.
             with trio.move_on_after(_CLOSING) as scope:
                 scope.shield = True
                 await worker.run(receiver.close, held)
@@ -178,41 +139,40 @@ async def database(context: Context, request: Request) -> Answer:
 
 async def part(context: Context, request: Request) -> Answer:
     """Tell how far an upload came (`PartRequest`, answered by `Part`)."""
-    asked = await request.message(PartRequest)
-    place = _place(context, request.peer, asked.uri)
+    message = await request.message(PartRequest)
+    resolved = resolve(context, request.peer, message.uri)
 
     def look() -> int:
-        with told(place.uri):
-            folder, name = Top(place.top).find_above(place.path)
-            return parts.size_of(folder, name, asked.version, place.owner)
+        with errors_about(resolved.uri):
+            folder, name = Top(resolved.top).find_above(resolved.path)
+            return partial_file.size_of(folder, name, message.version, resolved.owner)
 
-    return Answer(Part(size=await Worker(place.owner).run(look)))
+    return Answer(Part(size=await Worker(resolved.owner).run(look)))
 
 
 async def remove(context: Context, request: Request) -> Answer:
     """Remove files and directories (`Remove`, answered by `Removed`)."""
-    asked = await request.message(Remove)
-    places = [_place(context, request.peer, text) for text in asked.uris]
-    for place in places:
-        if not place.path:
-            raise InvalidInput("data:// itself stays; say what in it")
+    message = await request.message(Remove)
+    every = [resolve(context, request.peer, text) for text in message.uris]
+    if any(not resolved.path for resolved in every):
+        raise InvalidInput("data:// itself stays; say what in it")
     removed = 0
-    for place in places:
-        steps = _removal(place, recursive=asked.recursive)
-        worker = Worker(place.owner)
+    for resolved in every:
+        steps = _removal(resolved, recursive=message.recursive)
+        worker = Worker(resolved.owner)
         while done := await worker.run(_count, steps):
             removed += done
     return Answer(Removed(removed=removed))
 
 
-def _removal(place: _Place, *, recursive: bool) -> Iterator[None]:
-    with told(place.uri):
-        folder, name = Top(place.top).find_above(place.path)
+def _removal(resolved: ResolvedUri, *, recursive: bool) -> Iterator[None]:
+    with errors_about(resolved.uri):
+        folder, name = Top(resolved.top).find_above(resolved.path)
         try:
             yield from walk.remove(folder, name, recursive=recursive)
         except IsADirectoryError:
             raise InvalidInput(
-                f"{place.uri} is a directory; with -r it goes with all in it"
+                f"{resolved.uri} is a directory; with -r it goes with all in it"
             ) from None
 
 

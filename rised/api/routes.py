@@ -43,7 +43,7 @@ ROUTES: tuple[tuple[str, str, _Handler], ...] = (
     ("POST", r"/v1/files", files.post),
     ("GET", r"/v1/files/content", files.content),
     ("POST", r"/v1/files/fetch", files.fetch),
-    ("POST", r"/v1/files/store", files.database),
+    ("POST", r"/v1/files/store", files.store),
     ("POST", r"/v1/files/part", files.part),
     ("POST", r"/v1/files/remove", files.remove),
 )

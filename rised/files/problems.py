@@ -1,4 +1,4 @@
-"""What the kernel says about a file, as an error that names its URI and the way out."""
+"""The kernel's errors about a file, as errors that name its URI and the way out."""
 
 import contextlib
 import errno
@@ -24,8 +24,8 @@ _WRONG = {
 
 
 @contextlib.contextmanager
-def told(uri: Remote) -> Iterator[None]:
-    """Raise a `RisemlError` about `uri` for every `OSError`."""
+def errors_about(uri: Remote) -> Iterator[None]:
+    """Turn each `OSError` of the block into a `RisemlError` about `uri`."""
     try:
         yield
     except LeadsOut:

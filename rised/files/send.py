@@ -1,7 +1,7 @@
-"""Files as they go out: a line that tells what follows (`FileInfo`), then its bytes, again and again.
+"""The answer to `Fetch`: for each file a line with its `FileInfo`, then the file's bytes.
 
-A file is sent as long as it was when it was opened; one that became shorter meanwhile breaks the answer off, and what
-was appended is left for the next time.
+A file is sent with the size that it had when it was opened. If it becomes shorter meanwhile, the answer is broken off;
+what is appended meanwhile is not sent.
 """
 
 import errno
@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from rised.files.beneath import Handle, Top, reopen
-from rised.files.problems import told
+from rised.files.problems import errors_about
 from rised.files.walk import describe
 from riseml_proto import paths
 from riseml_proto.errors import RisemlError
@@ -24,19 +24,19 @@ PIECE = 1 << 20
 
 
 def open_file(top: Top, path: bytes) -> tuple[Handle, os.stat_result]:
-    """A regular file to read. Raises `OSError`: `EISDIR`, `EINVAL` where it is no such thing."""
-    with top.find(path) as found:
-        mode = found.stat().st_mode
+    """Open a regular file for reading. Raises `OSError`, with `EISDIR` or `EINVAL` for everything else."""
+    with top.find(path) as handle:
+        mode = handle.stat().st_mode
         if stat.S_ISDIR(mode):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         if not stat.S_ISREG(mode):
             raise OSError(errno.EINVAL, "not a regular file")
-        file = reopen(found, os.O_RDONLY)
+        file = reopen(handle, os.O_RDONLY)
     return file, file.stat()
 
 
 def pieces(file: Handle, offset: int, size: int) -> Iterator[bytes]:
-    """The bytes from `offset` to `size`. Raises `OSError`, also where there are less."""
+    """The bytes from `offset` to `size`. Raises `OSError`, also where the file has fewer."""
     while offset < size:
         data = os.pread(file.fd, min(PIECE, size - offset), offset)
         if not data:
@@ -46,22 +46,22 @@ def pieces(file: Handle, offset: int, size: int) -> Iterator[bytes]:
 
 
 def frames(top: Top, prefix: bytes, uri: Remote, wanted: Sequence[Wanted]) -> Iterator[bytes]:
-    """The answer to `Fetch`, in pieces of convenient size. Raises `OSError` in the middle of a file."""
+    """The answer to `Fetch`, in pieces of about a MiB. Raises `OSError` where it breaks off inside a file."""
     batch = bytearray()
-    for one in wanted:
+    for request in wanted:
         try:
-            path = paths.unquote(one.path)
+            path = paths.unquote(request.path)
             check(path)
-            with told(uri.below(path)):
-                file, found = open_file(top, b"/".join(p for p in (prefix, path) if p))
+            with errors_about(uri.below(path)):
+                file, status = open_file(top, b"/".join(p for p in (prefix, path) if p))
         except RisemlError as error:
-            told_of = FileInfo(path=one.path, type="other", error=str(error))
-            batch += msgspec.json.encode(told_of) + b"\n"
+            unreadable = FileInfo(path=request.path, type="other", error=str(error))
+            batch += msgspec.json.encode(unreadable) + b"\n"
             continue
         with file:
-            info = describe(found, path)
-            goes_on = one.version == info.version and 0 <= one.offset <= info.size
-            offset = one.offset if goes_on else 0
+            info = describe(status, path)
+            is_same = request.version == info.version and 0 <= request.offset <= info.size
+            offset = request.offset if is_same else 0
             info = msgspec.structs.replace(info, offset=offset)
             batch += msgspec.json.encode(info) + b"\n"
             for piece in pieces(file, offset, info.size):

@@ -1,7 +1,7 @@
-"""Listing and removing trees, however deep: one directory is open at a time, and no link is followed.
+"""Listing and removing trees of any depth. One directory is open at a time, and no link is followed.
 
-Both are generators, so that whoever runs them can stop between two steps; they must be run with the rights of whoever
-asked. The way up goes through `..` and is checked: a directory that was moved meanwhile ends the walk.
+Both are generators, so that their caller can stop between two steps. They must run with the rights of the user who asks
+for it. The way up goes through `..` and is checked: if a directory was moved meanwhile, the walk ends.
 """
 
 import errno
@@ -19,7 +19,7 @@ from riseml_proto.paths import quote
 from riseml_proto.uris import LONGEST
 
 _MOST_NAMES = 1_000_000
-_DEEPEST = LONGEST - 256  # a name more still makes a path that can be said
+_DEEPEST = LONGEST - 256  # with one more name the path is still a valid one
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _YEAR_1 = -62_135_596_800_000_000  # microseconds
@@ -27,21 +27,21 @@ _YEAR_9999 = 253_402_300_799_999_999
 
 
 class _Descent:
-    """A directory that is open, and which ones are above it up to where it began."""
+    """An open directory, and the identities of those above it up to where the walk began."""
 
     def __init__(self, folder: Handle) -> None:
         self.here = folder
         self._above: list[tuple[int, int]] = []
 
     def enter(self, name: bytes) -> None:
-        """Raises `OSError`, also where there would be no way back."""
-        found = Handle(os.open(name, _FOLDER, dir_fd=self.here.fd))
-        os.stat(b".", dir_fd=found.fd)
+        """Go down into `name`. Raises `OSError`, also where the way back up would fail."""
+        below = Handle(os.open(name, _FOLDER, dir_fd=self.here.fd))
+        os.stat(b".", dir_fd=below.fd)
         self._above.append(_identity(self.here))
-        self.here = found
+        self.here = below
 
     def leave(self) -> None:
-        """Raises `OSError`."""
+        """Go up again. Raises `OSError`, with `ESTALE` where the directory was moved."""
         above = Handle(os.open(b"..", _FOLDER, dir_fd=self.here.fd))
         if _identity(above) != self._above.pop():
             raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
@@ -49,13 +49,13 @@ class _Descent:
 
 
 def _identity(handle: Handle) -> tuple[int, int]:
-    found = handle.stat()
-    return found.st_dev, found.st_ino
+    status = handle.stat()
+    return status.st_dev, status.st_ino
 
 
-def describe(found: os.stat_result, path: bytes, target: bytes | None = None) -> FileInfo:
-    """A file as messages have it."""
-    mode = found.st_mode
+def describe(status: os.stat_result, path: bytes, target: bytes | None = None) -> FileInfo:
+    """The message about a file. `target`: the text of a link."""
+    mode = status.st_mode
     return FileInfo(
         path=quote(path),
         type="file"
@@ -65,29 +65,29 @@ def describe(found: os.stat_result, path: bytes, target: bytes | None = None) ->
         else "link"
         if stat.S_ISLNK(mode)
         else "other",
-        size=found.st_size if stat.S_ISREG(mode) else 0,
-        mtime=_moment(found.st_mtime_ns),
+        size=status.st_size if stat.S_ISREG(mode) else 0,
+        mtime=_moment(status.st_mtime_ns),
         executable=stat.S_ISREG(mode) and bool(mode & 0o111),
-        version=f"{found.st_mtime_ns:x}.{found.st_ino:x}.{found.st_size:x}",
+        version=f"{status.st_mtime_ns:x}.{status.st_ino:x}.{status.st_size:x}",
         target=None if target is None else quote(target),
     )
 
 
 def _moment(ns: int) -> datetime:
-    """The nearest time that a message can carry: a file may say that it is of the year 300,000."""
+    """The nearest time that a message can hold: a file's own may be in the year 300,000."""
     return _EPOCH + timedelta(microseconds=min(max(ns // 1000, _YEAR_1), _YEAR_9999))
 
 
-def listing(found: Handle, *, inside: bool = True, recursive: bool = False) -> Iterator[FileInfo]:
-    """`found` itself, then what is in it, by name; what is in a directory follows it. Raises `OSError`.
+def listing(start: Handle, *, inside: bool = True, recursive: bool = False) -> Iterator[FileInfo]:
+    """`start` itself, then its entries by name; with `recursive`, those of a directory follow it. Raises `OSError`.
 
-    What cannot be read has an `error`, and the rest goes on.
+    An entry that cannot be read has an `error`, and the listing goes on.
     """
-    itself = found.stat()
+    itself = start.stat()
     yield describe(itself, b"")
     if not (inside and stat.S_ISDIR(itself.st_mode)):
         return
-    descent = _Descent(reopen(found, _FOLDER & ~os.O_NOFOLLOW))
+    descent = _Descent(reopen(start, _FOLDER & ~os.O_NOFOLLOW))
     prefix, left = b"", [_names(descent.here)]
     while left:
         if not left[-1]:
@@ -120,7 +120,7 @@ def listing(found: Handle, *, inside: bool = True, recursive: bool = False) -> I
 
 
 def _names(folder: Handle) -> list[bytes]:
-    """What is in a directory, the first name last. Raises `OSError`."""
+    """The names in a directory, from the last to the first. Raises `OSError`."""
     with os.scandir(folder.fd) as entries:
         names = [os.fsencode(entry.name) for entry in islice(entries, _MOST_NAMES + 1)]
     if len(names) > _MOST_NAMES:
@@ -130,16 +130,16 @@ def _names(folder: Handle) -> list[bytes]:
 
 
 def _look(folder: Handle, prefix: bytes, name: bytes) -> FileInfo | None:
-    """None: it is gone."""
+    """The message about `prefix` + `name`; None where it is gone."""
     try:
-        found = os.stat(name, dir_fd=folder.fd, follow_symlinks=False)
-        is_link = stat.S_ISLNK(found.st_mode)
+        status = os.stat(name, dir_fd=folder.fd, follow_symlinks=False)
+        is_link = stat.S_ISLNK(status.st_mode)
         target = os.readlink(name, dir_fd=folder.fd) if is_link else None
     except FileNotFoundError:
         return None
     except OSError as error:
         return FileInfo(path=quote(prefix + name), type="other", error=error.strerror)
-    return describe(found, prefix + name, target)
+    return describe(status, prefix + name, target)
 
 
 def _failed(info: FileInfo, error: OSError) -> FileInfo:
@@ -147,9 +147,9 @@ def _failed(info: FileInfo, error: OSError) -> FileInfo:
 
 
 def remove(folder: Handle, name: bytes, *, recursive: bool) -> Iterator[None]:
-    """Remove `name` in `folder`, a step for each thing that is gone.
+    """Remove `name` in `folder`, one file or directory a step.
 
-    Raises `OSError`: `EISDIR` for a directory where not `recursive`.
+    Raises `OSError`, with `EISDIR` for a directory without `recursive`.
     """
     if not _is_directory(folder, name):
         os.unlink(name, dir_fd=folder.fd)

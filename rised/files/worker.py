@@ -1,8 +1,8 @@
 """File operations of one request: one after another, in a thread, with a user's rights.
 
-What a thread waits for (a network file system, one that a user mounted and does not serve) holds up nobody but that
-user: each has a few threads of their own, and neither a cancelled request nor the shutdown waits for them. So what a
-thread works on must not be closed from elsewhere; it is closed with its last user (`beneath.Handle`).
+A thread may hang, on a network file system or on one that a user mounted and does not serve. That delays this user
+alone: each user has a few threads of their own, and neither a cancelled request nor the shutdown waits for a thread. So
+nobody may close from outside what a thread works on; a `beneath.Handle` is closed when nobody refers to it any more.
 """
 
 import threading
@@ -24,14 +24,14 @@ _uploads: trio.lowlevel.RunVar[_Limiters] = trio.lowlevel.RunVar("uploads")
 
 
 class Worker:
-    """Does one thing at a time for `owner`, also where one was abandoned and goes on alone."""
+    """Runs one operation at a time with the rights of `owner`, even after one was abandoned and still runs."""
 
     def __init__(self, owner: Owner) -> None:
         self._owner = owner
         self._turn = threading.Lock()
 
     async def run(self, function: Callable[..., T], *args: object) -> T:
-        """Call `function` in a thread; if this is cancelled, it goes on alone."""
+        """Call `function` in a thread and return its result. When cancelled, the thread runs on alone."""
 
         def act() -> T:
             with self._turn, impersonating(self._owner):
@@ -42,7 +42,7 @@ class Worker:
 
 
 def upload_slot(uid: int) -> trio.CapacityLimiter:
-    """To be held while a user's files come in: each upload has many of them open."""
+    """The limiter for a user's uploads at one time, each of which keeps many files open."""
     return _limiter(_uploads, uid, _UPLOADS)
 
 

@@ -1,9 +1,9 @@
-"""A file on its way in: written under a hidden name beside its target, and in its place only when all of it is on disk.
+"""A file that is being uploaded: it has a hidden name beside its target, and is renamed when all of it is on disk.
 
-Whoever looks at the target sees the old file or the new one. What an interrupted upload leaves is found again by its
-name, which stands for the target, the sender's version of the content, and this boot of the machine: after a power cut
-nobody knows which of its bytes are on the disk, so it is not gone on with. A lock keeps two uploads apart; the kernel
-drops it with its holder.
+So a reader of the target sees the old file or the new one. The hidden name is made of the target's name, the sender's
+version of the content and the machine's boot id. By it an interrupted upload is found again and continued; not after a
+power cut, when nobody knows which bytes are on the disk. A lock keeps two uploads of one file apart; the kernel
+releases it when its holder dies.
 """
 
 import contextlib
@@ -27,18 +27,18 @@ _DIRTY = 16 << 20
 
 
 class PartialFile:
-    """One file on its way in."""
+    """One file that is being uploaded."""
 
     def __init__(
         self, folder: Handle, name: bytes, version: str, offset: int, owner: Owner
     ) -> None:
-        """Go on at `offset`, or begin at 0. Raises `OSError`, and `InvalidInput` where it cannot be gone on with."""
+        """Continue at `offset`, or begin at 0. Raises `OSError`, `InvalidInput` where it cannot be continued."""
         self._folder, self._name, self._owner = folder, name, owner
-        self._part = part_name(name, version)
+        self._hidden = hidden_name(name, version)
         self._unsynced = 0
         with contextlib.suppress(FileNotFoundError):
-            found = os.stat(name, dir_fd=folder.fd, follow_symlinks=False)
-            if stat.S_ISDIR(found.st_mode):
+            target = os.stat(name, dir_fd=folder.fd, follow_symlinks=False)
+            if stat.S_ISDIR(target.st_mode):
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         self._file = self._open()
         if self._file.stat().st_size < offset:
@@ -47,40 +47,40 @@ class PartialFile:
         os.lseek(self._file.fd, offset, os.SEEK_SET)
 
     def _open(self) -> Handle:
-        """The part, locked, and made if it is not there."""
+        """Open the hidden file and lock it; make it if it does not exist."""
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         for _ in range(_TRIES):
             with contextlib.suppress(FileNotFoundError):
                 try:
-                    file = Handle(os.open(self._part, flags, 0o600, dir_fd=self._folder.fd))
+                    file = Handle(os.open(self._hidden, flags, 0o600, dir_fd=self._folder.fd))
                 except FileExistsError:
-                    file = open_regular(self._folder, self._part, os.O_RDWR)
-                found = file.stat()
-                if found.st_uid != self._owner.uid or found.st_nlink > 1:
+                    file = open_regular(self._folder, self._hidden, os.O_RDWR)
+                opened = file.stat()
+                if opened.st_uid != self._owner.uid or opened.st_nlink > 1:
                     raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
                 try:
                     fcntl.flock(file.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:
                     raise InvalidInput("it is being sent already; wait for that to end") from None
-                there = os.stat(self._part, dir_fd=self._folder.fd, follow_symlinks=False)
-                if os.path.samestat(there, file.stat()):
+                named = os.stat(self._hidden, dir_fd=self._folder.fd, follow_symlinks=False)
+                if os.path.samestat(named, opened):  # it was not renamed or removed before the lock
                     return file
         raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
 
     def write(self, data: bytes | memoryview) -> None:
-        """Add `data`. Raises `OSError`; what fits on a full disk is kept."""
+        """Append `data`. Raises `OSError`; on a full disk the bytes that fit are kept."""
         write_all(self._file.fd, data)
         self._unsynced += len(data)
-        if self._unsynced >= _DIRTY:  # the disk works while more comes, instead of all at the end
+        if self._unsynced >= _DIRTY:  # so that not all is left to be written at the end
             self._unsynced = 0
             self.start_sync()
 
     def start_sync(self) -> None:
-        """Let the kernel begin to write it to the disk."""
+        """Let the kernel begin to write the file to the disk."""
         os.posix_fadvise(self._file.fd, 0, 0, os.POSIX_FADV_DONTNEED)
 
     def sync(self, mtime: datetime | None, *, executable: bool) -> None:
-        """Return when all of it is on disk, with the mode and time that it is to have."""
+        """Set the mode and the modification time, and return when all is on disk. Raises `OSError`."""
         fd = self._file.fd
         os.fchmod(fd, self._mode(executable=executable))
         if mtime is not None:
@@ -89,43 +89,43 @@ class PartialFile:
         os.fsync(fd)
 
     def _mode(self, *, executable: bool) -> int:
-        """A new file's, by its owner's umask; one that replaces another of the owner's is as open as that was."""
+        """The mode: that of the owner's file that it replaces, otherwise what the owner's umask gives."""
         with contextlib.suppress(FileNotFoundError):
-            found = os.stat(self._name, dir_fd=self._folder.fd, follow_symlinks=False)
-            if stat.S_ISREG(found.st_mode) and found.st_uid == self._owner.uid:
-                kept = found.st_mode & 0o666
+            replaced = os.stat(self._name, dir_fd=self._folder.fd, follow_symlinks=False)
+            if stat.S_ISREG(replaced.st_mode) and replaced.st_uid == self._owner.uid:
+                kept = replaced.st_mode & 0o666
                 return kept | (kept >> 2) & 0o111 if executable else kept
         return (0o777 if executable else 0o666) & ~self._owner.umask
 
     def publish(self) -> None:
-        """Put it in its place; its name is on disk when its directory is."""
+        """Rename it to its target. The new name is on disk once the directory is. Raises `OSError`."""
         crash_point("part-synced")
-        os.rename(self._part, self._name, src_dir_fd=self._folder.fd, dst_dir_fd=self._folder.fd)
+        os.rename(self._hidden, self._name, src_dir_fd=self._folder.fd, dst_dir_fd=self._folder.fd)
         crash_point("part-published")
 
     def discard(self) -> None:
-        """Remove it: it is too small to be gone on with."""
+        """Remove it, because it is too small to be worth continuing. Raises nothing."""
         with contextlib.suppress(OSError):
-            os.unlink(self._part, dir_fd=self._folder.fd)
+            os.unlink(self._hidden, dir_fd=self._folder.fd)
         self.close()
 
     def close(self) -> None:
-        """Leave it as it is."""
+        """Close it and keep it, so that it can be continued."""
         self._file.close()
 
 
 def size_of(folder: Handle, name: bytes, version: str, owner: Owner) -> int:
-    """How many bytes of an interrupted upload are there; 0 for none. Raises `OSError`."""
+    """The bytes of an interrupted upload; 0 without one. Raises `OSError`."""
     try:
-        found = os.stat(part_name(name, version), dir_fd=folder.fd, follow_symlinks=False)
+        status = os.stat(hidden_name(name, version), dir_fd=folder.fd, follow_symlinks=False)
     except FileNotFoundError:
         return 0
-    return found.st_size if stat.S_ISREG(found.st_mode) and found.st_uid == owner.uid else 0
+    return status.st_size if stat.S_ISREG(status.st_mode) and status.st_uid == owner.uid else 0
 
 
 def remove_stale(folder: Handle, name: bytes, version: str) -> None:
-    """Remove what interrupted uploads of other versions to the same target have left. Raises nothing."""
-    ours = part_name(name, version)
+    """Remove interrupted uploads of other versions to the same target. Raises nothing."""
+    ours = hidden_name(name, version)
     family = ours.rpartition(b"-")[0] + b"-"
     with (
         contextlib.suppress(OSError),
@@ -134,21 +134,23 @@ def remove_stale(folder: Handle, name: bytes, version: str) -> None:
         ) as listed,
         os.scandir(listed.fd) as entries,
     ):
-        for found in (os.fsencode(entry.name) for entry in entries):
-            if found.startswith(family) and found != ours:
-                with contextlib.suppress(OSError), open_regular(folder, found, os.O_RDONLY) as old:
-                    fcntl.flock(old.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    os.unlink(found, dir_fd=folder.fd)
+        for other in (os.fsencode(entry.name) for entry in entries):
+            if other.startswith(family) and other != ours:
+                with contextlib.suppress(OSError), open_regular(folder, other, os.O_RDONLY) as old:
+                    fcntl.flock(
+                        old.fd, fcntl.LOCK_EX | fcntl.LOCK_NB
+                    )  # fails where it is being sent
+                    os.unlink(other, dir_fd=folder.fd)
 
 
-def part_name(name: bytes, version: str) -> bytes:
-    """The hidden name of a version of `name` on its way in."""
+def hidden_name(name: bytes, version: str) -> bytes:
+    """The hidden name of the file while a version of `name` is uploaded."""
     family = hashlib.blake2b(name, digest_size=6).hexdigest()
     content = hashlib.blake2b(f"{version}\0{boot_id()}".encode(), digest_size=8).hexdigest()
     return PART_PREFIX + f"{family}-{content}".encode()
 
 
 def nanoseconds(moment: datetime) -> int:
-    """Since the epoch."""
+    """The nanoseconds from the epoch to `moment`; without a zone it is UTC."""
     since = moment.replace(tzinfo=moment.tzinfo or UTC) - datetime(1970, 1, 1, tzinfo=UTC)
     return (since.days * 86400 + since.seconds) * 1_000_000_000 + since.microseconds * 1000
