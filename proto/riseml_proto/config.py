@@ -13,7 +13,7 @@ import msgspec
 from riseml_proto import placeholders, quantities, sections
 from riseml_proto.errors import ConfigError
 from riseml_proto.folding import fold
-from riseml_proto.grid import Grid
+from riseml_proto.parameters import NoParameters, ParameterSource
 from riseml_proto.value import Data, Value, shown
 from riseml_proto.yamltext import compose, lines
 
@@ -51,8 +51,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     run_is_list: bool
     image: str | None
     install: tuple[str, ...]
-    grid: Grid | None
-    """None where there are no `parameters`, so that the experiment is no set."""
+    parameters: ParameterSource
     concurrency: int
     cpus: float
     mem: int
@@ -81,7 +80,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def count(self) -> int:
         """Number of sub-experiments; 0 for an experiment without parameters."""
-        return self.grid.count if self.grid else 0
+        return self.parameters.count
 
 
 def parse_config(text: str, file: str = "riseml.yml") -> Config:
@@ -98,7 +97,9 @@ def parse_config(text: str, file: str = "riseml.yml") -> Config:
     run = sections.required(train, "run", "it is the command, such as run: python train.py")
     run_written = tuple(Written(item.text(), item.style) for item in sections.commands(run))
     commands = tuple(fold(item.text) if item.style == ">" else item.text for item in run_written)
-    grid = sections.grid(written["parameters"]) if "parameters" in written else None
+    parameters: ParameterSource = NoParameters()
+    if "parameters" in written:
+        parameters = sections.grid(written["parameters"])
     cpus, mem, gpus = (
         sections.resources(written["resources"]) if "resources" in written else (0.0, 0, 0)
     )
@@ -115,7 +116,7 @@ def parse_config(text: str, file: str = "riseml.yml") -> Config:
         run_is_list=isinstance(run.content, list),
         image=image,
         install=install,
-        grid=grid,
+        parameters=parameters,
         concurrency=sections.read(written, "concurrency", quantities.at_least_one, 1),
         cpus=cpus,
         mem=mem,
@@ -123,7 +124,7 @@ def parse_config(text: str, file: str = "riseml.yml") -> Config:
         shm=shm,
         cpus_limit=cpus_limit,
         mem_limit=mem_limit,
-        env=sections.env(written["env"], grid) if "env" in written else {},
+        env=sections.env(written["env"], parameters.names) if "env" in written else {},
         time_limit=sections.read(written, "time_limit", quantities.duration, None),
         retries=sections.read(written, "retries", quantities.whole, 0),
         tensorboard=sections.tensorboard(written),
@@ -143,7 +144,7 @@ def check_placeholders(config: Config) -> list[ConfigError]:
     The caller raises them (`--strict`) or shows them as warnings: such a placeholder stays in the
     command as it is.
     """
-    known = config.grid.names if config.grid else ()
+    known = config.parameters.names
     return [
         ConfigError(
             f"{{{{{name}}}}} is not a parameter and stays as it is ({_hint(name, known)})",

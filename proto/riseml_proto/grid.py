@@ -7,7 +7,7 @@ billion needs as much memory as its lists of values, and a range needs none.
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import overload
 
@@ -92,16 +92,32 @@ class Grid:
                 f"makes {self.count:,} combinations; at most {MAX_COMBINATIONS:,} are possible"
             )
 
-    def combination(self, n: int) -> dict[str, str]:
-        """Name → value, sorted, of sub-experiment `n`. Raises `IndexError` outside 1..`count`."""
-        if not 1 <= n <= self.count:
-            raise IndexError(f"there is no combination {n} of {self.count}")
-        rest = n - 1
+    def params(self, member: int) -> dict[str, str]:
+        """Name → value, sorted, of one sub-experiment. Raises `IndexError` outside 1..`count`."""
+        if not 1 <= member <= self.count:
+            raise IndexError(f"there is no combination {member} of {self.count}")
+        rest = member - 1
         chosen = []
         for values in reversed(self.values):
             rest, digit = divmod(rest, len(values))
             chosen.append(values[digit])
         return dict(zip(self.names, reversed(chosen), strict=True))
+
+    def sorted_members(self, name: str, *, reverse: bool) -> Iterator[int]:
+        """All members by the value of a parameter, rising, numbers before texts; of equal ones the earlier first.
+
+        Nothing is expanded: the first of a million come at once.
+        """
+        position = self.names.index(name)
+        values = self.values[position]
+        stride = math.prod(len(later) for later in self.values[position + 1 :])
+        order: Sequence[int] = range(len(values))
+        if not isinstance(values, DecimalRange):
+            order = sorted(order, key=lambda index: _natural(values[index]))
+        for index in reversed(order) if reverse else order:
+            for block in range(0, self.count, stride * len(values)):
+                first = block + index * stride + 1
+                yield from range(first, first + stride)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Grid) and (self.names, self.values) == (other.names, other.values)
@@ -118,6 +134,15 @@ def decimal(text: str) -> Decimal:
     if not _NUMBER.fullmatch(text):
         raise ValueError("must be a number, such as 0.1 or 1e-3")
     return Decimal(text)
+
+
+def _natural(text: str) -> tuple[int, float, str]:
+    """A key that puts numbers before texts, each in their order."""
+    try:
+        value = float(text)
+    except ValueError:
+        return (1, 0.0, text)
+    return (0, value, text) if math.isfinite(value) else (1, 0.0, text)
 
 
 def _places(number: Decimal) -> int:

@@ -110,9 +110,9 @@ def repeated(value: Value) -> dict[str, tuple[int, str]]:
     return repetitions
 
 
-def env(value: Value, parameters: Grid | None) -> dict[str, str]:
+def env(value: Value, parameters: Sequence[str]) -> dict[str, str]:
     """`env`: name → text; no name may be the variable of one of the `parameters`."""
-    taken = {variable(name): name for name in parameters.names} if parameters else {}
+    taken = {variable(name): name for name in parameters}
     variables = {}
     for name, written in value.entries().items():
         if not _VARIABLE.fullmatch(name):

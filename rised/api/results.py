@@ -10,7 +10,6 @@ from rised.api.pages import in_pages
 from rised.http.request import Request, Streamed
 from rised.search.ranking import (
     Ranking,
-    by_parameter,
     check,
     check_sort,
     choose,
@@ -55,12 +54,11 @@ async def order(
 
     The first `limit`, if given; `reverse` turns the order round. Raises `NotFound`.
     """
-    grid = context.views.grid(row)
-    parameters = grid.names if grid else ()
-    if grid and name in parameters:
-        return islice(by_parameter(grid, name, reverse=reverse), limit)
+    parameters = context.views.parameters(row)
+    if name in parameters.names:
+        return islice(parameters.sorted_members(name, reverse=reverse), limit)
     ranking = Ranking(lowest=is_lower_better(name) is not reverse, most=limit)
-    check_sort(await _survey(context, row, name, ranking), parameters, name)
+    check_sort(await _survey(context, row, name, ranking), parameters.names, name)
     ranked = ranking.members
     first, last = context.views.window(row, limit)
     there = set(ranked)

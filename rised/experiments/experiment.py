@@ -108,7 +108,7 @@ class Experiment:
 
     def params(self, member: int) -> dict[str, str]:
         """Parameter → value of one member, as written."""
-        return self.config.grid.combination(member) if self.config.grid else {}
+        return self.config.parameters.params(member)
 
     @property
     def last(self) -> int:

@@ -18,8 +18,8 @@ from rised.storage.rows import BOARD, ExperimentRow, MemberRow
 from riseml_proto import ids
 from riseml_proto.config import Config, parse_config
 from riseml_proto.errors import NotFound
-from riseml_proto.grid import Grid
 from riseml_proto.messages import Detail, Member, Summary
+from riseml_proto.parameters import ParameterSource
 from riseml_proto.states import Reason, State
 from riseml_proto.waiting import BehindMember, Paused, SlotsTaken, WaitReason, sentence
 
@@ -182,9 +182,9 @@ class Views:
             yield [(n, results) for n, results in found if results]
             after = page[-1][0]
 
-    def grid(self, row: ExperimentRow) -> Grid | None:
+    def parameters(self, row: ExperimentRow) -> ParameterSource:
         """The parameters of a set."""
-        return self._config(row).grid
+        return self._config(row).parameters
 
     def _member(
         self, row: ExperimentRow, config: Config, number: int, found: MemberRow | None
@@ -196,7 +196,7 @@ class Views:
         return Member(
             id=ids.experiment_id(row.id, number),
             state=found.state,
-            params=config.grid.combination(number) if config.grid and number else {},
+            params=config.parameters.params(number),
             gpus=[index for index, _ in json.loads(found.gpus)],
             exit_code=found.exit_code,
             reason=found.reason or _worded(wait_reason),

@@ -6,10 +6,9 @@ A result whose name says loss, error or the like is the better the lower it is, 
 import heapq
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from riseml_proto.errors import InvalidInput, NotFound
-from riseml_proto.grid import DecimalRange, Grid
 
 _LOWER = frozenset(
     (
@@ -107,29 +106,3 @@ def check_sort(known: Mapping[str, bool], parameters: Sequence[str], name: str) 
     if name not in known:
         listed = ", ".join([*known, *parameters])
         raise NotFound(f"cannot sort by {name}; there is {listed or 'nothing to sort by'}")
-
-
-def by_parameter(grid: Grid, name: str, *, reverse: bool) -> Iterator[int]:
-    """All members by the value of a parameter, rising, numbers before texts; of equal ones the earlier first.
-
-    Nothing is expanded: the first of a million come at once.
-    """
-    place = grid.names.index(name)
-    values = grid.values[place]
-    stride = math.prod(len(later) for later in grid.values[place + 1 :])
-    order: Sequence[int] = range(len(values))
-    if not isinstance(values, DecimalRange):
-        order = sorted(order, key=lambda index: _natural(values[index]))
-    for index in reversed(order) if reverse else order:
-        for block in range(0, grid.count, stride * len(values)):
-            first = block + index * stride + 1
-            yield from range(first, first + stride)
-
-
-def _natural(text: str) -> tuple[int, float, str]:
-    """A key that puts numbers before texts, each in their order."""
-    try:
-        value = float(text)
-    except ValueError:
-        return (1, 0.0, text)
-    return (0, value, text) if math.isfinite(value) else (1, 0.0, text)

@@ -29,11 +29,8 @@ class Planned(msgspec.Struct):
 
 def planned(config: Config) -> Iterator[Planned]:
     """Every sub-experiment of `config`, in the order in which they start."""
-    if not config.grid:
-        yield Planned(0, {}, [render(command, {}) for command in config.run])
-        return
-    for number in range(1, config.grid.count + 1):
-        params = config.grid.combination(number)
+    for number in range(1, config.count + 1) if config.count else (0,):
+        params = config.parameters.params(number)
         yield Planned(number, params, [render(command, params) for command in config.run])
 
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from riseml_proto.config import Config, check_placeholders, parse_config, warnings
-from riseml_proto.grid import DecimalRange
+from riseml_proto.grid import DecimalRange, Grid
 from riseml_proto.sections import RESERVED, TRAIN_KEYS
 
 SEED = """\
@@ -43,17 +43,16 @@ def train(sections: str) -> Config:
 
 
 def values(config: Config, name: str) -> list[str]:
-    assert config.grid
-    return list(config.grid.values[config.grid.names.index(name)])
+    assert isinstance(config.parameters, Grid)
+    return list(config.parameters.values[config.parameters.names.index(name)])
 
 
 def test_the_seeds_file_means_what_the_seed_says() -> None:
     config = parse_config(SEED)
     assert (config.project, config.image) == ("ai-toaster", "nvidia/cuda:8.0-cudnn7-runtime")
     assert (config.cpus, config.mem, config.gpus, config.concurrency) == (2, 4096, 2, 2)
-    assert config.grid
     rows = [
-        ", ".join(f"{k}={v}" for k, v in config.grid.combination(n).items()) for n in range(1, 9)
+        ", ".join(f"{k}={v}" for k, v in config.parameters.params(n).items()) for n in range(1, 9)
     ]
     assert config.count == 8
     assert rows == [
@@ -79,7 +78,8 @@ def test_what_is_left_out_has_its_default() -> None:
     config = parse_config(HEAD)
     assert (config.cpus, config.mem, config.gpus) == (0, 0, 0)
     assert (config.concurrency, config.retries, config.time_limit) == (1, 0, None)
-    assert (config.grid, config.count, config.image, config.framework) == (None, 0, None, None)
+    assert (config.parameters.names, config.count) == ((), 0)
+    assert (config.image, config.framework) == (None, None)
     assert (config.env, config.install, config.written) == ({}, (), {})
     assert not config.tensorboard
 
@@ -124,9 +124,9 @@ def test_any_quoted_text_keeps_its_characters(texts: list[str]) -> None:
 
 def test_a_range_is_never_listed() -> None:
     config = train("  parameters: {v: {range: {min: 1, max: 1000000000, step: 1}}}")
-    assert config.grid
-    assert isinstance(config.grid.values[0], DecimalRange)
-    assert config.grid.combination(config.count) == {"v": "1000000000"}
+    assert isinstance(config.parameters, Grid)
+    assert isinstance(config.parameters.values[0], DecimalRange)
+    assert config.parameters.params(config.count) == {"v": "1000000000"}
 
 
 def test_env_is_text() -> None:

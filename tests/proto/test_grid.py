@@ -1,5 +1,6 @@
 from collections.abc import Mapping
 from decimal import Decimal
+from itertools import islice
 
 import pytest
 from hypothesis import given
@@ -19,7 +20,7 @@ WHOLE = st.integers(-10_000, 10_000)
 
 def test_the_seeds_grid_gives_the_seeds_rows_in_its_order() -> None:
     grid = Grid({"lr": ["0.0001", "0.001"], "lr-decay": ["1e-6", "1e-7"], "epochs": ["20", "30"]})
-    rows = [", ".join(f"{k}={v}" for k, v in grid.combination(n).items()) for n in range(1, 9)]
+    rows = [", ".join(f"{k}={v}" for k, v in grid.params(n).items()) for n in range(1, 9)]
     assert grid.count == 8
     assert rows == [
         "epochs=20, lr=0.0001, lr-decay=1e-6",
@@ -36,7 +37,7 @@ def test_the_seeds_grid_gives_the_seeds_rows_in_its_order() -> None:
 @given(GRIDS)
 def test_each_combination_has_exactly_one_number(values: Mapping[str, list[str]]) -> None:
     grid = Grid(values)
-    seen = [tuple(grid.combination(n).values()) for n in range(1, grid.count + 1)]
+    seen = [tuple(grid.params(n).values()) for n in range(1, grid.count + 1)]
     assert len(set(seen)) == grid.count
     assert all(
         chosen in values[name] for row in seen for name, chosen in zip(grid.names, row, strict=True)
@@ -46,9 +47,9 @@ def test_each_combination_has_exactly_one_number(values: Mapping[str, list[str]]
 @given(GRIDS)
 def test_names_are_sorted_and_the_last_one_varies_fastest(values: Mapping[str, list[str]]) -> None:
     grid = Grid(values)
-    assert list(grid.combination(1)) == sorted(values)
+    assert list(grid.params(1)) == sorted(values)
     digits = [
-        [values[name].index(text) for name, text in grid.combination(n).items()]
+        [values[name].index(text) for name, text in grid.params(n).items()]
         for n in range(1, grid.count + 1)
     ]
     assert digits == sorted(digits)
@@ -57,7 +58,7 @@ def test_names_are_sorted_and_the_last_one_varies_fastest(values: Mapping[str, l
 @pytest.mark.parametrize("n", [0, -1, 3])
 def test_a_number_outside_the_grid_is_refused(n: int) -> None:
     with pytest.raises(IndexError):
-        Grid({"a": ["1", "2"]}).combination(n)
+        Grid({"a": ["1", "2"]}).params(n)
 
 
 def test_a_grid_without_values_is_refused() -> None:
@@ -76,7 +77,7 @@ def test_a_grid_of_too_many_combinations_is_refused_with_their_number() -> None:
 
 def test_the_last_of_a_billion_is_found_without_listing_them() -> None:
     grid = Grid({"a": DecimalRange("1", "1000000000", "1")})
-    assert grid.combination(grid.count) == {"a": "1000000000"}
+    assert grid.params(grid.count) == {"a": "1000000000"}
 
 
 @pytest.mark.parametrize(
@@ -133,3 +134,38 @@ def test_a_range_is_a_sequence_that_can_be_cut_and_counted_from_the_end() -> Non
 def test_what_is_no_range_is_refused(minimum: str, maximum: str, step: str, problem: str) -> None:
     with pytest.raises(ValueError, match=problem):
         DecimalRange(minimum, maximum, step)
+
+
+SORTABLE = st.dictionaries(
+    st.sampled_from("abc"),
+    st.lists(st.sampled_from(["10", "9", "1e-3", "x", "nan", "1.0"]), min_size=1, max_size=4)
+    | st.integers(1, 4).map(lambda n: DecimalRange("1", str(n), "1")),
+    min_size=1,
+)
+
+
+@given(SORTABLE, st.booleans())
+def test_the_order_by_a_parameter_has_every_member_once_and_equal_ones_as_they_come(
+    parameters: dict[str, list[str]], reverse: bool
+) -> None:
+    grid = Grid(parameters)
+    for name in grid.names:
+        order = list(grid.sorted_members(name, reverse=reverse))
+        assert sorted(order) == list(range(1, grid.count + 1))
+        values = [grid.params(n)[name] for n in order]
+        floats = [v for v in values if v not in ("x", "nan")]
+        assert floats == sorted(floats, key=float, reverse=reverse)
+        assert reverse or values[len(floats) :] == sorted(values[len(floats) :])
+        for value in {v for v in values if parameters[name].count(v) == 1}:
+            same = [n for n, v in zip(order, values, strict=True) if v == value]
+            assert same == sorted(same)
+
+
+def test_the_first_of_a_billion_come_at_once() -> None:
+    thousand = DecimalRange("1", "1000", "1")
+    grid = Grid({"a": thousand, "b": thousand, "c": thousand})
+    first = list(islice(grid.sorted_members("c", reverse=True), 2))
+    assert [grid.params(n) for n in first] == [
+        {"a": "1", "b": "1", "c": "1000"},
+        {"a": "1", "b": "2", "c": "1000"},
+    ]

@@ -41,8 +41,7 @@ def test_it_is_still_valid_when_every_comment_with_a_key_is_made_one(script: boo
 
 def test_its_command_runs_anywhere() -> None:
     config = parse_config(first_config("toaster", script=False, python="python"))
-    assert config.grid
-    command = render(config.run[0], config.grid.combination(1))
+    command = render(config.run[0], config.parameters.params(1))
     done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True)
     assert done.stdout == "training with lr=0.001 for 10 epochs\n"
 

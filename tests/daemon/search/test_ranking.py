@@ -1,7 +1,6 @@
 """Which sub-experiment is the best, and in which order a table has them."""
 
 import math
-from itertools import islice
 
 import pytest
 from hypothesis import given
@@ -9,7 +8,6 @@ from hypothesis import strategies as st
 
 from rised.search.ranking import (
     Ranking,
-    by_parameter,
     check,
     check_sort,
     choose,
@@ -18,15 +16,8 @@ from rised.search.ranking import (
     survey,
 )
 from riseml_proto.errors import InvalidInput, NotFound
-from riseml_proto.grid import DecimalRange, Grid
 
 VALUES = st.none() | st.booleans() | st.integers() | st.floats() | st.sampled_from(["NaN", "x"])
-PARAMETERS = st.dictionaries(
-    st.sampled_from("abc"),
-    st.lists(st.sampled_from(["10", "9", "1e-3", "x", "nan", "1.0"]), min_size=1, max_size=4)
-    | st.integers(1, 4).map(lambda n: DecimalRange("1", str(n), "1")),
-    min_size=1,
-)
 
 
 def ranked(values: list[object], *, lowest: bool, most: int | None = None) -> list[int]:
@@ -111,30 +102,3 @@ def test_an_unknown_order_is_refused_with_all_that_there_are() -> None:
         check_sort(known({"a": 1}), ["lr"], "x")
     with pytest.raises(NotFound, match="there is nothing to sort by"):
         check_sort({}, [], "x")
-
-
-@given(PARAMETERS, st.booleans())
-def test_the_order_by_a_parameter_has_every_member_once_and_equal_ones_as_they_come(
-    parameters: dict[str, list[str]], reverse: bool
-) -> None:
-    grid = Grid(parameters)
-    for name in grid.names:
-        order = list(by_parameter(grid, name, reverse=reverse))
-        assert sorted(order) == list(range(1, grid.count + 1))
-        values = [grid.combination(n)[name] for n in order]
-        floats = [v for v in values if v not in ("x", "nan")]
-        assert floats == sorted(floats, key=float, reverse=reverse)
-        assert reverse or values[len(floats) :] == sorted(values[len(floats) :])
-        for value in {v for v in values if parameters[name].count(v) == 1}:
-            same = [n for n, v in zip(order, values, strict=True) if v == value]
-            assert same == sorted(same)
-
-
-def test_the_first_of_a_billion_come_at_once() -> None:
-    thousand = DecimalRange("1", "1000", "1")
-    grid = Grid({"a": thousand, "b": thousand, "c": thousand})
-    first = list(islice(by_parameter(grid, "c", reverse=True), 2))
-    assert [grid.combination(n) for n in first] == [
-        {"a": "1", "b": "1", "c": "1000"},
-        {"a": "1", "b": "2", "c": "1000"},
-    ]
