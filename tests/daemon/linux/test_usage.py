@@ -6,7 +6,6 @@ import sys
 
 import pytest
 
-from rised.linux.cgroups import counting_cgroup
 from rised.linux.usage import (
     Use,
     cgroup_seconds,
@@ -45,30 +44,6 @@ def test_a_share_is_the_proportional_one() -> None:
 def test_a_groups_processor_time_is_in_microseconds() -> None:
     assert cgroup_seconds(b"usage_usec 2500000\nuser_usec 1\n") == 2.5
     assert cgroup_seconds(b"") is None
-
-
-MOUNTS = """\
-tmpfs /sys/fs/cgroup tmpfs rw 0 0
-cgroup /sys/fs/cgroup/cpu,cpuacct cgroup rw,cpu,cpuacct 0 0
-cgroup /sys/fs/cgroup/memory cgroup rw,memory 0 0
-cgroup2 /sys/fs/cgroup/unified cgroup2 rw 0 0
-"""
-
-
-@pytest.mark.parametrize(
-    ("cgroup", "group"),
-    [
-        ("0::/system.slice/docker-abc.scope\n", "unified/system.slice/docker-abc.scope"),
-        ("4:memory:/docker/abc\n2:cpu,cpuacct:/docker/abc\n0::/\n", "cpu,cpuacct/docker/abc"),
-    ],
-)
-def test_a_containers_group_is_found_in_either_version(cgroup: str, group: str) -> None:
-    assert counting_cgroup(cgroup, MOUNTS, "abc") == f"/sys/fs/cgroup/{group}"
-
-
-@pytest.mark.parametrize("cgroup", ["", "0::/\n", "4:memory:/docker/abc\n0::/user.slice\n"])
-def test_a_group_that_others_share_is_nobodys(cgroup: str) -> None:
-    assert counting_cgroup(cgroup, MOUNTS, "abc") is None
 
 
 def test_what_is_gone_counts_nothing() -> None:

@@ -1,4 +1,4 @@
-"""The container runner by itself, on a real engine: held back, let go, adopted, killed, and built."""
+"""The container runner by itself, on a real engine: held, begun, adopted, killed, and built."""
 
 import os
 import socket
@@ -102,7 +102,7 @@ def assert_clean(place: Place) -> None:
     assert os.listdir(place.root / "state" / "containers") == []
 
 
-def test_it_begins_only_when_it_has_leave_and_in_a_copy_of_its_own(place: Place) -> None:
+def test_it_begins_only_after_the_start_signal_and_in_a_copy_of_its_own(place: Place) -> None:
     made = place.job("cat hello; echo mine > hello; echo $CUDA_VISIBLE_DEVICES", "cat hello")
 
     async def test(runner: ContainerRunner) -> None:
@@ -142,7 +142,7 @@ def test_the_code_of_a_shell_that_was_killed_is_the_engines(place: Place) -> Non
     run(place, test)
 
 
-def test_one_that_is_never_let_go_ends_without_having_begun(place: Place) -> None:
+def test_one_that_gets_no_start_signal_ends_without_having_begun(place: Place) -> None:
     made = place.job("echo no")
 
     async def test(runner: ContainerRunner) -> None:
@@ -179,7 +179,7 @@ def slow_shell(place: Place) -> Iterator[str]:
     docker("rmi", name)
 
 
-def test_one_whose_shell_has_not_come_up_can_be_let_go(place: Place, slow_shell: str) -> None:
+def test_one_whose_shell_has_not_come_up_can_be_abandoned(place: Place, slow_shell: str) -> None:
     """Nobody may wait for what the shell of an unwanted job does."""
     made = place.job("echo no")
     assert made.container
@@ -195,7 +195,7 @@ def test_one_whose_shell_has_not_come_up_can_be_let_go(place: Place, slow_shell:
     assert_clean(place)
 
 
-def test_the_daemons_end_lets_what_runs_run_on_and_ends_what_was_not_let_go(place: Place) -> None:
+def test_the_daemons_end_lets_what_runs_run_on_and_ends_what_was_held(place: Place) -> None:
     running = place.job("echo up; read x </data/fifo; echo on; exit 7")
     ended = place.job("echo ran; exit 3", attempt=2)
     held = place.job("echo no", attempt=3)

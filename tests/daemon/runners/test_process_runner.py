@@ -1,8 +1,7 @@
-"""The process runner by itself: held back, let go, adopted, settled; and trees that are not what they seem."""
+"""The process runner by itself: held, begun, adopted, settled."""
 
 import ctypes
 import os
-import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
@@ -13,8 +12,7 @@ import trio
 
 from rised.linux.cgroups import delegated_cgroup
 from rised.linux.children import Children
-from rised.linux.process_tree import MARK, CgroupTree, SessionTree, end_tree
-from rised.linux.processes import ProcessSnapshot, Stat, pidfd, stat
+from rised.linux.processes import ProcessSnapshot, stat
 from rised.linux.usage import measure
 from rised.runners.base import Exit, Job
 from rised.runners.process import cgroups
@@ -91,7 +89,7 @@ def assert_clean(place: Path, runner: ProcessRunner) -> None:
         assert [entry.name for entry in os.scandir(group) if entry.is_dir()] == []
 
 
-def test_it_begins_only_when_it_has_leave_and_in_a_copy_of_its_own(place: Path) -> None:
+def test_it_begins_only_after_the_start_signal_and_in_a_copy_of_its_own(place: Path) -> None:
     made = job(place, "cat hello; echo mine > hello; echo $CUDA_VISIBLE_DEVICES", "cat hello")
 
     async def test(runner: ProcessRunner) -> None:
@@ -107,7 +105,7 @@ def test_it_begins_only_when_it_has_leave_and_in_a_copy_of_its_own(place: Path) 
     assert (place / "files" / "hello").read_text() == "hello\n"
 
 
-def test_one_that_is_never_let_go_ends_without_having_begun(place: Path) -> None:
+def test_one_that_gets_no_start_signal_ends_without_having_begun(place: Path) -> None:
     made = job(place, "echo no")
 
     async def test(runner: ProcessRunner) -> None:
@@ -121,7 +119,7 @@ def test_one_that_is_never_let_go_ends_without_having_begun(place: Path) -> None
     assert output(made) == ""
 
 
-def test_the_daemons_end_lets_what_runs_run_on_and_ends_what_was_not_let_go(place: Path) -> None:
+def test_the_daemons_end_lets_what_runs_run_on_and_ends_what_was_held(place: Path) -> None:
     """The pipe ends with the daemon, and the next one adopts both."""
     running = job(place, f"echo up; read x < {place}/fifo; exit 7")
     held = job(place, "echo no", attempt=2)
@@ -237,7 +235,7 @@ def test_its_open_files_are_limited_as_the_daemons_were_at_first(place: Path) ->
     assert output(made) == "1024\n"
 
 
-def test_a_sweep_removes_what_nobody_keeps(place: Path) -> None:
+def test_leftovers_that_nobody_keeps_are_removed(place: Path) -> None:
     kept = job(place, "true")
 
     async def test(runner: ProcessRunner) -> None:
@@ -275,134 +273,3 @@ def test_what_it_uses_is_known_while_it_runs(place: Path) -> None:
         await finish(runner, made, handle)
 
     run(place, test)
-
-
-# Trees.
-
-
-class Changing:
-    """A tree that shows other processes at each look."""
-
-    cgroup = None
-
-    def __init__(self, *looks: list[int]) -> None:
-        self._looks = list(looks)
-
-    def pids(self, snapshot: ProcessSnapshot | None = None) -> list[int]:
-        return self._looks.pop(0) if self._looks else []
-
-    def kill_at_once(self) -> None:
-        """Reaches nothing."""
-
-
-@pytest.fixture
-def bystander() -> Iterator[subprocess.Popen[bytes]]:
-    """A process that dies of any signal."""
-    with subprocess.Popen(["sleep", "1000"], start_new_session=True) as one:
-        yield one
-        one.kill()
-
-
-@pytest.mark.parametrize("grace", [0, 5])
-def test_a_pid_that_is_not_the_trees_at_a_second_look_gets_no_signal(
-    bystander: subprocess.Popen[bytes], grace: float
-) -> None:
-    """Its process has ended after the first look, and the bystander took its number."""
-    trio.run(end_tree, Changing([bystander.pid], []), grace)
-    assert bystander.poll() is None
-
-
-def test_processes_that_come_and_go_are_looked_for_until_none_is_left(
-    bystander: subprocess.Popen[bytes],
-) -> None:
-    """At no two looks the same one: that there is none to signal does not mean that there is none."""
-    gone = 1 << 22  # more than any pid
-    pid = bystander.pid
-    trio.run(end_tree, Changing([gone], [gone - 1], [], [pid], [pid]), 0)
-    assert bystander.poll() is None, "the tree was empty at the third look"
-    trio.run(end_tree, Changing([gone], [gone - 1], [pid], [pid]), 0)
-    assert bystander.wait(10) == -9
-
-
-def test_a_recycled_leader_and_its_session_are_not_the_jobs(
-    bystander: subprocess.Popen[bytes],
-) -> None:
-    found = stat(bystander.pid)
-    assert found is not None
-    mine = SessionTree(bystander.pid, found.start, "x", "/nowhere", "/nowhere")
-    assert mine.pids() == [bystander.pid]
-    other = SessionTree(bystander.pid, found.start - 1, "x", "/nowhere", "/nowhere")
-    assert other.pids() == []
-    other.kill_at_once()
-    group = CgroupTree("/nowhere", bystander.pid, found.start - 1)
-    assert group.pids() == []
-    trio.run(end_tree, other, 0)
-    trio.run(end_tree, group, 0)
-    assert bystander.poll() is None
-
-
-def test_the_mark_is_compared_as_a_whole() -> None:
-    with subprocess.Popen(["sleep", "1000"], env={MARK: "i/1.1.train.10"}) as one:
-        try:
-            (found,) = [SessionTree(1 << 22, 0, "i/1.1.train.10", "/nowhere", "/nowhere").pids()]
-            assert found == [one.pid]
-            assert SessionTree(1 << 22, 0, "i/1.1.train.1", "/nowhere", "/nowhere").pids() == []
-        finally:
-            one.kill()
-
-
-def test_who_looks_at_a_jobs_directory_or_reads_its_log_is_not_of_the_job(tmp_path: Path) -> None:
-    """A person's shell in the working directory, and `tail -f`, must live on."""
-    log = tmp_path / "log"
-    log.touch()
-    shell = ["sh", "-c", "sleep 1000 & wait"]  # its child's parent is not this process
-    with (
-        subprocess.Popen(shell, cwd=tmp_path, start_new_session=True) as person,
-        subprocess.Popen(["tail", "-f", str(log)], stdout=subprocess.DEVNULL) as tail,
-    ):
-        try:
-            tree = SessionTree(1 << 22, 0, "x", str(tmp_path / "work"), str(log))
-            assert tree.pids() == []
-        finally:
-            os.killpg(person.pid, 9)
-            tail.kill()
-
-
-def test_who_writes_to_its_log_is_of_the_job_whatever_else_it_dropped(tmp_path: Path) -> None:
-    log = tmp_path / "log"
-    with (
-        log.open("w") as out,
-        subprocess.Popen(["env", "-i", "setsid", "sleep", "1000"], stdout=out) as one,
-    ):
-        try:
-            tree = SessionTree(1 << 22, 0, "x", "/nowhere", str(log))
-            assert tree.pids() == [one.pid]
-            log.unlink()
-            assert tree.pids() == [one.pid]
-        finally:
-            one.kill()
-
-
-def test_a_zombie_is_gone_but_not_while_one_of_its_threads_lives() -> None:
-    assert Stat("Z", 1, 1, 0, 1).gone
-    assert not Stat("Z", 1, 1, 0, 2).gone
-    assert not Stat("S", 1, 1, 0, 1).gone
-
-
-def test_a_process_that_is_not_there_has_no_stat_and_no_descriptor() -> None:
-    assert stat(1 << 22) is None
-    with pidfd(1 << 22) as fd:
-        assert fd is None
-
-
-def test_a_programs_name_cannot_forge_its_stat(tmp_path: Path) -> None:
-    program = tmp_path / "a) S 1 1"
-    program.write_bytes(Path("/bin/sleep").resolve().read_bytes())
-    program.chmod(0o755)
-    with subprocess.Popen([str(program), "1000"], start_new_session=True) as one:
-        try:
-            found = stat(one.pid)
-            assert found is not None
-            assert (found.parent, found.session) == (os.getpid(), one.pid)
-        finally:
-            one.kill()
