@@ -150,7 +150,7 @@ class Lifecycle:
             await services.database.sync_start()
             crash_point("before-begin")
             if not self._switch.mode:
-                launch.tell_of_image(services, self._experiment, job)
+                launch.log_ignored_image(self._experiment, job)
                 handle.begin(visible_gpus(self._grant))
             crash_point("after-begin")
         except BaseException:
@@ -173,7 +173,9 @@ class Lifecycle:
         return json.dumps([[index, uuids.get(index)] for index in self._grant.gpus])
 
     def _job(self) -> Job:
-        return launch.job(self._services, self._experiment, self._row.member, self._row.attempt)
+        return launch.member_job(
+            self._services, self._experiment, self._row.member, self._row.attempt
+        )
 
     async def _abandon(self, held: HeldJob | None) -> None:
         if held:

@@ -5,10 +5,13 @@ from collections.abc import Awaitable, Callable, Iterable
 import trio
 
 from rised.execution import launch
-from rised.execution.launch import HeldJob, Prelaunch
+from rised.execution.launch import HeldJob
 from rised.execution.services import Services
+from rised.experiments.experiment import Experiment
+from rised.log import log
 from rised.policy.workload import Waiting
 from rised.scheduling.unfinished import Key, Tasks, Unfinished
+from riseml_proto.errors import RisemlError, StorageFull
 
 _MAX_PRELAUNCHED = 4
 """Each costs a held shell and a working copy."""
@@ -52,7 +55,7 @@ class PrelaunchPool:
             key = experiment.number, member
             is_full = len(self._held) >= _MAX_PRELAUNCHED
             if key not in self._held:
-                job = launch.job(self._services, experiment, member, 0)
+                job = launch.member_job(self._services, experiment, member, 0)
                 if not self._services.runner.starts_ahead(job, experiment.request.gpus):
                     continue
                 if is_full:
@@ -73,3 +76,51 @@ class PrelaunchPool:
         with trio.move_on_after(_STOP_SECONDS, shield=True):
             for prelaunch in self._held.values():
                 await prelaunch.drop()
+
+
+class Prelaunch:
+    """A member's job that is started ahead of its turn.
+
+    Nobody needs to know of it: nothing is written down, and if the daemon dies, the held job ends.
+    """
+
+    def __init__(self, services: Services, experiment: Experiment, member: int) -> None:
+        """Nothing happens before `run`."""
+        self._services = services
+        self._experiment = experiment
+        self._member = member
+        self._held: HeldJob | None = None
+        self._done = trio.Event()
+        self._unwanted = False
+
+    async def run(self) -> None:
+        """Start it. What goes wrong will go wrong again when its turn comes, and is reported then."""
+        services, experiment, member = self._services, self._experiment, self._member
+        attempt = launch.next_attempt(services, experiment, member, 0)
+        try:
+            if not services.has_room():
+                raise StorageFull("the disk is nearly full")
+            self._held = await launch.start(services, experiment, member, attempt)
+        except (RisemlError, OSError) as error:
+            log.info("not started ahead", experiment=experiment.number, why=str(error))
+            await services.runner.clean(launch.member_job(services, experiment, member, attempt))
+        finally:
+            self._done.set()
+        if self._unwanted:
+            await self.drop()
+
+    async def take(self) -> HeldJob | None:
+        """The job, now the caller's; None where it could not be started, or somebody has ended it since."""
+        await self._done.wait()
+        held, self._held = self._held, None
+        if held and not held.handle.is_held:
+            await launch.abandon(self._services, held)
+            return None
+        return held
+
+    async def drop(self) -> None:
+        """Its turn will not come."""
+        self._unwanted = True
+        if self._held:
+            held, self._held = self._held, None
+            await launch.abandon(self._services, held)
