@@ -116,7 +116,7 @@ class Daemon:
                 if context.settings.stop_jobs:
                     await context.scheduler.stop_jobs()
                 nursery.cancel_scope.cancel()
-        running = sum(1 for _ in context.scheduler.inventory.holders())
+        running = sum(1 for _ in context.scheduler.inventory.grants())
         log.info("stopped; jobs run on", running=running)
 
     async def _answer(

@@ -28,7 +28,7 @@ async def system(context: Context, request: Request) -> Answer:
     unavailable = context.gpus.monitor.unavailable
     users = {
         gpu: experiment_id(*holder)  # type: ignore[misc]  # holders are (experiment, member)
-        for holder, grant in inventory.holders()
+        for holder, grant in inventory.grants()
         for gpu in grant.gpus
     }
     return Answer(

@@ -89,7 +89,7 @@ class Transitions:
                 own = outcome = self._end(experiment, changes[-1].row, ended, changes[-1].time_ms)
             used = self._charge(experiment, changes)
         if used:
-            self._share.note(experiment.row.uid, used)
+            self._share.record(experiment.row.uid, used)
         experiment.state, experiment.ended = own, ended
         self._tell(experiment, final.values(), outcome)
 

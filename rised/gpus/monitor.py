@@ -71,7 +71,7 @@ class GpuMonitor:
 
     def _update(self) -> None:
         """Decide again, and log what is different."""
-        held = {gpu for _, grant in self._inventory.holders() for gpu in grant.gpus}
+        held = {gpu for _, grant in self._inventory.grants() for gpu in grant.gpus}
         taken_out = {
             index: self._taken_out[key]
             for index, key in self._keys.items()

@@ -43,7 +43,7 @@ class Reservation:
         if not any(taken):
             return None
         self.request = ResourceRequest(*map(add, self.request, taken))
-        return available.less(taken)
+        return available.minus(taken)
 
 
 class BackfillPlan:
@@ -96,13 +96,13 @@ class BackfillPlan:
         return self._lacks[request]
 
     def _take(self, request: ResourceRequest, max_runtime: float) -> None:
-        self._free = self._free.less(request)
+        self._free = self._free.minus(request)
         self._lacks.clear()
         if self._head is None:
             self._started.append((max_runtime, request))
         elif max_runtime > self._shadow_time:
             assert self._extra is not None
-            self._extra = self._extra.less(request)
+            self._extra = self._extra.minus(request)
 
     def _available(self, max_runtime: float) -> Capacity:
         """What a job may take that runs so many seconds at most."""
@@ -117,7 +117,7 @@ class BackfillPlan:
             )
         for reservation in self._reservations:
             if max_runtime > reservation.earliest_start:
-                free = free.less(reservation.request)
+                free = free.minus(reservation.request)
         return free
 
     def _find_shadow_time(self, head: ResourceRequest) -> Capacity:
@@ -136,7 +136,7 @@ class BackfillPlan:
                 self._releases.pop()
             self._releases.append((end, free))
         self._shadow_time, free = self._earliest_start(head) or (-inf, self._free)
-        return free.less(head)
+        return free.minus(head)
 
     def _earliest_start(self, request: ResourceRequest) -> tuple[float, Capacity] | None:
         """When `request` surely fits if nothing else starts, and what is free then."""

@@ -94,7 +94,7 @@ class _Simulation:
             ends_by = inf if entry.max_runtime is None else machine.now + entry.max_runtime
             self._push(ends_by, RunningBatch(entry, ends_by, started))
             for _ in range(started):
-                free = free.less(entry.request)
+                free = free.minus(entry.request)
             held.update(dict.fromkeys(entry.accounts, entry.request.gpus * started))
             self._remaining[number] -= started
             self._entries[number] = entry._replace(slots=entry.slots - started)

@@ -7,8 +7,8 @@
       groups:
         students: {gpus: 16, disk: 2TiB}    # all members together
 
-An account is what a quota is for: `user:paul`, `group:students`. An experiment counts for its user's account, and for
-those of the groups that its user was in at submission.
+An account is what a quota is for: `user:paul`, `group:students`. An experiment counts against the quota of its user
+and against those of the groups that its user was in at submission.
 """
 
 from collections.abc import Callable, Mapping
@@ -20,32 +20,32 @@ from riseml_proto.errors import InvalidInput
 
 
 class Quota(NamedTuple):
-    """The most that one account may have; None: all there is."""
+    """The most that one account may have at a time; None: no limit."""
 
     gpus: int | None = None
-    """GPUs at once."""
+    """GPUs that its running jobs hold."""
     queued: int | None = None
-    """Experiments that have not ended."""
+    """Unfinished experiments."""
     disk: int | None = None
-    """MiB of outputs, from which on nothing new is taken."""
+    """MiB of outputs. Who has reached it may submit nothing more."""
 
 
 class Quotas(NamedTuple):
-    """Everybody's."""
+    """The quotas of all accounts."""
 
     default: Quota = Quota()
     users: Mapping[str, Quota] = {}
     groups: Mapping[str, tuple[int, Quota]] = {}
-    """Name → gid and quota."""
+    """Group's name → gid and quota."""
 
     def of(self, user: str, groups: set[int]) -> dict[str, Quota]:
-        """The accounts that have a quota and that an experiment of `user` counts for, who is in `groups` (gids)."""
+        """Account → quota, for each quota that an experiment of `user`, a member of `groups` (gids), counts against."""
         own = self.users.get(user, self.default)
-        found = {f"user:{user}": own} if any(most is not None for most in own) else {}
+        quotas = {f"user:{user}": own} if any(limit is not None for limit in own) else {}
         for name, (gid, quota) in self.groups.items():
             if gid in groups:
-                found[f"group:{name}"] = quota
-        return found
+                quotas[f"group:{name}"] = quota
+        return quotas
 
 
 _READERS: dict[str, Callable[[str], int]] = {
@@ -55,55 +55,55 @@ _READERS: dict[str, Callable[[str], int]] = {
 }
 
 
-def read(written: object, place: str, group_id: Callable[[str], int]) -> Quotas:
-    """Understand what the file says at `place`; `group_id` knows the gids of groups.
+def read(section: object, path: str, group_id: Callable[[str], int]) -> Quotas:
+    """Read the section that stands at `path` of the file; `group_id` returns a group's gid.
 
-    Raises `InvalidInput` with the place, and whatever `group_id` raises.
+    Raises `InvalidInput` that names the path, and whatever `group_id` raises.
     """
-    parts = _mapping(written, f"{place}: ", "such as default: {gpus: 4}")
-    for name in parts:
-        if name not in ("default", "users", "groups"):
-            _refuse_key(name, ("default", "users", "groups"), f"{place}: ")
-    default = _quota(parts.get("default", {}), f"{place}: default", Quota())
+    parts = _mapping(section, f"{path}: ", "such as default: {gpus: 4}")
+    for key in parts:
+        if key not in ("default", "users", "groups"):
+            _refuse_key(key, ("default", "users", "groups"), f"{path}: ")
+    default = _quota(parts.get("default", {}), f"{path}: default", Quota())
     users, groups = (
-        _mapping(parts.get(what, {}), f"{place}: {what}: ", "such as a name and {gpus: 4}")
-        for what in ("users", "groups")
+        _mapping(parts.get(key, {}), f"{path}: {key}: ", "such as a name and {gpus: 4}")
+        for key in ("users", "groups")
     )
-    found: dict[str, tuple[int, Quota]] = {}
+    by_group: dict[str, tuple[int, Quota]] = {}
     for name, quota in groups.items():
         try:
             gid = group_id(name)
         except InvalidInput as error:
-            raise InvalidInput(f"{place}: groups: {error}") from None
-        found[name] = gid, _quota(quota, f"{place}: groups.{_shown(name)}", Quota())
-    own = {
-        name: _quota(quota, f"{place}: users.{_shown(name)}", default)
+            raise InvalidInput(f"{path}: groups: {error}") from None
+        by_group[name] = gid, _quota(quota, f"{path}: groups.{_shown(name)}", Quota())
+    by_user = {
+        name: _quota(quota, f"{path}: users.{_shown(name)}", default)
         for name, quota in users.items()
     }
-    return Quotas(default, own, found)
+    return Quotas(default, by_user, by_group)
 
 
-def _quota(written: object, place: str, default: Quota) -> Quota:
-    amounts = {}
-    for key, value in _mapping(written, f"{place}: ", "such as {gpus: 4}").items():
+def _quota(section: object, path: str, default: Quota) -> Quota:
+    limits = {}
+    for key, value in _mapping(section, f"{path}: ", "such as {gpus: 4}").items():
         if key not in _READERS:
-            _refuse_key(key, tuple(_READERS), f"{place}: ")
+            _refuse_key(key, tuple(_READERS), f"{path}: ")
         try:
-            amounts[key] = _READERS[key](str(value))
+            limits[key] = _READERS[key](str(value))
         except ValueError as error:
-            raise InvalidInput(f"{place}.{key}: {error}, not {value!r}") from None
-    return default._replace(**amounts)
+            raise InvalidInput(f"{path}.{key}: {error}, not {value!r}") from None
+    return default._replace(**limits)
 
 
-def _mapping(written: object, place: str, example: str) -> dict[str, object]:
-    if not isinstance(written, dict) or not all(isinstance(key, str) for key in written):
-        raise InvalidInput(f"{place}must be keys and values, {example}")
-    return written
+def _mapping(section: object, prefix: str, example: str) -> dict[str, object]:
+    if not isinstance(section, dict) or not all(isinstance(key, str) for key in section):
+        raise InvalidInput(f"{prefix}must be keys and values, {example}")
+    return section
 
 
-def _refuse_key(key: str, there: tuple[str, ...], place: str) -> NoReturn:
-    near = get_close_matches(key, there, 1) or there
-    raise InvalidInput(f"{place}there is no such key as {_shown(key)}; there is {', '.join(near)}")
+def _refuse_key(key: str, known: tuple[str, ...], prefix: str) -> NoReturn:
+    near = get_close_matches(key, known, 1) or known
+    raise InvalidInput(f"{prefix}there is no such key as {_shown(key)}; there is {', '.join(near)}")
 
 
 def _shown(name: str) -> str:

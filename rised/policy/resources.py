@@ -1,6 +1,6 @@
-"""What the machine has, what a job asks for, and what is left. Pure.
+"""What the machine has, what a job needs, and what is free. Pure.
 
-Amounts are guarantees, all or nothing: CPUs (fractions count), memory in MiB, GPUs by index.
+Each amount is guaranteed in full or the job does not start: CPUs (fractions count), memory in MiB, GPUs by index.
 """
 
 from collections.abc import Iterable
@@ -14,7 +14,7 @@ _EPSILON = 1e-6
 
 
 class ResourceRequest(NamedTuple):
-    """What one sub-experiment is guaranteed while it runs."""
+    """What one sub-experiment needs, and is guaranteed while it runs; `mem` in MiB."""
 
     cpus: float = 0.0
     mem: int = 0
@@ -22,7 +22,7 @@ class ResourceRequest(NamedTuple):
 
 
 class Grant(NamedTuple):
-    """What one sub-experiment holds: amounts, and which GPUs (indices, ascending)."""
+    """What one sub-experiment holds; `gpus` are indices, ascending."""
 
     cpus: float = 0.0
     mem: int = 0
@@ -30,22 +30,22 @@ class Grant(NamedTuple):
 
 
 class Capacity(NamedTuple):
-    """How much there is, as numbers alone; what a decision about the queue needs."""
+    """How much of each resource there is; which GPUs these are does not matter to the queue."""
 
     cpus: float
     mem: int
     gpus: int
 
     def fits(self, request: ResourceRequest) -> bool:
-        """Whether all of `request` is there."""
+        """Whether there is enough for `request`."""
         return (
             request.cpus <= self.cpus + _EPSILON
             and request.mem <= self.mem
             and request.gpus <= self.gpus
         )
 
-    def less(self, request: ResourceRequest) -> "Capacity":
-        """What is left when `request` has taken what it can; never below nothing."""
+    def minus(self, request: ResourceRequest) -> "Capacity":
+        """What remains when `request` has taken what it can; no amount gets below 0."""
         return Capacity(
             max(0.0, self.cpus - request.cpus),
             max(0, self.mem - request.mem),
@@ -53,7 +53,7 @@ class Capacity(NamedTuple):
         )
 
     def plus(self, request: ResourceRequest) -> "Capacity":
-        """What is there when what `request` says has been given back."""
+        """What there is once the resources of `request` are released."""
         return Capacity(self.cpus + request.cpus, self.mem + request.mem, self.gpus + request.gpus)
 
 
@@ -71,14 +71,14 @@ def shortages(request: ResourceRequest, capacity: Capacity) -> tuple[Shortage, .
 
 @dataclass
 class Inventory:
-    """The machine's amounts and what is left of them. The only mutable part; one scheduler owns it."""
+    """The machine's resources and who holds them. The only mutable part of the policy; one scheduler owns it."""
 
     cpus: float
     mem: int
     gpus: tuple[int, ...]
     free_gpus: set[int] = field(init=False)
     unavailable_gpus: set[int] = field(init=False, default_factory=set)
-    """Not handed out, for whatever reason; whoever has one keeps it."""
+    """Not handed out, for whatever reason; a job that holds one keeps it."""
     _granted: dict[object, Grant] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -86,36 +86,34 @@ class Inventory:
 
     @property
     def total(self) -> Capacity:
-        """All that the machine has."""
+        """What the machine has, free or not."""
         return Capacity(self.cpus, self.mem, len(self.gpus))
 
     @property
     def free(self) -> Capacity:
-        """What nobody holds; nothing where adopted jobs hold more than there is."""
+        """What nobody holds; 0 of what adopted jobs hold more of than there is."""
         cpus = self.cpus - sum(grant.cpus for grant in self._granted.values())
         mem = self.mem - sum(grant.mem for grant in self._granted.values())
         return Capacity(max(0.0, cpus), max(0, mem), len(self.free_gpus - self.unavailable_gpus))
 
-    def take(self, holder: object, request: ResourceRequest) -> Grant:
-        """Hand `request` to `holder`, lowest GPU indices first. The caller has checked that it fits."""
+    def allocate(self, holder: object, request: ResourceRequest) -> Grant:
+        """Grant `request` to `holder`, lowest GPU indices first. The caller has checked that it fits."""
         chosen = tuple(sorted(self.free_gpus - self.unavailable_gpus)[: request.gpus])
         assert len(chosen) == request.gpus
         return self.hold(holder, Grant(request.cpus, request.mem, chosen))
 
     def hold(self, holder: object, grant: Grant) -> Grant:
-        """Note what `holder` already has: a job that was adopted after a restart."""
+        """Record that `holder` has `grant`, as a job that was adopted after a restart has."""
         self._granted[holder] = grant
         self.free_gpus.difference_update(grant.gpus)
         return grant
 
-    def give_back(self, holder: object) -> None:
-        """Return what `holder` has. GPUs that the machine no longer declares do not come back."""
-        held_by_others = {
-            gpu for who, g in self._granted.items() if who != holder for gpu in g.gpus
-        }
+    def release(self, holder: object) -> None:
+        """Free what `holder` has, except for GPUs that the machine no longer declares."""
         grant = self._granted.pop(holder)
+        held_by_others = {gpu for other in self._granted.values() for gpu in other.gpus}
         self.free_gpus.update(set(grant.gpus) & set(self.gpus) - held_by_others)
 
-    def holders(self) -> Iterable[tuple[object, Grant]]:
-        """Who holds what."""
+    def grants(self) -> Iterable[tuple[object, Grant]]:
+        """Every holder and what it has."""
         return self._granted.items()

@@ -28,7 +28,7 @@ from rised.storage.rows import MemberRow
 from riseml_proto.states import State
 
 
-class _Holder(NamedTuple):
+class _Allocation(NamedTuple):
     """A member that holds resources."""
 
     state: QueueState
@@ -48,7 +48,7 @@ class UsageAccounting:
         self._quotas = quotas
         self._grace = kill_grace
         self._running: dict[Key, Running] = {}
-        self._holders: dict[Key, _Holder] = {}
+        self._allocations: dict[Key, _Allocation] = {}
         """In the same order as `_running`."""
         self._gpus_held: Counter[str] = Counter()
         self._gpu_quotas: dict[str, int] = {}
@@ -84,7 +84,7 @@ class UsageAccounting:
             ends_by = trio.current_time() + state.max_runtime
         request = ResourceRequest(grant.cpus, grant.mem, returned_gpus)
         self._running[key] = Running(request, ends_by)
-        self._holders[key] = _Holder(state, None)
+        self._allocations[key] = _Allocation(state, None)
         self._gpus_held.update(_gpus_by_account(state))
         if row.state is State.RUNNING:
             self.begin(key, row)
@@ -92,9 +92,9 @@ class UsageAccounting:
     def begin(self, key: Key, row: MemberRow) -> None:
         """Note that an attempt runs since `row.started_ms`."""
         assert row.started_ms is not None
-        holder = self._holders[key]._replace(started_ms=row.started_ms)
-        self._holders[key] = holder
-        max_runtime = self._max_runtime(holder.state.experiment, row.failures)
+        allocation = self._allocations[key]._replace(started_ms=row.started_ms)
+        self._allocations[key] = allocation
+        max_runtime = self._max_runtime(allocation.state.experiment, row.failures)
         if max_runtime is not None:
             ends_by = trio.current_time() + max_runtime - _seconds_since(row.started_ms)
             self._running[key] = self._running[key]._replace(ends_by=ends_by)
@@ -102,7 +102,7 @@ class UsageAccounting:
     def release(self, key: Key) -> None:
         """Count what a member held as free again."""
         del self._running[key]
-        self._gpus_held.subtract(_gpus_by_account(self._holders.pop(key).state))
+        self._gpus_held.subtract(_gpus_by_account(self._allocations.pop(key).state))
 
     def decide(self, waiting: list[Waiting]) -> Decision:
         """Let the policy decide who starts now. The next decision builds on this one."""
@@ -126,8 +126,8 @@ class UsageAccounting:
         waiting = [state.waiting() for state in able]
         running = self._running_now()
         batches = [
-            RunningBatch(holder.state.waiting()._replace(request=run.request), run.ends_by)
-            for run, holder in zip(running, self._holders.values(), strict=True)
+            RunningBatch(allocation.state.waiting()._replace(request=run.request), run.ends_by)
+            for run, allocation in zip(running, self._allocations.values(), strict=True)
         ]
         machine = self.snapshot(waiting)._replace(
             running=list(running),
@@ -158,15 +158,15 @@ class UsageAccounting:
         if not inventory.unavailable_gpus:
             return self._running.values()
         usable = set(inventory.gpus) - inventory.unavailable_gpus
-        grants = dict(inventory.holders())
+        grants = dict(inventory.grants())
         return [
             run._replace(request=run.request._replace(gpus=len(usable & set(grants[key].gpus))))
             for key, run in self._running.items()
         ]
 
     def _usage(self, users: set[int], now: int) -> dict[int, float]:
-        usage = {user: self._share.at(user, now) for user in users}
-        for state, started_ms in self._holders.values():
+        usage = {user: self._share.used_by(user, now) for user in users}
+        for state, started_ms in self._allocations.values():
             user = state.experiment.row.uid
             if user in usage:
                 gpus, used = billed_gpus(state.experiment.request), 0.0

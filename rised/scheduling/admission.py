@@ -1,13 +1,13 @@
-"""Whether a user may start one more experiment: what quotas say at submission. All of it raises `QuotaExceeded`.
+"""What quotas allow at submission. Whoever has reached one meets `QuotaExceeded`.
 
-How many GPUs are used at once is the queue's matter; here it is only that a job asks for no more than it could ever
+How many GPUs are used at once is the queue's matter. Here a job is refused only if it asks for more than it could ever
 get.
 """
 
 import os
 import pwd
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import trio
 
@@ -18,20 +18,22 @@ from riseml_proto.config import Config
 from riseml_proto.errors import QuotaExceeded
 
 _FRESH_SECONDS = 60.0
+"""How long a measurement of outputs counts."""
 
 
 class Admission:
-    """One daemon's."""
+    """Checks submissions against the quotas of their accounts."""
 
     def __init__(self, quotas: Quotas, output_dir: str) -> None:
         """`output_dir` is where each user has a directory of outputs."""
         self._quotas = quotas
         self._output_dir = output_dir
         self._measured: dict[str, tuple[float, int]] = {}
+        """Account → when its outputs were measured, and their MiB."""
 
     def check_gpus(self, user: str, owner: Owner, config: Config) -> None:
-        """Refuse what could never start."""
-        for account, quota in self._of(user, owner).items():
+        """Refuse an experiment whose sub-experiments could never start."""
+        for account, quota in self._quotas_of(user, owner).items():
             if quota.gpus is not None and config.gpus > quota.gpus:
                 raise QuotaExceeded(
                     f"{config.file}: train.resources.gpus: asks for {config.gpus}, and"
@@ -39,52 +41,61 @@ class Admission:
                 )
 
     def check_queued(self, user: str, owner: Owner, unfinished: Iterable[tuple[str, ...]]) -> None:
-        """Refuse one experiment more than may be unfinished; `unfinished` has the accounts of each that is."""
-        limits = {name: quota.queued for name, quota in self._of(user, owner).items()}
-        if all(most is None for most in limits.values()):
+        """Refuse one experiment more than an account may have unfinished.
+
+        `unfinished` has, for each unfinished experiment, the accounts that it counts against.
+        """
+        limits = {
+            account: quota.queued
+            for account, quota in self._quotas_of(user, owner).items()
+            if quota.queued is not None
+        }
+        if not limits:
             return
         counts = Counter(account for accounts in unfinished for account in accounts)
-        for account, most in limits.items():
-            if most is not None and counts[account] >= most:
+        for account, limit in limits.items():
+            if counts[account] >= limit:
                 raise QuotaExceeded(
-                    f"{_whose(account)} is {_count(most, 'unfinished experiment')}, and that many"
+                    f"{_whose(account)} is {_count(limit, 'unfinished experiment')}, and that many"
                     " are there; wait for one to end, or riseml kill one"
                 )
 
     async def check_disk(self, user: str, owner: Owner) -> None:
-        """Refuse where outputs take as much as they may; what was measured counts for a minute."""
-        for account, quota in self._of(user, owner).items():
+        """Refuse an experiment of an account whose outputs take as much disk as they may."""
+        for account, quota in self._quotas_of(user, owner).items():
             if quota.disk is None:
                 continue
-            used = await self._used(account, user, owner)
+            used = await self._used_disk(account, user, owner)
             if used >= quota.disk:
                 raise QuotaExceeded(
                     f"{_whose(account)} is {quota.disk} MiB of outputs, and there are {used} in"
                     f" {self._output_dir}; remove some and wait a minute"
                 )
 
-    def _of(self, user: str, owner: Owner) -> dict[str, Quota]:
+    def _quotas_of(self, user: str, owner: Owner) -> dict[str, Quota]:
         return self._quotas.of(user, owner.all_groups)
 
-    async def _used(self, account: str, user: str, owner: Owner) -> int:
-        """MiB of an account's outputs."""
+    async def _used_disk(self, account: str, user: str, owner: Owner) -> int:
+        """MiB of an account's outputs, measured at most once a minute."""
         now = trio.current_time()
-        measured, used = self._measured.get(account, (-_FRESH_SECONDS, 0))
-        if now - measured < _FRESH_SECONDS:
+        measured_at, used = self._measured.get(account, (-_FRESH_SECONDS, 0))
+        if now - measured_at < _FRESH_SECONDS:
             return used
-        users = [(user, owner)]
+        members = [(user, owner)]
         kind, _, name = account.partition(":")
         if kind == "group":
             gid, _ = self._quotas.groups[name]
-            users = [(name, rights) for name, rights in self._all() if gid in rights.all_groups]
-        used = 0
-        for member, rights in users:
+            members = [member for member in self._all_users() if gid in member[1].all_groups]
+        size = 0
+        for member, rights in members:
             path = os.path.join(self._output_dir, member)
-            used += await trio.to_thread.run_sync(measure, path, rights, abandon_on_cancel=True)
-        self._measured[account] = now, used >> 20
-        return used >> 20
+            size += await trio.to_thread.run_sync(
+                measure_disk, path, rights, abandon_on_cancel=True
+            )
+        self._measured[account] = now, size >> 20
+        return size >> 20
 
-    def _all(self) -> Iterable[tuple[str, Owner]]:
+    def _all_users(self) -> Iterator[tuple[str, Owner]]:
         """Everybody who has outputs, with the rights that the user database gives."""
         for name in os.listdir(self._output_dir):
             try:
@@ -93,22 +104,22 @@ class Admission:
                 continue
 
 
-def measure(path: str, owner: Owner) -> int:
+def measure_disk(path: str, owner: Owner) -> int:
     """Bytes on the disk below a directory, as far as its owner may look; links are not followed."""
-    total, seen, left = 0, set[tuple[int, int]](), [path]
+    total, seen, directories = 0, set[tuple[int, int]](), [path]
     with impersonating(owner):
-        while left:
+        while directories:
             try:
-                with os.scandir(left.pop()) as entries:
+                with os.scandir(directories.pop()) as entries:
                     for entry in entries:
-                        found = entry.stat(follow_symlinks=False)
+                        stat = entry.stat(follow_symlinks=False)
                         if entry.is_dir(follow_symlinks=False):
-                            left.append(entry.path)
-                        elif found.st_nlink > 1:
-                            if (found.st_dev, found.st_ino) in seen:
+                            directories.append(entry.path)
+                        elif stat.st_nlink > 1:
+                            if (stat.st_dev, stat.st_ino) in seen:
                                 continue
-                            seen.add((found.st_dev, found.st_ino))
-                        total += found.st_blocks * 512
+                            seen.add((stat.st_dev, stat.st_ino))
+                        total += stat.st_blocks * 512
             except OSError:  # it has gone, or its owner may not look either
                 continue
     return total
@@ -119,5 +130,5 @@ def _whose(account: str) -> str:
     return "your quota" if kind == "user" else f"the quota of {kind} {name}"
 
 
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'s' * (number != 1)}"
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number != 1)}"

@@ -46,7 +46,7 @@ class Dispatcher:
         member = experiment.pop()
         row = self._services.database.members.get(experiment.number, member)
         row = row or MemberRow(experiment.number, member, State.CREATED)
-        grant = self._inventory.take((experiment.number, member), experiment.request)
+        grant = self._inventory.allocate((experiment.number, member), experiment.request)
         self._run(experiment, row, grant)
 
     def resume(self, experiment: Experiment, row: MemberRow, grant: Grant) -> None:
@@ -80,7 +80,7 @@ class Dispatcher:
         self._starting.discard(key)
         experiment = self._unfinished.experiments[key[0]]
         del experiment.running[key[1]]
-        self._inventory.give_back(key)
+        self._inventory.release(key)
         self._accounting.release(key)
         if not experiment.slots:
             self._unfinished.states[key[0]].eligible_since = trio.current_time()

@@ -362,7 +362,7 @@ class Sweeps(RuleBasedStateMachine):
     def check_resources(self, daemon: Life) -> None:
         scheduler = daemon.scheduler
         running = {(e.number, m) for e in scheduler.experiments.values() for m in e.running}
-        grants = dict(scheduler.inventory.holders())
+        grants = dict(scheduler.inventory.grants())
         assert grants.keys() == running
         held = {gpu for grant in grants.values() for gpu in grant.gpus}
         assert scheduler.inventory.free_gpus == set(scheduler.inventory.gpus) - held
@@ -397,7 +397,7 @@ class Sweeps(RuleBasedStateMachine):
         assert not self.theatre.look(
             lambda daemon: [r.id for r in daemon.database.experiments.unfinished()]
         )
-        assert not self.theatre.look(lambda d: [*d.scheduler.inventory.holders()])
+        assert not self.theatre.look(lambda d: [*d.scheduler.inventory.grants()])
         assert not world.processes, "something was left on the machine"
         assert self.told.keys() <= self.outcomes.keys()
 

@@ -98,7 +98,9 @@ def test_a_sets_concurrency_can_be_changed_while_it_runs(box: Box) -> None:
 
 
 def test_the_queue_shows_the_order_and_when_each_is_expected(make_box: Callable[..., Box]) -> None:
-    box = make_box(gpus=1, kill_grace=30)  # a busy machine may take so long to get to `riseml queue`
+    box = make_box(
+        gpus=1, kill_grace=30
+    )  # a busy machine may take so long to get to `riseml queue`
     box.start()
     running, fifo = blocker(box, more="  time_limit: 1h\n")
     first = box.train(ONE + "  time_limit: 30m\n")

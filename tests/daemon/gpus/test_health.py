@@ -43,7 +43,7 @@ def test_whoever_uses_more_than_the_threshold_keeps_a_gpu(tmp_path: Any) -> None
         assert reasons(monitor, inventory) == {0: "used by others: 600 MiB (pid 7, 8)"}
         assert inventory.free.gpus == 1
         assert monitor.recheck_after < 60
-        assert inventory.take("a", ResourceRequest(gpus=1)).gpus == (1,)
+        assert inventory.allocate("a", ResourceRequest(gpus=1)).gpus == (1,)
         driver.gpus[A]["ComputeRunningProcesses"] = [on(7, 400)]
         driver.gpus[B]["ComputeRunningProcesses"] = [on(9, 30_000)]  # the one that was handed out
         await trio.sleep(2)
@@ -87,10 +87,10 @@ def test_what_was_taken_out_stays_out_after_a_restart_until_it_is_brought_back(
         async with trio.open_nursery() as nursery:
             await nursery.start(database.run)
             monitor, inventory = make(database, driver)
-            inventory.take("a", ResourceRequest(gpus=1))
+            inventory.allocate("a", ResourceRequest(gpus=1))
             await monitor.take_out([0, 1], "new fan")
             assert reasons(monitor, inventory) == {0: "taken out: new fan", 1: "taken out: new fan"}
-            inventory.give_back("a")
+            inventory.release("a")
             assert inventory.free.gpus == 0
             nursery.cancel_scope.cancel()
         database.close()
@@ -102,7 +102,7 @@ def test_what_was_taken_out_stays_out_after_a_restart_until_it_is_brought_back(
             monitor, inventory = make(database, driver)
             assert inventory.free.gpus == 0
             await monitor.bring_back([1])
-            assert inventory.take("a", ResourceRequest(gpus=1)).gpus == (1,)
+            assert inventory.allocate("a", ResourceRequest(gpus=1)).gpus == (1,)
             nursery.cancel_scope.cancel()
         database.close()
 
@@ -180,10 +180,10 @@ def test_what_is_out_is_never_handed_out_and_the_books_balance(
     assert why.keys() >= off.keys()
     assert not (why.keys() - off.keys() - {r.index for r in readings if r.lost}) & held
     free = inventory.free.gpus
-    taken = inventory.take("all", ResourceRequest(gpus=free)).gpus
+    taken = inventory.allocate("all", ResourceRequest(gpus=free)).gpus
     assert not set(taken) & (why.keys() | held)
     assert inventory.free.gpus == 0
-    inventory.give_back("all")
+    inventory.release("all")
     assert inventory.free.gpus == free
     inventory.unavailable_gpus = set()
     assert inventory.free.gpus == 8 - len(held)

@@ -92,7 +92,7 @@ def _after(machine: Machine, waiting: list[Waiting], decision: Decision) -> Mach
     use, held = dict(machine.usage), Counter(machine.gpus_held)
     for entry, number in _taken(waiting, decision):
         for _ in range(number):
-            free = free.less(entry.request)
+            free = free.minus(entry.request)
             until = None if entry.max_runtime is None else machine.now + entry.max_runtime
             running.append(Running(entry.request, until))
             use[entry.user] = use.get(entry.user, 0.0) + QUANTUM * billed_gpus(entry.request)
@@ -256,7 +256,7 @@ class _Server:
         self.started.update(decision.start)
         for entry in waiting:
             for _ in range(decision.start.get(entry.experiment, 0)):
-                self.free = self.free.less(entry.request)
+                self.free = self.free.minus(entry.request)
                 end = self.now + lasts[entry.experiment]
                 heappush(self._ends, (end, next(self._serial), entry, self.now))
         end, _, entry, began = heappop(self._ends)

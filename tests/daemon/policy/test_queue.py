@@ -88,7 +88,7 @@ def test_the_first_in_the_queue_starts_all_that_fits(queue: list[Waiting], free:
         return
     head, left, count = queue[0], free, 0
     while count < head.slots and left.fits(head.request):
-        left, count = left.less(head.request), count + 1
+        left, count = left.minus(head.request), count + 1
     assert decide(queue, free).start.get(head.experiment, 0) == count
 
 
@@ -132,7 +132,7 @@ def test_asked_again_with_what_is_left_it_starts_nothing_more(
     for entry in queue:
         started = first.start.get(entry.experiment, 0)
         for _ in range(started):
-            left = left.less(entry.request)
+            left = left.minus(entry.request)
         if started < entry.slots:
             rest.append(entry._replace(slots=entry.slots - started))
     assert decide(rest, left).start == {}

@@ -23,15 +23,15 @@ def inventory(gpus: tuple[int, ...] = (0, 1, 2, 3)) -> Inventory:
 
 def test_the_lowest_gpus_are_handed_out_first() -> None:
     there = inventory((7, 2, 5))
-    assert there.take("a", ResourceRequest(gpus=2)).gpus == (2, 5)
-    assert there.take("b", ResourceRequest(gpus=1)).gpus == (7,)
+    assert there.allocate("a", ResourceRequest(gpus=2)).gpus == (2, 5)
+    assert there.allocate("b", ResourceRequest(gpus=1)).gpus == (7,)
 
 
 def test_gpus_that_are_no_longer_declared_do_not_come_back() -> None:
     there = inventory((0, 1))
     there.hold("adopted", Grant(gpus=(1, 3)))
     assert there.free.gpus == 1
-    there.give_back("adopted")
+    there.release("adopted")
     assert there.free_gpus == {0, 1}
 
 
@@ -40,15 +40,15 @@ def test_adopted_jobs_may_hold_more_than_there_is() -> None:
     there.hold("a", Grant(3.0, 800, (0,)))
     there.hold("b", Grant(3.0, 800, (0, 1)))
     assert there.free == Capacity(0.0, 0, 0)
-    there.give_back("a")
+    there.release("a")
     assert there.free == Capacity(0.0, 200, 0)
-    there.give_back("b")
+    there.release("b")
     assert there.free == there.total == Capacity(2.0, 1000, 1)
 
 
 def test_nobody_gives_back_what_they_do_not_have() -> None:
     with pytest.raises(KeyError):
-        inventory().give_back("nobody")
+        inventory().release("nobody")
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_one_of_a_kind_is_named_as_one() -> None:
 def test_what_is_left_of_fractions_is_told_without_binary_residue() -> None:
     there = Inventory(1.0, 0, ())
     for number in range(7):
-        there.take(number, ResourceRequest(cpus=0.1))
+        there.allocate(number, ResourceRequest(cpus=0.1))
     assert shortage(ResourceRequest(cpus=0.4), there.free) == "0.4 CPUs (0.3 free)"
 
 
@@ -89,7 +89,7 @@ def test_tenths_of_a_cpu_fill_a_whole_one_exactly(cpus: int) -> None:
     there = Inventory(float(cpus), 0, ())
     for number in range(10 * cpus):
         assert there.free.fits(ResourceRequest(cpus=0.1))
-        there.take(number, ResourceRequest(cpus=0.1))
+        there.allocate(number, ResourceRequest(cpus=0.1))
     assert not there.free.fits(ResourceRequest(cpus=0.1))
 
 
@@ -99,7 +99,7 @@ def test_tenths_of_a_cpu_fill_a_whole_one_exactly(cpus: int) -> None:
 )
 def test_it_fits_exactly_where_nothing_lacks(room: Capacity, request: ResourceRequest) -> None:
     assert room.fits(request) is not bool(shortages(request, room))
-    assert min(room.less(request)) >= 0
+    assert min(room.minus(request)) >= 0
 
 
 class Handing(RuleBasedStateMachine):
@@ -131,7 +131,7 @@ class Handing(RuleBasedStateMachine):
         name = self.next + 1
         if not self.there.free.fits(request):
             return self._new(self.there.hold(name, Grant()))
-        grant = self.there.take(name, request)
+        grant = self.there.allocate(name, request)
         assert (grant.cpus, grant.mem, len(grant.gpus)) == request
         assert set(grant.gpus) <= {0, 1, 2, 3}
         for other in self.held.values():
@@ -151,7 +151,7 @@ class Handing(RuleBasedStateMachine):
     @rule(holder=holders)
     def give_back(self, holder: int) -> None:
         if self.held.pop(holder, None) is not None:
-            self.there.give_back(holder)
+            self.there.release(holder)
 
     @invariant()
     def what_is_free_is_what_nobody_holds(self) -> None:
@@ -162,7 +162,7 @@ class Handing(RuleBasedStateMachine):
         assert free.mem == max(0, 16_000 - sum(grant.mem for grant in self.held.values()))
         cpus = max(0.0, 4.0 - sum(grant.cpus for grant in self.held.values()))
         assert free.cpus == pytest.approx(cpus, abs=1e-9)
-        assert dict(self.there.holders()) == self.held
+        assert dict(self.there.grants()) == self.held
 
 
 TestHanding = Handing.TestCase
