@@ -1,1 +1,1 @@
-"""What the daemon answers to: one file per group of requests, joined in `routes.py`."""
+"""The handlers of the daemon's API: one file for each group of requests. `routes.py` has the table of all."""

@@ -1,4 +1,4 @@
-"""Letting experiments go on in another way: priority, concurrency, pause."""
+"""Changing unfinished experiments: priority, concurrency, pause."""
 
 from rised.api.context import Context
 from rised.experiments.experiment import Experiment
@@ -10,26 +10,26 @@ from riseml_proto.messages import Change, Changed, Standing
 
 
 async def change(context: Context, request: Request) -> Answer:
-    """Change what experiments that have not ended are to go on with (`Change`, answered by `Changed`).
+    """Change the priority, the concurrency or the pause of unfinished experiments (`Change`, answered by `Changed`).
 
-    All IDs are understood before anything is changed.
+    Every ID is checked before anything is changed.
     """
-    asked = await request.message(Change)
-    if asked.priority is not None:
-        check_priority(asked.priority)
-    if asked.concurrency is not None and asked.concurrency < 1:
-        raise InvalidInput(f"concurrency: must be 1 or more, not {asked.concurrency}")
-    if (asked.priority, asked.concurrency, asked.paused) == (None, None, None):
+    message = await request.message(Change)
+    if message.priority is not None:
+        check_priority(message.priority)
+    if message.concurrency is not None and message.concurrency < 1:
+        raise InvalidInput(f"concurrency: must be 1 or more, not {message.concurrency}")
+    if (message.priority, message.concurrency, message.paused) == (None, None, None):
         raise InvalidInput("nothing is to be changed; name a priority, a concurrency or a pause")
-    found = [_target(context, request, text, asked) for text in asked.ids]
-    for experiment in found:
+    experiments = [_target(context, request, text, message) for text in message.ids]
+    for experiment in experiments:
         row = experiment.row
-        if asked.priority is not None:
-            row = row._replace(priority=asked.priority)
-        if asked.concurrency is not None:
-            row = row._replace(concurrency=asked.concurrency)
-        if asked.paused is not None:
-            row = row._replace(paused=int(asked.paused))
+        if message.priority is not None:
+            row = row._replace(priority=message.priority)
+        if message.concurrency is not None:
+            row = row._replace(concurrency=message.concurrency)
+        if message.paused is not None:
+            row = row._replace(paused=int(message.paused))
         await context.scheduler.change(experiment, row)
         log.info(
             "experiment changed",
@@ -39,17 +39,18 @@ async def change(context: Context, request: Request) -> Answer:
             concurrency=experiment.concurrency,
             paused=bool(row.paused),
         )
-    return Answer(Changed(experiments=[_standing(experiment) for experiment in found]))
+    return Answer(Changed(experiments=[_standing(experiment) for experiment in experiments]))
 
 
-def _target(context: Context, request: Request, text: str, asked: Change) -> Experiment:
-    found, row = context.target(request.peer, text)
-    if found.member is not None or found.job is not None:
+def _target(context: Context, request: Request, text: str, message: Change) -> Experiment:
+    """The unfinished experiment that `text` names. Raises where `message` does not fit it."""
+    target, row = context.target(request.peer, text)
+    if target.member is not None or target.job is not None:
         raise InvalidInput(f"{text}: only a whole experiment can be changed; say {row.id}")
     experiment = context.scheduler.experiments.get(row.id)
     if experiment is None:
         raise InvalidInput(f"{row.id} has ended; nothing is left of it to change")
-    if asked.concurrency is not None and not experiment.is_set:
+    if message.concurrency is not None and not experiment.is_set:
         raise InvalidInput(f"{row.id} has no sub-experiments; only a set has a concurrency")
     return experiment
 

@@ -1,4 +1,4 @@
-"""What every handler works with, and the rules that hold for all of them."""
+"""What every handler works with, and the rules that hold for all handlers: who may ask, see and change what."""
 
 import grp
 import os
@@ -49,7 +49,10 @@ class Context:
     gpus: Gpus
 
     def check_peer(self, peer: Peer) -> None:
-        """A person's own daemon serves that person and root; a machine's serves its users. Raises `Forbidden`."""
+        """Raise `Forbidden` for a caller that this daemon does not serve.
+
+        A person's own daemon serves that person and root. A daemon with `--system` serves all users, or one group's.
+        """
         settings = self.settings
         if settings.system:
             group = settings.group
@@ -64,51 +67,52 @@ class Context:
             )
 
     def is_admin(self, peer: Peer) -> bool:
-        """Whether the caller may do what root may."""
+        """Whether the caller may do everything that root may."""
         if peer.uid == ROOT or not self.settings.system:
             return True
         group = self.settings.admin_group
         return group is not None and _is_in(peer, group)
 
     def check_admin(self, peer: Peer) -> None:
-        """Raise `Forbidden` for whoever is no administrator of this daemon."""
+        """Raise `Forbidden` for a caller who is no administrator of this daemon."""
         if not self.is_admin(peer):
             group = self.settings.admin_group
             members = f"root and members of the group {group}" if group else "root"
             raise Forbidden(f"only {members} may do this")
 
     def may(self, peer: Peer, row: ExperimentRow) -> bool:
-        """Whether the caller may see and change all of an experiment."""
+        """Whether the caller may see all of an experiment and change it."""
         return row.uid == peer.uid or self.is_admin(peer)
 
     def target(self, peer: Peer, text: str) -> tuple[CanonicalId, ExperimentRow]:
-        """The experiment that an ID names, and that the caller may see and change.
+        """The ID `text`, parsed, and the row of its experiment, which the caller may see and change.
 
         Raises `InvalidId`, `InvalidInput`, `NotFound`, `Forbidden`.
         """
-        found = parse(text)
-        if found.experiment is None:
+        target = parse(text)
+        if target.experiment is None:
             raise InvalidInput(f"{text} names a user; say which experiment, such as {text}.144")
-        row = self.views.row(found.experiment)
-        if found.user is not None and found.user != row.user:
-            raise NotFound(f"{found.user} has no experiment {found.experiment}")
+        row = self.views.row(target.experiment)
+        if target.user is not None and target.user != row.user:
+            raise NotFound(f"{target.user} has no experiment {target.experiment}")
         if not self.may(peer, row):
             raise Forbidden(
                 f"{row.id} is {row.user}'s; riseml status --all-users shows all that others may see"
             )
-        if found.job in (None, TRAIN):
-            there = not (found.job and row.members and not found.member)
+        if target.job in (None, TRAIN):
+            exists = not (target.job and row.members and not target.member)
         else:
-            there = (
-                not found.member and self.services.database.jobs.get(row.id, found.job) is not None
+            exists = (
+                not target.member
+                and self.services.database.jobs.get(row.id, target.job) is not None
             )
-        if not there:
+        if not exists:
             example = job_id(row.id, 1 if row.members else 0, TRAIN)
             raise NotFound(f"there is no job {text}; {row.id} has jobs such as {example}")
-        return found, row
+        return target, row
 
     def last(self, peer: Peer, project: str | None) -> int:
-        """The caller's last experiment. Raises `NotFound`."""
+        """The number of the caller's last experiment, of all projects or of one. Raises `NotFound`."""
         number = self.services.database.experiments.newest(peer.user, project)
         if number is None:
             where = f" of project {project}" if project else ""
@@ -117,7 +121,7 @@ class Context:
 
 
 def _is_in(peer: Peer, name: str) -> bool:
-    """Whether the caller is in a group, as the kernel says; a group that was removed has no members."""
+    """Whether the kernel says that the caller is in the group; a group that was removed has no members."""
     try:
         group = grp.getgrnam(name).gr_gid
     except KeyError:

@@ -1,4 +1,4 @@
-"""Starting, listing, looking at and killing experiments."""
+"""Starting, listing, showing and killing experiments."""
 
 from collections.abc import Iterator
 
@@ -38,8 +38,8 @@ async def submit(context: Context, request: Request) -> Answer:
 
 
 async def index(context: Context, request: Request) -> Streamed:
-    """List the unfinished ones as `Summary`; with `?all=true` the ended ones, too.
-    `?mine=true` leaves out those of others, of which everybody may see that much.
+    """List the unfinished experiments as `Summary`; with `?all=true` those that have ended, too.
+    `?mine=true` leaves out other users' experiments. Everybody may see all summaries.
     """
     everything, peer = request.flag("all"), request.peer
     mine = request.flag("mine") and context.settings.system
@@ -52,53 +52,53 @@ async def index(context: Context, request: Request) -> Streamed:
 
 
 def _seen_by(context: Context, peer: Peer, row: ExperimentRow) -> Summary:
-    found = context.views.summary(row)
-    return found if context.may(peer, row) else msgspec.structs.replace(found, revision="")
+    summary = context.views.summary(row)
+    return summary if context.may(peer, row) else msgspec.structs.replace(summary, revision="")
 
 
 async def show(context: Context, request: Request, target: str) -> Streamed:
-    """Show one as `Detail`, with all members, or with `?limit=100` around the first unfinished.
+    """Show one experiment as `Detail`, with all members; with `?limit=100` that many around the first unfinished one.
     `?sort=accuracy` puts the best by a result first, `?sort=lr` orders by a parameter; `?reverse=true` the other way.
     """
-    found, row = context.target(request.peer, target)
-    check_member(row.members, row.id, found.member)
+    identity, row = context.target(request.peer, target)
+    check_member(row.members, row.id, identity.member)
     limit, name = request.number("limit"), request.query.get("sort")
-    if name and found.member is None:
+    if name and identity.member is None:
         members = await order(context, row, name, limit, reverse=request.flag("reverse"))
         return in_pages(context.views.detail(row), context.views.chosen(row, members))
     first, last = context.views.window(row, limit)
-    if found.member is not None:
-        first = last = found.member
+    if identity.member is not None:
+        first = last = identity.member
     return in_pages(context.views.detail(row), context.views.pages(row, first, last))
 
 
 async def kill(context: Context, request: Request) -> Answer:
     """End experiments or members (`Kill`, answered by `Killed` when nothing is left of them).
 
-    All IDs are understood before anything is killed.
+    Every ID is checked before anything is killed.
     """
-    asked = await request.message(Kill)
-    mode = KillMode.FORCE if asked.force else KillMode.GRACEFUL
-    texts = asked.ids or [str(context.last(request.peer, asked.project))]
+    message = await request.message(Kill)
+    mode = KillMode.FORCE if message.force else KillMode.GRACEFUL
+    texts = message.ids or [str(context.last(request.peer, message.project))]
     targets = []
     for text in texts:
-        found, row = context.target(request.peer, text)
-        check_member(row.members, row.id, found.member)
-        targets.append((text, row.id, found.member))
+        target, row = context.target(request.peer, text)
+        check_member(row.members, row.id, target.member)
+        targets.append((text, row.id, target.member))
     killed: dict[str, bool] = {}
-    failed: list[RisemlError] = []
+    errors: list[RisemlError] = []
 
     async def kill_one(text: str, number: int, member: int | None) -> None:
         try:
             killed[text] = await context.scheduler.kill(number, member, mode)
-        except RisemlError as error:  # the others are killed all the same
-            failed.append(error)
+        except RisemlError as error:  # the other ones are killed nevertheless
+            errors.append(error)
 
     async with trio.open_nursery() as nursery:
-        for target in targets:
-            nursery.start_soon(kill_one, *target)
-    if failed:
-        raise failed[0]
+        for named in targets:
+            nursery.start_soon(kill_one, *named)
+    if errors:
+        raise errors[0]
     return Answer(
         Killed(
             killed=[text for text in texts if killed[text]],

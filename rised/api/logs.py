@@ -1,4 +1,4 @@
-"""States and output, as they are and as they come."""
+"""States and output of experiments: those so far, and with `follow` those to come."""
 
 from datetime import UTC
 
@@ -14,7 +14,7 @@ from riseml_proto.errors import InvalidInput
 from riseml_proto.ids import CanonicalId, experiment_id
 from riseml_proto.messages import Entry, LogRequest
 
-_TOO_MANY = 1 << 53  # the first that JSON's readers may not tell from the next
+_TOO_MANY = 1 << 53  # JSON's readers may take this number and the next for the same
 
 
 async def post(context: Context, request: Request) -> Streamed:
@@ -23,26 +23,26 @@ async def post(context: Context, request: Request) -> Streamed:
 
 
 async def get(context: Context, request: Request, target: str) -> Streamed:
-    """The same for people with `curl`: `?follow=true`, `?tail=10`, `?since=TIME`, `?raw=true`."""
-    asked = LogRequest(
+    """Stream states and output to `curl`: `?follow=true`, `?tail=10`, `?since=TIME`, `?raw=true`."""
+    message = LogRequest(
         id=target,
         follow=request.flag("follow"),
         tail=request.number("tail"),
         since=request.moment("since"),
         raw=request.flag("raw"),
     )
-    return _answer(context, request, asked)
+    return _answer(context, request, message)
 
 
-def _answer(context: Context, request: Request, asked: LogRequest) -> Streamed:
-    _check(asked)
-    if asked.since and not asked.since.tzinfo:  # what has no zone is UTC, as everywhere
-        asked = msgspec.structs.replace(asked, since=asked.since.replace(tzinfo=UTC))
-    text = asked.id or str(context.last(request.peer, asked.project))
+def _answer(context: Context, request: Request, message: LogRequest) -> Streamed:
+    _check(message)
+    if message.since and not message.since.tzinfo:  # without a zone it is UTC, as everywhere
+        message = msgspec.structs.replace(message, since=message.since.replace(tzinfo=UTC))
+    text = message.id or str(context.last(request.peer, message.project))
     target, row = context.target(request.peer, text)
     check_member(row.members, row.id, target.member)
-    if asked.raw:
-        return _raw(context, asked, target, row.members)
+    if message.raw:
+        return _raw(context, message, target, row.members)
 
     async def write(send: Send) -> None:
         encoder = msgspec.json.Encoder()
@@ -52,21 +52,21 @@ def _answer(context: Context, request: Request, asked: LogRequest) -> Streamed:
 
         member = target.member if row.members else None
         with context.services.subscriptions.listen(row.id, member) as subscription:
-            await LogStream(asked, target, context.history).run(subscription, send_entries)
+            await LogStream(message, target, context.history).run(subscription, send_entries)
 
     return Streamed(write)
 
 
-def _check(asked: LogRequest) -> None:
-    """Raise `InvalidInput` for numbers that count nothing, or more than there can be."""
-    numbers = {"tail": asked.tail or 0, "after": asked.after}
-    numbers |= {f"offsets: {key}": value for key, value in asked.offsets.items()}
+def _check(message: LogRequest) -> None:
+    """Raise `InvalidInput` for a number that is negative or too large."""
+    numbers = {"tail": message.tail or 0, "after": message.after}
+    numbers |= {f"offsets: {key}": value for key, value in message.offsets.items()}
     for name, value in numbers.items():
         if not 0 <= value < _TOO_MANY:
             raise InvalidInput(f"{name} must be 0 or more and less than {_TOO_MANY}, not {value}")
 
 
-def _raw(context: Context, asked: LogRequest, target: CanonicalId, count: int) -> Streamed:
+def _raw(context: Context, message: LogRequest, target: CanonicalId, count: int) -> Streamed:
     assert target.experiment is not None
     number, member = target.experiment, target.member or 0
     job = target.job or TRAIN
@@ -81,7 +81,7 @@ def _raw(context: Context, asked: LogRequest, target: CanonicalId, count: int) -
             path = context.views.log(number, member, job, attempt)
             await raw(
                 path,
-                follow=asked.follow,
+                follow=message.follow,
                 ended=lambda: context.views.attempt_ended(number, member, job, attempt),
                 subscription=subscription,
                 send_bytes=send,

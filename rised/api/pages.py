@@ -1,4 +1,4 @@
-"""Answers that can be long: written some at a time, so that whoever else asks has to wait for a page at most."""
+"""Long answers: they are written page by page, so that other requests wait for one page at most."""
 
 from collections.abc import Iterable, Sequence
 
@@ -9,7 +9,7 @@ from rised.http.request import Send, Streamed
 
 
 def in_pages(whole: object, pages: Iterable[Sequence[msgspec.Struct]]) -> Streamed:
-    """The JSON of `whole`, which ends in an empty list, with what is in `pages` in that list."""
+    """The JSON of `whole`, which must end in an empty list, with the entries of all `pages` in that list."""
     start, end = msgspec.json.encode(whole).rsplit(b"[]", 1)
 
     async def write(send: Send) -> None:

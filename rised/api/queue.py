@@ -1,4 +1,4 @@
-"""The order of what waits, and when it is expected to start. Everybody may see it."""
+"""The queue: who starts next, and when that is expected. Every user may see all of it."""
 
 from datetime import timedelta
 
@@ -14,13 +14,13 @@ from riseml_proto.waiting import Paused, SlotsTaken, WaitReason, sentence
 
 
 async def show(context: Context, request: Request) -> Answer:
-    """Tell of all that waits, in the order of their turns (`Queue`)."""
+    """Show every experiment that waits, in the order in which they start (`Queue`)."""
     scheduler, now = context.scheduler, to_datetime(now_ms())
     expected = await trio.to_thread.run_sync(scheduler.forecast())
     entries: list[messages.Queued] = []
     for number, seconds in expected.items():
         experiment = scheduler.experiments.get(number)
-        if experiment is None or not experiment.remaining:  # it has gone on meanwhile
+        if experiment is None or not experiment.remaining:  # all of it has started meanwhile
             continue
         row, reason = experiment.row, _wait_reason(scheduler, experiment)
         own = row.uid == request.peer.uid

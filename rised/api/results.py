@@ -1,4 +1,4 @@
-"""Ranking and ordering sub-experiments by what they reported."""
+"""Ranking and sorting sub-experiments by the results that they reported."""
 
 from collections.abc import Iterable
 from itertools import chain, islice
@@ -22,12 +22,12 @@ from riseml_proto.messages import Best
 
 
 async def best(context: Context, request: Request, target: str) -> Streamed:
-    """Show the best of those that reported results as `Best`, with `?limit=3` the best three.
-    `?by=loss` names the result to go by, needed where there are several; `?lowest=true` or `false` says which is best,
-    where otherwise its name does.
+    """Show the best sub-experiment of a set as `Best`; with `?limit=3` the best three.
+    `?by=loss` names the result to compare, which is needed where there are several. `?lowest=true` or `false` says
+    whether the lowest value is the best one; without it the name of the result decides.
     """
-    found, row = context.target(request.peer, target)
-    if found.member is not None:
+    identity, row = context.target(request.peer, target)
+    if identity.member is not None:
         raise InvalidInput(f"{target} is one sub-experiment; say the whole set, {row.id}")
     by, limit = request.query.get("by"), request.number("limit")
     if by is None:
@@ -50,9 +50,9 @@ async def best(context: Context, request: Request, target: str) -> Streamed:
 async def order(
     context: Context, row: ExperimentRow, name: str, limit: int | None, *, reverse: bool
 ) -> Iterable[int]:
-    """The members by a parameter, rising, or by a result, the best first and those without it last.
+    """The members in the order of a parameter, rising, or of a result: the best first, those without it last.
 
-    The first `limit`, if given; `reverse` turns the order round. Raises `NotFound`.
+    Of these the first `limit`, if it is given; with `reverse` in reverse order. Raises `NotFound`.
     """
     parameters = context.views.parameters(row)
     if name in parameters.names:
@@ -61,15 +61,15 @@ async def order(
     check_sort(await _survey(context, row, name, ranking), parameters.names, name)
     ranked = ranking.members
     first, last = context.views.window(row, limit)
-    there = set(ranked)
-    others = (member for member in range(first, last + 1) if member not in there)
+    seen = set(ranked)
+    others = (member for member in range(first, last + 1) if member not in seen)
     return islice(chain(ranked, others), limit)
 
 
 async def _survey(
     context: Context, row: ExperimentRow, name: str = "", ranking: Ranking | None = None
 ) -> dict[str, bool]:
-    """What members reported (`survey`); those that reported `name` are put into the ranking."""
+    """The names of the results that members reported (`survey`). Members with result `name` go into `ranking`."""
     known: dict[str, bool] = {}
     for page in context.views.reported(row):
         for member, results in page:

@@ -1,4 +1,4 @@
-"""Which request goes to which handler."""
+"""The table of requests and their handlers."""
 
 import re
 from collections.abc import Awaitable, Callable
@@ -50,7 +50,7 @@ ROUTES: tuple[tuple[str, str, _Handler], ...] = (
 
 
 def handler(context: Context) -> Handler:
-    """One function that answers every request."""
+    """The function that answers every request, with `context` for the handlers."""
 
     async def handle(request: Request) -> Answer | Streamed:
         context.check_peer(request.peer)

@@ -1,4 +1,4 @@
-"""The machine, and who asks."""
+"""The machine and what is handed out of it, draining, unused images, and the caller."""
 
 import os
 import socket
@@ -21,7 +21,7 @@ _LONGEST_REASON = 200
 
 
 async def system(context: Context, request: Request) -> Answer:
-    """Tell of the machine and what is handed out (`System`)."""
+    """Show the machine, and what of it is handed out (`System`)."""
     await context.gpus.monitor.refresh()
     inventory, settings = context.scheduler.inventory, context.settings
     total, free = inventory.total, inventory.free
@@ -60,26 +60,26 @@ async def system(context: Context, request: Request) -> Answer:
 
 
 async def drain(context: Context, request: Request) -> Answer:
-    """Let nothing new start, or let it again (`Drain`, answered by `Drained`); for administrators."""
-    asked = await request.message(Drain)
+    """Let nothing new start, or undo that (`Drain`, answered by `Drained`); for administrators."""
+    message = await request.message(Drain)
     context.check_admin(request.peer)
-    if not asked.reason.isprintable() or len(asked.reason) > _LONGEST_REASON:
+    if not message.reason.isprintable() or len(message.reason) > _LONGEST_REASON:
         raise InvalidInput(f"reason: must be one line of at most {_LONGEST_REASON} characters")
-    if not asked.gpus:
-        await context.scheduler.drain(asked.reason if asked.drained else None)
-    elif asked.drained:
-        await context.gpus.monitor.take_out(asked.gpus, asked.reason)
+    if not message.gpus:
+        await context.scheduler.drain(message.reason if message.drained else None)
+    elif message.drained:
+        await context.gpus.monitor.take_out(message.gpus, message.reason)
     else:
-        await context.gpus.monitor.bring_back(asked.gpus)
+        await context.gpus.monitor.bring_back(message.gpus)
     context.scheduler.unfinished.wake()
-    did = "drained" if asked.drained else "undrained"
-    log.info(did, by=request.peer.user, why=asked.reason, gpus=asked.gpus or "all")
-    reason = asked.reason if asked.drained else ""
-    return Answer(Drained(drained=asked.drained, reason=reason, gpus=asked.gpus))
+    event = "drained" if message.drained else "undrained"
+    log.info(event, by=request.peer.user, why=message.reason, gpus=message.gpus or "all")
+    reason = message.reason if message.drained else ""
+    return Answer(Drained(drained=message.drained, reason=reason, gpus=message.gpus))
 
 
 def _process(pid: int) -> str:
-    """`4711 paul python`, as far as /proc tells."""
+    """A process as text: pid, user and program, such as `4711 paul python`; the pid alone where it is gone."""
     try:
         user = user_name(os.stat(f"/proc/{pid}").st_uid)
         with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as file:
@@ -89,16 +89,16 @@ def _process(pid: int) -> str:
 
 
 async def prune(context: Context, request: Request) -> Answer:
-    """Remove the images built for experiments none of which is kept (`Prune`, answered by `Pruned`).
+    """Remove built images that no experiment needs any more (`Prune`, answered by `Pruned`).
 
-    One is kept until it has ended and its output directory is gone.
+    An experiment needs its image until it has ended and its output directory was removed.
     """
     await request.message(Prune)
     context.check_admin(request.peer)
-    return Answer(Pruned(images=await context.images.prune(_kept_images(context))))
+    return Answer(Pruned(images=await context.images.prune(_needed_images(context))))
 
 
-def _kept_images(context: Context) -> set[str]:
+def _needed_images(context: Context) -> set[str]:
     unfinished = context.scheduler.experiments
     return {
         row.image
@@ -114,6 +114,6 @@ def _has_output(context: Context, row: ExperimentRow) -> bool:
 
 
 async def whoami(context: Context, request: Request) -> Answer:
-    """Tell who the caller is, as the kernel says (`Whoami`)."""
+    """Show which user the kernel says that the caller is (`Whoami`)."""
     peer = request.peer
     return Answer(Whoami(user=peer.user, uid=peer.uid, host=socket.gethostname()))

@@ -1,4 +1,4 @@
-"""A TensorBoard for whoever asks, over experiments that may have ended long ago."""
+"""A TensorBoard on request, also for experiments that ended long ago."""
 
 import msgspec
 
@@ -14,15 +14,15 @@ from riseml_proto.messages import Board, BoardRequest
 
 async def serve(context: Context, request: Request) -> Streamed:
     """Serve a TensorBoard (`BoardRequest`, answered by a `Board`) until the connection is closed."""
-    asked = await request.message(BoardRequest)
+    message = await request.message(BoardRequest)
     if not is_installed():
         raise Unsatisfiable(NOT_INSTALLED)
-    texts = asked.ids or [str(context.last(request.peer, asked.project))]
+    texts = message.ids or [str(context.last(request.peer, message.project))]
     outputs = {}
     for text in texts:
-        found, row = context.target(request.peer, text)
-        check_member(row.members, row.id, found.member)
-        member = found.member or 0
+        target, row = context.target(request.peer, text)
+        check_member(row.members, row.id, target.member)
+        member = target.member or 0
         outputs[ids.experiment_id(row.id, member)] = context.views.output_dir(row, member)
 
     async def write(send: Send) -> None:

@@ -1,4 +1,4 @@
-"""What jobs and GPUs use now."""
+"""Resource usage of running jobs, and telemetry of the GPUs."""
 
 import time
 from collections.abc import Sequence
@@ -16,12 +16,12 @@ from riseml_proto.messages import GpuUse, JobUse, Usage
 
 
 async def show(context: Context, request: Request) -> Answer:
-    """Tell what runs uses (`Usage`), all of it or `?id=144`."""
+    """Show what running jobs use (`Usage`): all of them, or those of `?id=144`."""
     wanted = None
     if text := request.query.get("id"):
-        found, row = context.target(request.peer, text)
-        check_member(row.members, row.id, found.member)
-        wanted = row.id, found.member
+        target, row = context.target(request.peer, text)
+        check_member(row.members, row.id, target.member)
+        wanted = row.id, target.member
     running = [
         (experiment, member, run)
         for experiment in context.scheduler.experiments.values()

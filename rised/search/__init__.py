@@ -1,1 +1,1 @@
-"""What to try next, and what was best."""
+"""Which parameters to try next, and which sub-experiment was the best."""

@@ -1,6 +1,6 @@
-"""Which sub-experiment is the best by what they reported, and in which order a table has them. Pure.
+"""Ranks sub-experiments by their results, and sorts them by a result or a parameter. Pure.
 
-A result whose name says loss, error or the like is the better the lower it is, any other the higher.
+A low value is better for a result whose name says loss, error or the like, a high value for every other one.
 """
 
 import heapq
@@ -22,58 +22,58 @@ _ROOM = 1000
 
 
 def is_lower_better(name: str) -> bool:
-    """Whether a result of this name counts what should be little: `val_loss`, `valLoss`, `testerror`, `RMSE`."""
+    """Whether low values of the result are better: `val_loss`, `valLoss`, `testerror`, `RMSE`."""
     parts = re.split(r"[^a-z]+", re.sub(r"([a-z0-9])([A-Z])", r"\1_\2", name).lower())
     return any(part in _LOWER or _OF.sub("", part) in _LOWER for part in parts)
 
 
 def number(value: object) -> float | None:
-    """`value` as a number that can be compared; None for a text, a truth value, NaN or an infinity."""
+    """`value` as a number for comparing; None for a text, a truth value, NaN or an infinity."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     try:
-        found = float(value)
+        comparable = float(value)
     except OverflowError:
         return None
-    return found if math.isfinite(found) else None
+    return comparable if math.isfinite(comparable) else None
 
 
 class Ranking:
-    """Members by one result: the best first, of equal ones the earlier."""
+    """Members in the order of one result: the best first; of two equal ones the earlier member."""
 
     def __init__(self, *, lowest: bool, most: int | None = None) -> None:
-        """Of which only the first `most` are kept."""
+        """`lowest`: low values are better. `most`: keep that many members alone."""
         self.count = 0
-        """How many have been added that reported a number."""
+        """The members that were added with a number."""
         self._sign = 1 if lowest else -1
         self._most = most
-        self._found: list[tuple[float, int]] = []
+        self._scores: list[tuple[float, int]] = []
 
     def add(self, member: int, value: object) -> None:
-        """A member that reported `value`; what is no number is passed over."""
+        """Add a member that reported `value`, unless that is no number."""
         score = number(value)
         if score is None:
             return
         self.count += 1
-        self._found.append((self._sign * score, member))
-        if self._most is not None and len(self._found) > 2 * self._most + _ROOM:
-            self._found = heapq.nsmallest(self._most, self._found)
+        self._scores.append((self._sign * score, member))
+        if self._most is not None and len(self._scores) > 2 * self._most + _ROOM:
+            self._scores = heapq.nsmallest(self._most, self._scores)
 
     @property
     def members(self) -> list[int]:
-        """Their numbers."""
-        return [member for _, member in sorted(self._found)[: self._most]]
+        """The numbers of the members, the best first."""
+        return [member for _, member in sorted(self._scores)[: self._most]]
 
 
 def survey(known: dict[str, bool], results: Mapping[str, object]) -> None:
-    """Note what a member reported: name → whether any reported a number as it, in the order of appearance."""
+    """Add a member's `results` to `known`: name → whether any member reported a number under it."""
     for name, value in results.items():
         if not known.get(name):
             known[name] = number(value) is not None
 
 
 def check(known: Mapping[str, bool], name: str, target: str) -> None:
-    """Raise `NotFound` where nobody has reported a number as `name`."""
+    """Raise `NotFound` where no member of `target` has reported a number under `name`."""
     if known.get(name):
         return
     if name in known:
@@ -82,7 +82,7 @@ def check(known: Mapping[str, bool], name: str, target: str) -> None:
 
 
 def choose(known: Mapping[str, bool], target: str) -> str:
-    """The result to go by. Raises `NotFound` where there is none, `InvalidInput` where there are several."""
+    """The only result that has numbers. Raises `NotFound` where there is none, `InvalidInput` for several."""
     numbers = [name for name, comparable in known.items() if comparable]
     if not numbers:
         raise NotFound(
@@ -102,7 +102,7 @@ def _others(known: Mapping[str, bool]) -> str:
 
 
 def check_sort(known: Mapping[str, bool], parameters: Sequence[str], name: str) -> None:
-    """Raise `NotFound` for an order by what is neither a result nor a parameter."""
+    """Raise `NotFound` where `name` is neither a result nor a parameter."""
     if name not in known:
         listed = ", ".join([*known, *parameters])
         raise NotFound(f"cannot sort by {name}; there is {listed or 'nothing to sort by'}")
