@@ -354,7 +354,7 @@ def test_one_experiment_has_the_keys_that_programs_rely_on(api: Api) -> None:
     for number_, member in enumerate(found["experiments"], 1):
         assert list(member) == [
             "id", "state", "params", "gpus", "exit_code", "reason", "started_at", "ended_at",
-            "results",
+            "results", "waits_for",
         ]  # fmt: skip
         assert member["id"] == f"{number}.{number_}"
     (listed,) = [each for each in api.box.json("status", "-a") if each["id"] == number]  # type: ignore[attr-defined]
