@@ -1,6 +1,6 @@
 """A machine in memory for the model's tests: jobs that outlive daemons, a disk that may be full, clocks that jump.
 
-The scheduler, the ledger, the lifecycle and the database are the real ones. What stands in for the rest is here: a
+The scheduler, the transitions, the lifecycle and the database are the real ones. What stands in for the rest is here: a
 runner whose jobs end when a test says so, working copies that cost nothing, and crash points that break a daemon off
 instead of killing the tests' own process.
 """

@@ -131,7 +131,9 @@ def test_a_drained_server_starts_nothing_until_it_is_undrained(
     let_go(fifo)
     assert box.wait_for_end(running) is State.FINISHED
     assert "Reason: the server is drained: new disks" in box.run("status", number).stdout
-    assert [one["why"] for one in waiting(box)] == ["the server is drained: new disks"]
+    (queued,) = waiting(box)
+    assert queued["why"] == "the server is drained: new disks"
+    assert queued["waits_for"] == {"type": "drained", "reason": "new disks"}
     assert "The server is drained: new disks" in box.run("system", "info").stdout
     assert box.run("system", "undrain").stdout == "what waits may start again\n"
     assert box.wait_for_end(number) is State.FINISHED

@@ -26,15 +26,15 @@ def machine(free: int, held: list[RunningBatch]) -> Machine:
 def test_each_is_expected_when_the_limits_of_those_before_it_are_over() -> None:
     held = [RunningBatch(entry(1, 1, 100.0), 1040.0)]
     waiting = [entry(2, 1, 60.0), entry(3, 1, 60.0), entry(4, 2, None)]
-    found = forecast(waiting, {2: 1, 3: 1, 4: 1}, held, machine(1, held))
-    assert found == {2: 0.0, 3: 40.0, 4: 100.0}
+    expected = forecast(waiting, {2: 1, 3: 1, 4: 1}, held, machine(1, held))
+    assert expected == {2: 0.0, 3: 40.0, 4: 100.0}
 
 
 def test_nothing_is_known_after_what_has_no_limit() -> None:
     held = [RunningBatch(entry(1, 1, None), None)]
     waiting = [entry(2, 1, 60.0), entry(3, 1, 60.0)]
-    found = forecast(waiting, {2: 1, 3: 1}, held, machine(0, held))
-    assert found == {2: None, 3: None}
+    expected = forecast(waiting, {2: 1, 3: 1}, held, machine(0, held))
+    assert expected == {2: None, 3: None}
 
 
 def test_one_that_has_outlived_its_limit_tells_nothing() -> None:
@@ -51,10 +51,10 @@ def test_a_set_at_its_concurrency_goes_on_when_one_of_its_own_ends() -> None:
 def test_a_grid_of_a_million_costs_nothing() -> None:
     waiting = [entry(n, 1, 10.0, slots=1) for n in range(1, 300)]
     began = time.thread_time()
-    found = forecast(waiting, dict.fromkeys(range(300), 10**6), [], machine(1, []))
+    expected = forecast(waiting, dict.fromkeys(range(300), 10**6), [], machine(1, []))
     assert time.thread_time() - began < 2
-    assert found[1] == 0.0
-    assert found[2] is None
+    assert expected[1] == 0.0
+    assert expected[2] is None
 
 
 _entries = st.lists(
@@ -74,7 +74,7 @@ def test_what_starts_now_is_expected_now_and_the_order_is_the_queues(
         for n, (gpus, max_runtime, slots) in enumerate(given_)
     ]
     now = machine(free, [])
-    found = forecast(waiting, {e.experiment: e.slots for e in waiting}, [], now)
-    assert list(found) == [e.experiment for e in fair_order(waiting, now)]
-    assert {n for n, at in found.items() if at == 0.0} >= decide(waiting, now).start.keys()
-    assert all(at is None or at >= 0 for at in found.values())
+    expected = forecast(waiting, {e.experiment: e.slots for e in waiting}, [], now)
+    assert list(expected) == [e.experiment for e in fair_order(waiting, now)]
+    assert {n for n, at in expected.items() if at == 0.0} >= decide(waiting, now).start.keys()
+    assert all(at is None or at >= 0 for at in expected.values())

@@ -20,15 +20,15 @@ def quotas(text: str) -> Quotas:
 
 
 def test_a_users_own_quota_goes_before_the_default_key_by_key() -> None:
-    found = quotas("{default: {gpus: 4, queued: 9}, users: {paul: {gpus: 8}}}")
-    assert found.of("paul", set()) == {"user:paul": Quota(gpus=8, queued=9)}
-    assert found.of("eva", set()) == {"user:eva": Quota(gpus=4, queued=9)}
+    read_quotas = quotas("{default: {gpus: 4, queued: 9}, users: {paul: {gpus: 8}}}")
+    assert read_quotas.of("paul", set()) == {"user:paul": Quota(gpus=8, queued=9)}
+    assert read_quotas.of("eva", set()) == {"user:eva": Quota(gpus=4, queued=9)}
 
 
 def test_an_experiment_counts_for_all_groups_of_its_user_that_have_a_quota() -> None:
-    found = quotas("groups: {students: {gpus: 16, disk: 2TiB}, staff: {gpus: 0}}")
-    assert found.of("eva", {100, 300}) == {"group:students": Quota(gpus=16, disk=2 << 20)}
-    assert found.of("eva", {300}) == {}
+    read_quotas = quotas("groups: {students: {gpus: 16, disk: 2TiB}, staff: {gpus: 0}}")
+    assert read_quotas.of("eva", {100, 300}) == {"group:students": Quota(gpus=16, disk=2 << 20)}
+    assert read_quotas.of("eva", {300}) == {}
 
 
 def test_without_quotas_there_are_no_accounts() -> None:
