@@ -103,8 +103,8 @@ def test_a_job_behind_never_takes_what_the_one_in_front_could_use(
     after = decide([head, *queue], free)
     taken = _taken(queue, after)
     for name in ("cpus", "mem", "gpus"):
-        there, asked = getattr(free, name), getattr(wanted, name)
-        assert getattr(taken, name) <= max(0, there - asked) + 1e-5
+        available, needed = getattr(free, name), getattr(wanted, name)
+        assert getattr(taken, name) <= max(0, available - needed) + 1e-5
 
 
 @given(_queues(), _rooms)
