@@ -2,7 +2,7 @@
 
     BUILDING            with the submission; `builds` and a row in `jobs` say so
     pull                its progress goes to the log of `144.build`
-    build               a job as any other: started held back, recorded, let go, waited for
+    build               a job as any other: started held, recorded, begun, waited for
     commit              its container becomes an image
     PENDING             with the image's ID; from here on the experiment waits for its turn
 
@@ -20,17 +20,18 @@ import trio
 from rised.crashpoints import crash_point
 from rised.execution import launch
 from rised.execution.images import BUILT, Images, Recipe
+from rised.execution.launch import HeldJob
 from rised.execution.services import Services
 from rised.experiments.experiment import Experiment
 from rised.linux.files import disk_may_be_full, make_directory
 from rised.log import log
 from rised.policy.outcome import KillMode
-from rised.runners.base import Exit, Job, JobHandle
+from rised.runners.base import Exit, Job
 from rised.runners.docker import images
 from rised.runners.docker.images import ImageInfo
-from rised.runners.identity import JobIdentity, decode, encode
+from rised.runners.identity import decode, encode
 from rised.storage.owners import owner_of
-from rised.storage.rows import BUILD, file_beside
+from rised.storage.rows import BUILD, JobRow, file_beside
 from rised.users.files import open_log
 from riseml_proto.errors import NoEngine, RisemlError, StorageFull
 
@@ -47,7 +48,7 @@ class _Failed(Exception):
         self.code = code
 
 
-class Building:
+class ImageBuild:
     """The making of one experiment's image."""
 
     def __init__(
@@ -60,7 +61,7 @@ class Building:
         self._done = done
         self._kill = experiment.row.kill
         self._scope = trio.CancelScope()
-        self._begun = 0  # the attempt that this daemon began
+        self._own_attempt = 0  # the attempt whose log this daemon has begun
 
     def kill(self, mode: KillMode) -> None:
         """Make it end: nothing of a build is worth a grace period."""
@@ -68,11 +69,9 @@ class Building:
         self._scope.cancel()
 
     async def run(self) -> None:
-        """Make the image, and write down how that went."""
+        """Make the image, and write what came of it: the image, a failure, or a kill."""
         services, experiment = self._services, self._experiment
-        row = services.database.jobs.get(experiment.number, BUILD)
-        assert row is not None
-        experiment.build_attempt = row.attempt
+        experiment.build_attempt = self._row().attempt
         try:
             with self._scope:
                 if self._kill:
@@ -88,9 +87,7 @@ class Building:
             await self._write(partial(services.transitions.kill_rest, experiment, self._kill))
         experiment.building = None
         self._done()
-        row = services.database.jobs.get(experiment.number, BUILD)
-        assert row is not None
-        await services.runner.clean(self._job(row.attempt))
+        await services.runner.clean(self._job(self._row().attempt))
 
     async def _write(self, change: Callable[[], None]) -> None:
         while True:
@@ -111,8 +108,8 @@ class Building:
             async with self._images.alone(recipe):
                 for left in reversed(range(_TRIES)):
                     try:
-                        if found := await self._try(recipe):
-                            return found
+                        if image := await self._try(recipe):
+                            return image
                     except NoEngine:
                         if not left:
                             raise
@@ -122,6 +119,7 @@ class Building:
         raise _Failed("the container that built the image ended, and nobody knows how")
 
     async def _try(self, recipe: Recipe) -> str | None:
+        """Make the image; None where its build ended, and nobody knows how."""
         base = await self._base(recipe)
         if not recipe.steps:
             return base.id
@@ -130,11 +128,11 @@ class Building:
     async def _base(self, recipe: Recipe) -> ImageInfo:
         if base := await images.find(self._images.engine, recipe.name):
             return base
-        path = self._log(self._fresh_attempt())
+        path = self._log_path(self._fresh_attempt())
         with disk_may_be_full(path):
             make_directory(os.path.dirname(path))
             file = open_log(path, owner_of(self._experiment.row))
-            watch = self._services.watcher.add(path, self._ring)
+            watch = self._services.watcher.add(path, self._notify)
             try:
                 return await images.pull(self._images.engine, recipe.name, partial(_append, file))
             finally:
@@ -143,34 +141,43 @@ class Building:
 
     async def _build(self, recipe: Recipe, base: ImageInfo) -> str | None:
         """Run the steps in a container and make an image of it; None where its end is unknown. Raises `_Failed`."""
-        services = self._services
-        row = services.database.jobs.get(self._experiment.number, BUILD)
-        assert row is not None
-        handle: JobHandle
+        job, handle = held = await self._launch(base)
+        watch = self._services.watcher.add(job.log, self._notify)
+        try:
+            status = await self._wait(held)
+        finally:
+            watch.close()
+            handle.close()
+        return await self._conclude(recipe, base, held, status)
+
+    async def _launch(self, base: ImageInfo) -> HeldJob:
+        """Start the build's job, held, or adopt the one that an earlier daemon recorded."""
+        services, experiment = self._services, self._experiment.row
+        row = self._row()
         if row.handle:
             job = self._job(row.attempt, base.id)
-            handle = await services.runner.adopt(job, decode(row.handle))
             log.info("build adopted", job=job.id, attempt=job.attempt)
-        else:
-            attempt = self._fresh_attempt()
-            experiment = self._experiment.row
-            files = await services.revisions.checkout(
-                experiment.user, experiment.project, experiment.revision
-            )
-            job = self._job(attempt, base.id, files)
-            with disk_may_be_full(job.log):
-                make_directory(os.path.dirname(job.log))
-            handle = await services.runner.start(job)
-        watch = services.watcher.add(job.log, self._ring)
+            return HeldJob(job, await services.runner.adopt(job, decode(row.handle)))
+        attempt = self._fresh_attempt()
+        files = await services.revisions.checkout(
+            experiment.user, experiment.project, experiment.revision
+        )
+        job = self._job(attempt, base.id, files)
+        with disk_may_be_full(job.log):
+            make_directory(os.path.dirname(job.log))
+        return HeldJob(job, await services.runner.start(job))
+
+    async def _wait(self, held: HeldJob) -> Exit:
+        """Let the job begin if it is held, and return how it ended, when nothing of it is left."""
+        job, handle = held
         try:
             if handle.is_held:
-                services.transitions.save_job(
-                    row._replace(attempt=job.attempt, handle=encode(handle.identity))
-                )
-                await services.database.sync()
+                row = self._row()._replace(attempt=job.attempt, handle=encode(handle.identity))
+                self._services.transitions.save_job(row)
+                await self._services.database.sync()
                 crash_point("before-build")
                 handle.begin("")
-            how = await handle.wait()
+            status = await handle.wait()
             await handle.settle(0)
         except trio.Cancelled:
             if self._scope.cancel_called:
@@ -178,53 +185,54 @@ class Building:
                     await handle.kill(0)
                     await handle.settle(0)
             raise
-        finally:
-            watch.close()
-            handle.close()
-        return await self._conclude(recipe, base, job, how, handle.identity)
+        return status
 
     async def _conclude(
-        self, recipe: Recipe, base: ImageInfo, job: Job, how: Exit, identity: JobIdentity
+        self, recipe: Recipe, base: ImageInfo, held: HeldJob, status: Exit
     ) -> str | None:
+        job, handle = held
         crash_point("build-ended")
-        if how.code == 0 and how.begun:
+        if status.code == 0 and status.begun:
             labels = {
                 BUILT: recipe.key(base.id),
                 "riseml.base": recipe.name,
                 "riseml.project": self._experiment.row.project,
                 "riseml.user": self._experiment.row.user,
             }
-            image = await self._images.containers.commit(job, identity, labels)
+            image = await self._images.containers.commit(job, handle.identity, labels)
             crash_point("build-committed")
             return image
-        if how.begun and how.code is not None:
-            told = "; ".join(recipe.steps)
-            raise _Failed(f"Command '{told}' return code: {how.code}", how.code)
-        row = self._services.database.jobs.get(self._experiment.number, BUILD)
-        assert row is not None
+        if status.begun and status.code is not None:
+            command = "; ".join(recipe.steps)
+            raise _Failed(f"Command '{command}' return code: {status.code}", status.code)
         await self._services.runner.clean(job)
-        self._services.transitions.save_job(row._replace(handle=None))
-        self._begun = 0
+        self._services.transitions.save_job(self._row()._replace(handle=None))
+        self._own_attempt = 0
         return None
 
     def _fresh_attempt(self) -> int:
         """Number of the build that begins now: the next one where an earlier daemon left something in its log."""
         attempt = self._experiment.build_attempt
-        path = self._log(attempt)
-        if attempt != self._begun and os.path.exists(path) and os.path.getsize(path):
+        path = self._log_path(attempt)
+        if attempt != self._own_attempt and os.path.exists(path) and os.path.getsize(path):
             attempt += 1
             self._services.transitions.build_again(self._experiment, attempt)
-        self._begun = attempt
+        self._own_attempt = attempt
         return attempt
+
+    def _row(self) -> JobRow:
+        row = self._services.database.jobs.get(self._experiment.number, BUILD)
+        assert row is not None
+        return row
 
     def _job(self, attempt: int, image: str = "", files: str = "") -> Job:
         steps = _announced(self._experiment.config.install)
         return launch.build_job(self._services, self._experiment, attempt, steps, image, files)
 
-    def _log(self, attempt: int) -> str:
+    def _log_path(self, attempt: int) -> str:
         return self._services.layout.log(self._experiment.number, 0, BUILD, attempt)
 
-    def _ring(self) -> None:
+    def _notify(self) -> None:
         self._services.subscriptions.notify(self._experiment.number)
 
 
@@ -232,8 +240,8 @@ def _announced(steps: Sequence[str]) -> list[str]:
     """The steps, each with a line before it that says which one it is."""
     commands = []
     for number, step in enumerate(steps, 1):
-        told = f"Step {number}/{len(steps)}: {step}"
-        commands += [f"printf '%s\\n' {shlex.quote(told)}", step]
+        heading = f"Step {number}/{len(steps)}: {step}"
+        commands += [f"printf '%s\\n' {shlex.quote(heading)}", step]
     return commands
 
 

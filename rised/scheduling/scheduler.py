@@ -7,7 +7,7 @@ from functools import partial
 import trio
 
 from rised.clock import now_ms
-from rised.execution.image_build import Building
+from rised.execution.image_build import ImageBuild
 from rised.execution.images import Images
 from rised.execution.services import Services
 from rised.experiments.experiment import Experiment
@@ -168,7 +168,7 @@ class Scheduler:
         self.unfinished.add(self.accounting.queue_state(experiment))
         if experiment.state is State.BUILDING:
             done = partial(self._built, experiment)
-            experiment.building = Building(self._services, self._images, experiment, done)
+            experiment.building = ImageBuild(self._services, self._images, experiment, done)
             name = ids.job_id(experiment.number, 0, BUILD)
             self._tasks.start(experiment.building.run, name=name)
         if experiment.config.tensorboard and is_installed():
