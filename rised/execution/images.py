@@ -1,7 +1,7 @@
-"""The images that experiments run in: what is there, what has to be pulled, what has to be built.
+"""The images that experiments run in: which are there, which must be pulled, which must be built.
 
 A built image is known by a label, the hash of all that went into it: the base image's ID, the steps, the files and
-variables that they can see, and whose files these are. So it is built once, whoever asks for it and however often.
+variables that they can see, and the owner of these files. So it is built once, however many experiments need it.
 """
 
 import hashlib
@@ -24,19 +24,19 @@ BUILT = "riseml.built"
 
 
 class Recipe:
-    """What makes an experiment's image, as far as that is known before anything is pulled."""
+    """Everything that makes an experiment's image but the base image's ID, which is known once that is pulled."""
 
     def __init__(self, owner: Owner, config: Config, tree: str) -> None:
         """`tree` is the id of the files that the steps see, which are made `owner`'s."""
         assert config.image is not None
         self.name = config.image
         self.steps = config.install
-        self._seen = [tree, sorted(config.env.items())]
+        self._inputs = [tree, sorted(config.env.items())]
         self._owner = owner
 
     def key(self, base: str) -> str:
         """The value of `BUILT`, for the base image with this ID."""
-        parts = [base, list(self.steps), self._seen, self._owner.uid, self._owner.gid]
+        parts = [base, list(self.steps), self._inputs, self._owner.uid, self._owner.gid]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
@@ -44,7 +44,7 @@ class Images:
     """The images of one engine."""
 
     def __init__(self, engine: Engine, containers: ContainerRunner, revisions: Revisions) -> None:
-        """Nothing is asked of the engine before it is needed."""
+        """Makes no request to the engine."""
         self.engine = engine
         self.containers = containers
         self._revisions = revisions
@@ -53,7 +53,7 @@ class Images:
     async def recipe(
         self, owner: Owner, user: str, config: Config, revision: str, config_file: str
     ) -> Recipe | None:
-        """How the image of an experiment is made; None where it names none."""
+        """The recipe of an experiment's image; None where its riseml.yml names no image."""
         if config.image is None:
             return None
         tree = ""
@@ -74,7 +74,7 @@ class Images:
         return next(iter(built), None)
 
     def alone(self, recipe: Recipe) -> trio.Lock:
-        """To be held while the image is made, so that it is made once."""
+        """The lock that a maker of this image holds, so that it is made once."""
         name = json.dumps([recipe.name, recipe.key("")])
         return self._locks.setdefault(name, trio.Lock())
 

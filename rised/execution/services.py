@@ -1,4 +1,4 @@
-"""What starting and watching a job needs, handed around as one."""
+"""The parts of a daemon that starting and watching jobs needs, passed around as one."""
 
 import os
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""riseml-configuration.yml: what a sub-experiment ran with, beside its output.
+"""riseml-configuration.yml: the settings and parameters of a sub-experiment, beside its output.
 
 Keys are sorted, a text stands plain wherever YAML reads it back as the same text, and `run` keeps
 the layout it has in riseml.yml. All but `params` is the same for each member of a set, and is made

@@ -1,4 +1,7 @@
-"""An unfinished experiment as the scheduler holds it in memory: how far it is, never what it has already done."""
+"""An unfinished experiment in memory: what it is, which members run and which have still to start.
+
+What members have already done is in the database alone, so that a set of a million costs what a set of eight costs.
+"""
 
 import heapq
 import json
@@ -19,15 +22,15 @@ from riseml_proto.states import State
 
 
 class Stoppable(Protocol):
-    """What can be made to end."""
+    """Something that runs for an experiment."""
 
     def kill(self, mode: KillMode) -> None:
-        """Make it end."""
+        """Make it end soon; returns at once."""
         ...
 
 
-class RunningMember(Protocol):
-    """A member that runs."""
+class RunningMember(Stoppable, Protocol):
+    """A member that holds what it was granted."""
 
     @property
     def gpus(self) -> tuple[int, ...]:
@@ -35,19 +38,18 @@ class RunningMember(Protocol):
         ...
 
     def use(self, snapshot: ProcessSnapshot) -> Use:
-        """What its processes use, found by `look`, now. Blocks for milliseconds: for another thread."""
-        ...
-
-    def kill(self, mode: KillMode) -> None:
-        """Make it end."""
+        """What its processes in `snapshot` use now. Blocks for milliseconds: call it in another thread."""
         ...
 
 
 class Experiment:
-    """One unfinished experiment or set."""
+    """One unfinished experiment or set.
+
+    Members start in the order of their numbers, but for those that are pushed back, which come first.
+    """
 
     def __init__(self, row: ExperimentRow, config: Config, *, frontier: int) -> None:
-        """`frontier` is the first member that nothing has happened to and nothing comes after (0 or 1 at first)."""
+        """`frontier`: the member after the last that was ever started; 1, or 0 if it is no set, where none was."""
         self.row = row
         self.config = config
         self.state = row.state
@@ -55,14 +57,14 @@ class Experiment:
         self.request = ResourceRequest(config.cpus, config.mem, config.gpus)
         self.running: dict[int, RunningMember] = {}
         self.active: dict[int, State] = {}
-        """The members that something has happened to and that have not ended."""
+        """State of each member that has a row and has not ended."""
         self.ended = {
             State.FINISHED: row.finished,
             State.FAILED: row.failed,
             State.KILLED: row.killed,
         }
         self.building: Stoppable | None = None
-        """What makes its image, as long as it has none."""
+        """The build of its image, while that runs."""
         self.build_attempt = 0
         """Number of the build that runs; 0 where none does."""
         self.done = trio.Event()
@@ -73,12 +75,12 @@ class Experiment:
 
     @classmethod
     def load(cls, row: ExperimentRow, *, frontier: int) -> "Experiment":
-        """The same from its row alone."""
+        """Parse its riseml.yml, too."""
         return cls(row, parse_config(row.config, row.config_file), frontier=frontier)
 
     @property
     def number(self) -> int:
-        """Its number."""
+        """The number that people know it by."""
         return self.row.id
 
     @property
@@ -92,13 +94,13 @@ class Experiment:
         return min(self.row.concurrency or self.config.concurrency, self.row.members or 1)
 
     def change(self, row: ExperimentRow) -> None:
-        """Take on another priority, pause or concurrency, as the database has them now."""
+        """Take over priority, pause and concurrency from `row`, which the database has."""
         self.row = row
         self.limiter.total_tokens = self.concurrency
 
     @cached_property
     def configuration(self) -> ConfigurationFile:
-        """What its members' `riseml-configuration.yml` say."""
+        """Writes its members' `riseml-configuration.yml`."""
         return ConfigurationFile(self.config, self.row.revision)
 
     @cached_property
@@ -169,7 +171,7 @@ class Experiment:
 
     @property
     def slots(self) -> int:
-        """How many members may start now, as far as it is for the experiment itself."""
+        """How many members may start now if nothing but the experiment's own concurrency limits them."""
         if self.building:
             return 0
         return max(0, min(int(self.limiter.available_tokens), self.remaining))

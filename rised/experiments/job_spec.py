@@ -1,4 +1,4 @@
-"""What a sub-experiment's job is given: commands, environment, files. Pure but for the user database."""
+"""Commands and environment of a job. Pure, but for a look into the user database."""
 
 import functools
 import os
@@ -20,17 +20,17 @@ def commands(experiment: Experiment, member: int) -> list[str]:
 
 
 def visible_gpus(grant: Grant) -> str:
-    """The value of CUDA_VISIBLE_DEVICES. An empty text hides every GPU; without the variable all would be seen."""
+    """The value of CUDA_VISIBLE_DEVICES. An empty text hides every GPU; without the variable a job would see all."""
     return ",".join(map(str, grant.gpus))
 
 
 def environment(
     experiment: Experiment, member: int, *, output_dir: str, data_dir: str, client_dir: str
 ) -> dict[str, str]:
-    """The whole environment of a job but its GPUs, which it is told with its leave to begin.
+    """The whole environment of a job but its GPUs, which come with the start signal.
 
-    What comes later in it wins, and the daemon's own names come last. `client_dir` holds the package `riseml`, which
-    thereby is there in whatever Python the job has; a container gets it from its runner.
+    A later name wins over an earlier one, and the daemon's own names come last. `client_dir` holds the package
+    `riseml`, so that every Python of the job can import it; a container gets it from its runner.
     """
     image = experiment.row.image
     if image:
@@ -53,17 +53,17 @@ def environment(
 
 
 def build_environment(experiment: Experiment) -> dict[str, str]:
-    """What the steps that build an image are given. Nothing in it may differ from one experiment to the next."""
+    """The environment of the steps that build an image: the same for every experiment with the same riseml.yml."""
     return {"PYTHONUNBUFFERED": "1", **experiment.config.env}
 
 
 def bare_environment(uid: int) -> dict[str, str]:
-    """What a job of the daemon's own making is given: no parameters, no GPUs."""
+    """The environment of a job that no experiment describes, such as a TensorBoard: no parameters, no GPUs."""
     return {**_login(uid), "PYTHONUNBUFFERED": "1", "CUDA_VISIBLE_DEVICES": ""}
 
 
 def _in_container(uid: int) -> Mapping[str, str]:
-    """A user whose home is the working directory: the image knows no other place where they may write."""
+    """Variables of a user whose home is the working directory: the image knows no other place where they may write."""
     name = _login(uid).get("USER", str(uid))
     return {"HOME": WORKING_DIRECTORY, "USER": name, "LOGNAME": name}
 

@@ -1,8 +1,8 @@
-"""What jobs report: lines of JSON in a file in their output directory, of which the last value of each result counts.
+"""The results that jobs report: lines of JSON in a file in the output directory. The last value of each result counts.
 
-Anything can write there, so nothing in it is believed, and reading costs milliseconds whatever it holds: what is no
-JSON object, or holds no plain value, is passed over; of a long file only the beginning and the end are read, and of its
-lines that are not as they should be only the last ones.
+Anything can write there, so nothing in it is trusted, and reading costs milliseconds whatever it holds. A line that is
+no JSON object is passed over, and so is a value that is not plain. Of a long file only the beginning and the end are
+read, and of the malformed lines only the last ones.
 """
 
 import json
@@ -26,8 +26,8 @@ _NO_RESULTS = frozenset({"time", "step"})
 _HEAD_BYTES = 64 << 10
 _TAIL_BYTES = 1 << 20
 _BLOCK = 1000  # lines that are decoded at once
-_MOST_ODD = 5000
-_LONGEST_ODD = 4096
+_MOST_MALFORMED = 5000
+_LONGEST_MALFORMED = 4096
 _MOST_RESULTS = 100
 _LONGEST = 200  # characters of a name, and of a text
 
@@ -35,17 +35,17 @@ _DECODER = msgspec.json.Decoder(Results)
 
 
 def read(directory: str, owner: Owner) -> Results:
-    """The results in its owner's output directory, by name, in the order of their first reports, if any."""
+    """The results by name, in the order of their first reports, from an output directory that is `owner`'s."""
     try:
         with impersonating(owner):
             fd = open_untrusted(os.path.join(directory, FILE))
     except OSError:
         return {}
     try:
-        found = os.fstat(fd)
-        if not stat.S_ISREG(found.st_mode):
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode):
             return {}
-        return last(_lines(fd, found.st_size))
+        return last(_lines(fd, status.st_size))
     except OSError:
         return {}
     finally:
@@ -62,7 +62,7 @@ def _lines(fd: int, size: int) -> list[bytes]:
 
 
 def last(lines: list[bytes]) -> Results:
-    """The last value of each result that `lines` report."""
+    """The last value of each result in `lines`."""
     reports = [*_reports(lines)]
     results: Results = {}
     for report in reversed(reports):
@@ -71,8 +71,8 @@ def last(lines: list[bytes]) -> Results:
 
 
 def _reports(lines: list[bytes]) -> Iterator[Results]:
-    """What blocks of lines report, the last block first."""
-    odd = _MOST_ODD
+    """The results of each block of lines, the last block first."""
+    left = _MOST_MALFORMED
     for end in range(len(lines), 0, -_BLOCK):
         block = lines[max(0, end - _BLOCK) : end]
         merged: Results = {}
@@ -80,35 +80,35 @@ def _reports(lines: list[bytes]) -> Iterator[Results]:
             for report in _DECODER.decode_lines(b"\n".join(block)):
                 merged |= report
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            block, odd = block[-odd:] if odd else [], max(0, odd - len(block))
+            block, left = block[-left:] if left else [], max(0, left - len(block))
             for line in block:
-                merged |= _odd(line)
+                merged |= _malformed(line)
         yield merged
 
 
-def _odd(line: bytes) -> Results:
-    """What a line reports that may be none, or hold more than results, or numbers that JSON does not have."""
-    if not line.startswith(b"{") or len(line) > _LONGEST_ODD:
+def _malformed(line: bytes) -> Results:
+    """The results of a malformed line: one that holds more than plain values, or numbers that JSON does not have."""
+    if not line.startswith(b"{") or len(line) > _LONGEST_MALFORMED:
         return {}
     try:
-        found = json.loads(line, parse_constant=str)
+        report = json.loads(line, parse_constant=str)
     except (ValueError, RecursionError):
         return {}
     return {
         _text(name): _text(value) if isinstance(value, str) else value
-        for name, value in found.items()
+        for name, value in report.items()
         if value is None or isinstance(value, str | int | float)
     }
 
 
 def _text(text: str) -> str:
-    """`text` without what UTF-8 cannot write."""
+    """`text` with `?` for each character that UTF-8 cannot write."""
     return text.encode(errors="replace").decode()
 
 
-def _results(found: Results) -> Iterable[tuple[str, Value]]:
-    """What of `found` can be stored, shown and compared."""
-    for name, value in found.items():
+def _results(reported: Results) -> Iterable[tuple[str, Value]]:
+    """The results that can be stored, shown and compared."""
+    for name, value in reported.items():
         if name in _NO_RESULTS or not 0 < len(name) <= _LONGEST:
             continue
         if isinstance(value, str):

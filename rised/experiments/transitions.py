@@ -1,4 +1,4 @@
-"""Every change of state goes through here: checked against the table, committed, then told.
+"""Every change of state goes through here: checked against the table, committed, then announced.
 
 A set's own state and end are written in the same transaction as the member's that causes them, so that no crash can
 leave one without the other.
@@ -21,7 +21,7 @@ from riseml_proto.config import Config
 from riseml_proto.errors import StorageFull
 from riseml_proto.states import Reason, State, advance, set_outcome, set_state
 
-# What the daemon must write when the disk is full it tries again; the kernel does not tell when there is room.
+# The daemon tries again what it must write to a full disk: the kernel does not announce that there is room.
 _RETRY_SECONDS = 1.0
 
 _OUTCOMES = {
@@ -34,10 +34,10 @@ _KILLED = MemberRow(0, 0, State.KILLED, kill=KillMode.GRACEFUL, reason=Reason.KI
 
 
 class Transitions:
-    """Writes changes of state."""
+    """Alone writes what persists of experiments: their rows, members, events and jobs."""
 
     def __init__(self, database: Database, subscriptions: Subscriptions, share: FairShare) -> None:
-        """`bells` ring for an experiment after each of its changes; `share` is told what users have used."""
+        """`subscriptions` are notified after each change; `share` learns what users have used."""
         self._database = database
         self._subscriptions = subscriptions
         self._share = share
@@ -91,10 +91,10 @@ class Transitions:
         if used:
             self._share.record(experiment.row.uid, used)
         experiment.state, experiment.ended = own, ended
-        self._tell(experiment, final.values(), outcome)
+        self._announce(experiment, final.values(), outcome)
 
     def _charge(self, experiment: Experiment, changes: Iterable[MemberChange]) -> Used | None:
-        """Write what its user has used if one of `changes` ends an attempt that ran: no two of them do."""
+        """Charge the user if one of `changes` ends an attempt that ran; no two of them do."""
         uid, amount = experiment.row.uid, billed_gpus(experiment.request)
         for change in changes:
             if change.ran_since_ms is not None:
@@ -111,7 +111,7 @@ class Transitions:
         time_ms: int,
         message: str | None = None,
     ) -> State:
-        """Write the end of an experiment whose last member has come to be as `last`."""
+        """Write the end of an experiment; `last` is the row of the member that ended last."""
         outcome, reason = last.state, last.reason
         if experiment.is_set:
             outcome = set_outcome(ended, killed=bool(experiment.row.kill))
@@ -132,7 +132,7 @@ class Transitions:
         self._end_build(experiment, time_ms, last.exit_code)
         return outcome
 
-    def _tell(
+    def _announce(
         self, experiment: Experiment, rows: Iterable[MemberRow], outcome: State | None
     ) -> None:
         for row in rows:
@@ -149,9 +149,9 @@ class Transitions:
             self._subscriptions.notify(experiment.number)
 
     async def write_surely(self, experiment: Experiment, changes: list[MemberChange]) -> None:
-        """The same for what has already happened and must be written; waits for room on the disk.
+        """Write what has already happened and must not get lost: wait for room on the disk.
 
-        `changes` are looked at anew for each try.
+        `changes` may change meanwhile; each try reads them anew.
         """
         while True:
             try:
@@ -162,20 +162,20 @@ class Transitions:
                 await trio.sleep(_RETRY_SECONDS)
 
     def change(self, experiment: Experiment, row: ExperimentRow) -> None:
-        """Let its priority, pause and concurrency be those of `row`. Raises `StorageFull`."""
+        """Take over priority, pause and concurrency from `row`. Raises `StorageFull`."""
         with self._database.transaction():
             self._database.experiments.change(row)
         experiment.change(row)
         self._subscriptions.notify(experiment.number)
 
     def mark_killed(self, experiment: Experiment, mode: KillMode) -> None:
-        """Note that the whole experiment is to end; what runs for it ends it. Raises `StorageFull`."""
+        """Write the wish to end the whole experiment; what runs for it carries it out. Raises `StorageFull`."""
         with self._database.transaction():
             self._database.experiments.mark_killed(experiment.number, mode)
         experiment.row = experiment.row._replace(kill=max(experiment.row.kill, mode))
 
     def kill_rest(self, experiment: Experiment, mode: KillMode) -> None:
-        """Note that the whole experiment is to end, and end all of it that has not started. Raises `StorageFull`."""
+        """Write the wish to end the whole experiment, and end what has not started. Raises `StorageFull`."""
         before, killed = experiment.row, max(experiment.row.kill, mode)
         experiment.row = before._replace(kill=killed)
         try:
@@ -185,12 +185,12 @@ class Transitions:
             raise
 
     def fail_rest(self, experiment: Experiment, message: str, code: int | None) -> None:
-        """End an experiment that nothing has started of, for it has no image. Raises `StorageFull`."""
+        """End an experiment whose image cannot be made, so that nothing of it has started. Raises `StorageFull`."""
         end = MemberRow(0, 0, State.FAILED, reason=Reason.BUILD_FAILED, exit_code=code)
         self._end_rest(experiment, end, message)
 
     def _end_rest(self, experiment: Experiment, end: MemberRow, message: str | None = None) -> None:
-        """Bring all that has not started to the end that `end` tells."""
+        """Bring all members that have not started to the state, reason and exit code of `end`."""
         number, time_ms = experiment.number, now_ms()
         waiting = [
             _ended(row, end, time_ms)
@@ -207,19 +207,20 @@ class Transitions:
             self._database.experiments.count_ends(number, end.state, count)
             for row in waiting:
                 self._database.members.save(row)
-                told = row if experiment.is_set else _of_build(row, experiment.build_attempt)
-                self._database.events.append_change(MemberChange(told, time_ms, message))
+                if not experiment.is_set:  # its event is the end of the build, if one runs
+                    row = row._replace(attempt=experiment.build_attempt or row.attempt)
+                self._database.events.append_change(MemberChange(row, time_ms, message))
             if not experiment.running:
                 last = waiting[-1] if waiting else end
                 outcome = self._end(experiment, last, ended, time_ms, message)
         experiment.ended = ended
         experiment.state = outcome or experiment.state
         experiment.skip_all()
-        self._tell(experiment, waiting, outcome)
+        self._announce(experiment, waiting, outcome)
         self._subscriptions.notify(number)
 
     def build_again(self, experiment: Experiment, attempt: int) -> None:
-        """A build starts from the beginning, for nothing is left of the last one. Raises `StorageFull`."""
+        """Begin another attempt at a build, for nothing is left of the last one. Raises `StorageFull`."""
         time_ms = now_ms()
         with self._database.transaction():
             self._database.jobs.save(JobRow(experiment.number, BUILD, attempt, time_ms))
@@ -230,12 +231,12 @@ class Transitions:
         self._subscriptions.notify(experiment.number)
 
     def save_job(self, row: JobRow) -> None:
-        """Write what is known of a job of the experiment itself. Raises `StorageFull`."""
+        """Write the row of a build or a TensorBoard. Raises `StorageFull`."""
         with self._database.transaction():
             self._database.jobs.save(row)
 
     def built(self, experiment: Experiment, image: str) -> None:
-        """The experiment has its image: it waits for its turn. Raises `StorageFull`."""
+        """Write that an experiment has its image and waits for its turn. Raises `StorageFull`."""
         number, time_ms, first = experiment.number, now_ms(), experiment.head
         assert first is not None
         row = MemberRow(number, first, State.PENDING)
@@ -252,7 +253,7 @@ class Transitions:
         experiment.row = experiment.row._replace(image=image)
         experiment.state = State.PENDING
         experiment.build_attempt = 0
-        self._tell(experiment, [row], None)
+        self._announce(experiment, [row], None)
         self._subscriptions.notify(number)
 
     def _end_build(self, experiment: Experiment, time_ms: int, code: int | None) -> None:
@@ -261,14 +262,14 @@ class Transitions:
 
     def kill_waiting(self, experiment: Experiment, member: int) -> None:
         """End one member that has not started. Raises `StorageFull`."""
-        found = self._database.members.get(experiment.number, member)
+        row = self._database.members.get(experiment.number, member)
+        row = row or MemberRow(experiment.number, member, State.CREATED)
         time_ms = now_ms()
-        row = found or MemberRow(experiment.number, member, State.CREATED)
         self.write(experiment, MemberChange(_ended(row, _KILLED, time_ms), time_ms))
         experiment.skip(member)
 
     def kill_running(self, experiment: Experiment, member: int, mode: KillMode) -> None:
-        """Note that a running member is to end. Raises `StorageFull`."""
+        """Write the wish to end a running member. Raises `StorageFull`."""
         row = self._database.members.get(experiment.number, member)
         with self._database.transaction():
             row = row or MemberRow(experiment.number, member, State.PENDING)
@@ -283,8 +284,3 @@ def _ended(row: MemberRow, end: MemberRow, time_ms: int) -> MemberRow:
         kill=end.kill,
         ended_ms=time_ms,
     )
-
-
-def _of_build(row: MemberRow, attempt: int) -> MemberRow:
-    """The same as the event that ends a build tells it, if one runs."""
-    return row._replace(attempt=attempt or row.attempt)

@@ -62,7 +62,7 @@ class Database:
         self._db.close()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Flush what `sync_start` put off, until cancelled."""
+        """Make the flushes that `sync_start` put off, until cancelled."""
         await self._flush.run(task_status=task_status)
 
     async def sync(self) -> None:
@@ -73,11 +73,11 @@ class Database:
             raise StorageFull(f"{self.path}: {error.strerror}; look after this disk") from error
 
     async def sync_start(self) -> None:
-        """The same for a job that is about to begin.
+        """Return when a job may begin whose start was committed.
 
-        Where starts come thick and fast they do not wait for a flush each: one that comes less than `STORM_SECONDS`
-        after the last flush may begin while its own is still to come, that much later at most. Raises nothing: it is
-        too late to go back.
+        Many starts within a short time do not wait for a flush each: a job that starts less than `STORM_SECONDS` after
+        the last flush may begin before its own one, which comes that much later at most. Raises nothing: it is too late
+        to go back.
         """
         await self._flush.wait_or_later()
 

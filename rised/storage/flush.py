@@ -1,4 +1,4 @@
-"""Bringing the database's log to its disk: one flush for all who wait for one, and few where starts come in a storm."""
+"""Flushes of the write-ahead log to its disk: one for all who wait at the time, and few where many jobs start."""
 
 import math
 import os
@@ -9,28 +9,28 @@ from rised.crashpoints import crash_point
 from rised.log import log
 
 STORM_SECONDS = 0.02
-"""After a flush, what may begin before its own has so long."""
+"""Seconds after a flush in which jobs may begin before their own flush."""
 
 
 class Flush:
-    """One `fdatasync` at a time; whoever comes while it runs waits for the one after it."""
+    """Runs one `fdatasync` at a time; a caller that comes meanwhile waits for the next one."""
 
     def __init__(self, fd: int) -> None:
-        """`fd` is the write-ahead log's."""
+        """`fd` is the write-ahead log, open."""
         self._fd = fd
         self._lock = trio.Lock()
-        self._asked = 0
+        self._requests = 0
         self._done = 0
         self._later = trio.Event()
         self._last = -math.inf
 
     async def wait(self) -> None:
         """Return when a flush that began after this call has ended."""
-        self._asked += 1
-        ticket = self._asked
+        self._requests += 1
+        ticket = self._requests
         async with self._lock:
             if self._done < ticket:
-                covers = self._asked
+                covers = self._requests
                 self._last = trio.current_time()
                 crash_point("before-sync")
                 await trio.to_thread.run_sync(os.fdatasync, self._fd)
@@ -38,7 +38,7 @@ class Flush:
                 self._done = covers
 
     async def wait_or_later(self) -> None:
-        """The same, unless the last flush is so near that another is due in a moment."""
+        """Return after a flush, or at once if the last one is so near that another comes in a moment."""
         if trio.current_time() - self._last > STORM_SECONDS:
             await self._try()
         else:
@@ -51,7 +51,7 @@ class Flush:
             log.error("cannot flush the database to its disk", error=str(error))
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Do what was put off, until cancelled."""
+        """Make the flushes that were put off, until cancelled."""
         task_status.started()
         while True:
             await self._later.wait()

@@ -15,10 +15,10 @@ _LONGEST_URL = 200
 
 
 class Layout:
-    """Paths, and the making of the directories above them."""
+    """Makes paths, and the directories above them."""
 
     def __init__(self, state_dir: str, output_dir: str) -> None:
-        """Both absolute."""
+        """Both directories are absolute."""
         self._logs = os.path.join(state_dir, "logs")
         self._tensorboards = os.path.join(state_dir, "boards")
         self._output_dir = output_dir
@@ -31,7 +31,7 @@ class Layout:
         return os.path.join(self._logs, str(experiment), name)
 
     def board(self, name: str) -> str:
-        """What a TensorBoard of this name makes for itself."""
+        """Directory for what a TensorBoard of this name writes."""
         return os.path.join(self._tensorboards, name)
 
     def board_url(self, name: str, owner: Owner) -> str | None:
@@ -40,10 +40,10 @@ class Layout:
             with impersonating(owner):
                 fd = open_untrusted(os.path.join(self.board(name), "url"))
             with open(fd, encoding="ascii") as file:
-                found = file.read(_LONGEST_URL)
+                url = file.read(_LONGEST_URL)
         except (OSError, UnicodeDecodeError):
             return None
-        return found if found.startswith("http://127.0.0.1:") and found.isprintable() else None
+        return url if url.startswith("http://127.0.0.1:") and url.isprintable() else None
 
     def output(self, row: ExperimentRow, member: int) -> str:
         """`<user>/<project>/144/2`, or `<user>/<project>/144` for member 0 and for a whole set."""
@@ -72,7 +72,7 @@ class Layout:
             _make_home(self.board(name), owner)
 
     def remove_board(self, name: str, owner: Owner) -> None:
-        """Remove what a TensorBoard made."""
+        """Remove the directory of a TensorBoard."""
         with impersonating(owner):
             shutil.rmtree(self.board(name), ignore_errors=True)
         with contextlib.suppress(OSError):
@@ -80,7 +80,7 @@ class Layout:
 
 
 def _make_home(path: str, owner: Owner) -> None:
-    """Make a directory that is its owner's alone; the one above it belongs to the daemon, so nobody can swap it."""
+    """Make a directory that only its owner can enter; the one above it is the daemon's, so that nobody can swap it."""
     try:
         os.mkdir(path, 0o700)
     except FileExistsError:

@@ -14,7 +14,7 @@ def encode(owner: Owner) -> str:
 
 
 def owner_of(row: ExperimentRow) -> Owner:
-    """Whose an experiment is; by the user database where it was submitted to a person's own daemon."""
+    """The owner of an experiment; from the user database where it was submitted to a person's own daemon."""
     return _decode(row.owner) if row.owner else of_user(row.uid)
 
 

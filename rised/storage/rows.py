@@ -56,7 +56,7 @@ class MemberRow(NamedTuple):
     gpus: str = "[]"
     """JSON: list of `[index, uuid or null]`."""
     handle: str | None = None
-    """What the runner needs to find the job again after a restart."""
+    """Identity of the job, by which its runner finds it after a restart: see `runners.identity`."""
     kill: KillMode = KillMode.NONE
     exit_code: int | None = None
     reason: str | None = None
@@ -71,7 +71,7 @@ BUILD, BOARD = "build", "tensorboard"
 
 
 class JobRow(NamedTuple):
-    """One job of an experiment beside those of its members: its image's build, its TensorBoard."""
+    """One job of an experiment beside those of its members: the build of its image, or its TensorBoard."""
 
     experiment: int
     job: str
@@ -79,19 +79,19 @@ class JobRow(NamedTuple):
     attempt: int
     started_ms: int
     handle: str | None = None
-    """What the runner needs to find it again after a restart."""
+    """Identity of the job, as in `MemberRow`."""
     exit_code: int | None = None
     ended_ms: int | None = None
 
 
 class MemberChange(NamedTuple):
-    """A member comes to be as `row` says, at `time_ms`."""
+    """A change of a member's state at `time_ms`; `row` has the new one."""
 
     row: MemberRow
     time_ms: int
     message: str | None = None
     ran_since_ms: int | None = None
-    """Since when the attempt ran that this ends; its user is charged for it."""
+    """Begin of the attempt that the change ends, if its user is to be charged for it."""
 
 
 class EventRow(NamedTuple):

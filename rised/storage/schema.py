@@ -1,4 +1,4 @@
-"""The database's shape, and how an older one becomes a newer one.
+"""The shape of the database, and the steps from an older version to a newer one.
 
 `MIGRATIONS[n]` brings version n to n + 1 and never changes once it was released; `PRAGMA user_version` tells where a
 database stands. A database of a later version than this program knows is refused, untouched.
@@ -94,7 +94,7 @@ MIGRATIONS = (
 
 
 def migrate(connection: sqlite3.Connection, path: str) -> None:
-    """Bring the database at `path` to this version, each step in a transaction of its own."""
+    """Bring the database at `path` to this version, each step in a transaction of its own. Raises `DaemonError`."""
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if version > len(MIGRATIONS):
         raise DaemonError(
