@@ -41,7 +41,10 @@ class PartialFile:
             if stat.S_ISDIR(target.st_mode):
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         self._file = self._open()
-        if self._file.stat().st_size < offset:
+        size = self._file.stat().st_size
+        if size < offset:
+            if not size:
+                self.discard()
             raise InvalidInput("less of it is there than was said; the same command begins anew")
         os.ftruncate(self._file.fd, offset)
         os.lseek(self._file.fd, offset, os.SEEK_SET)

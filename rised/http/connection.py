@@ -74,13 +74,13 @@ class Connection:
         try:
             answer = await self._handle(_request(head, self._peer, lambda: _Body(self)))
         except RisemlError as error:
-            answer = Answer(Problem(error=str(error), code=error.code), error.status)
+            answer = _problem(error)
         except (PeerGone, h11.RemoteProtocolError):
             raise
         except Exception as error:  # noqa: BLE001 - as above
             log.error("request failed", target=head.target.decode("latin-1"), error=repr(error))
-            problem = Problem(error=f"rised failed: {error!r}; its log says more", code="error")
-            answer = Answer(problem, 500)
+            text = f"rised failed: {error!r}; its log says more"
+            answer = _problem(RisemlError(text))
         if self._http.their_state is h11.SEND_BODY:
             self._http.next_event()  # the end of an empty body, or a piece that the handler has not read
         if isinstance(answer, Streamed):
@@ -92,7 +92,7 @@ class Connection:
 
     async def _turn_away(self) -> bool:
         text = f"rised serves {self._limiter.limit} others; try again when fewer follow logs"
-        await self._answer(Answer(Problem(error=text, code=DaemonError.code), DaemonError.status))
+        await self._answer(_problem(DaemonError(text)))
         return False
 
     async def _read_head(self) -> h11.Request | None:
@@ -200,9 +200,9 @@ class Connection:
         if self._http.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
             return
         text = f"the request is not HTTP/1.1 as rised speaks it: {error}"
-        problem = Problem(error=text, code=InvalidInput.code)
+        answer = _problem(InvalidInput(text))._replace(status=error.error_status_hint)
         with contextlib.suppress(PeerGone, h11.LocalProtocolError):
-            await self._answer(Answer(problem, error.error_status_hint))
+            await self._answer(answer)
 
 
 class _Body:
@@ -218,6 +218,10 @@ class _Body:
         if (piece := await self._connection.body_piece()) is None:
             raise StopAsyncIteration
         return piece
+
+
+def _problem(error: RisemlError) -> Answer:
+    return Answer(Problem(error=str(error), code=error.code), error.status)
 
 
 def _request(head: h11.Request, peer: Peer, body: Callable[[], AsyncIterator[bytes]]) -> Request:
