@@ -51,11 +51,11 @@ class Sweeps(RuleBasedStateMachine):
         self.directory = tempfile.TemporaryDirectory(prefix="riseml-model-")
         self.theatre = Theatre(self.directory.name)
         self.world = self.theatre.world
-        self.told: dict[int, str] = {}
+        self.acknowledged: dict[int, str] = {}
         """Experiments of which the client was told, and their riseml.yml."""
-        self.most: dict[int, int] = {}
+        self.max_running: dict[int, int] = {}
         """How many of each were ever allowed at once."""
-        self.wished: set[tuple[int, int | None]] = set()
+        self.kill_wishes: set[tuple[int, int | None]] = set()
         """Kills that were asked for, whether they were answered or not."""
         self.kills: list[tuple[int, int | None, Answer[bool]]] = []
         self.ended: dict[tuple[int, int], MemberRow] = {}
@@ -116,19 +116,19 @@ class Sweeps(RuleBasedStateMachine):
             self.ask_to_kill(number, min(members, then_kill[2]) or None, *then_kill[:2], calm=False)
         answer = self.theatre.ask(lambda daemon: daemon.submit(text))
         if answer.came and answer.value is not None:
-            self.told[answer.value] = text
-            self.most[answer.value] = parse_config(text).concurrency
+            self.acknowledged[answer.value] = text
+            self.max_running[answer.value] = parse_config(text).concurrency
 
-    @precondition(lambda self: self.up() and self.told)
+    @precondition(lambda self: self.up() and self.acknowledged)
     @rule(
         data=st.data(),
         mode=_modes,
         crash=_crashes,
     )
     def kill(self, data: st.DataObject, mode: KillMode, crash: int) -> None:
-        unended = sorted(self.told.keys() - self.outcomes.keys())
-        number = data.draw(st.sampled_from(unended or sorted(self.told)), "experiment")
-        count = parse_config(self.told[number]).count
+        unended = sorted(self.acknowledged.keys() - self.outcomes.keys())
+        number = data.draw(st.sampled_from(unended or sorted(self.acknowledged)), "experiment")
+        count = parse_config(self.acknowledged[number]).count
         member = data.draw(st.sampled_from([None, *range(1, count + 1)]), "member")
         self.world.crash_in = crash
         self.ask_to_kill(number, member, mode, 0)
@@ -137,13 +137,13 @@ class Sweeps(RuleBasedStateMachine):
         self, number: int, member: int | None, mode: KillMode, ticks: int, *, calm: bool = True
     ) -> None:
         """Ask for it so many turns of the daemon's loop after what is done next."""
-        self.wished.add((number, member))
+        self.kill_wishes.add((number, member))
         answer = self.theatre.ask(
             lambda d: d.scheduler.kill(number, member, mode), ticks=ticks, calm=calm
         )
         self.kills.append((number, member, answer))
 
-    @precondition(lambda self: self.up() and self.told)
+    @precondition(lambda self: self.up() and self.acknowledged)
     @rule(
         data=st.data(),
         paused=st.sampled_from([None, None, 0, 1]),
@@ -159,10 +159,10 @@ class Sweeps(RuleBasedStateMachine):
         concurrency: int | None,
         crash: int,
     ) -> None:
-        number = data.draw(st.sampled_from(sorted(self.told)), "experiment")
+        number = data.draw(st.sampled_from(sorted(self.acknowledged)), "experiment")
         facts = {"paused": paused, "priority": priority, "concurrency": concurrency}
         wanted = {name: value for name, value in facts.items() if value is not None}
-        self.most[number] = max(self.most[number], concurrency or 1)
+        self.max_running[number] = max(self.max_running[number], concurrency or 1)
         self.world.crash_in = crash
         self.theatre.ask(lambda daemon: daemon.change(number, **wanted))
 
@@ -196,7 +196,9 @@ class Sweeps(RuleBasedStateMachine):
         process = data.draw(st.sampled_from(self.running()))
         if self.up() and then_kill:
             number = int(process.key[0].partition(".")[0])
-            members = parse_config(self.told[number]).count if number in self.told else 0
+            members = (
+                parse_config(self.acknowledged[number]).count if number in self.acknowledged else 0
+            )
             self.ask_to_kill(number, min(members, then_kill[2]) or None, *then_kill[:2], calm=False)
         self.world.crash_in = crash if self.up() else 0
         self.theatre.do(lambda: process.die(code, leftovers=leftovers))
@@ -254,7 +256,7 @@ class Sweeps(RuleBasedStateMachine):
         gpus = Counter(gpu for process in there for gpu in process.gpus)
         assert all(n == 1 for n in gpus.values()), f"a GPU has two jobs: {gpus}"
         alive = Counter(int(process.key[0].partition(".")[0]) for process in there)
-        for number, most in self.most.items():
+        for number, most in self.max_running.items():
             assert alive[number] <= most, f"too many of {number} run"
         if self.up():
             self.theatre.look(self.check_records)
@@ -264,7 +266,7 @@ class Sweeps(RuleBasedStateMachine):
         database = daemon.database
         numbers = range(1, (database.experiments.newest("u", None) or 0) + 1)
         everything = {n: row for n in numbers if (row := database.experiments.get(n))}
-        assert self.told.keys() <= everything.keys(), "an acknowledged experiment is lost"
+        assert self.acknowledged.keys() <= everything.keys(), "an acknowledged experiment is lost"
         for row in everything.values():
             members = database.members.between(row.id, 0, row.members)
             for member in members:
@@ -320,7 +322,7 @@ class Sweeps(RuleBasedStateMachine):
             case _:
                 assert (member.state, member.reason) == (State.KILLED, Reason.KILLED)
                 who = member.member or None
-                assert {(row.id, who), (row.id, None)} & self.wished, f"nobody killed {name}"
+                assert {(row.id, who), (row.id, None)} & self.kill_wishes, f"nobody killed {name}"
 
     def check_counts(self, daemon: Life, row: ExperimentRow, members: list[MemberRow]) -> None:
         counts = Counter(member.state for member in members)
@@ -399,7 +401,7 @@ class Sweeps(RuleBasedStateMachine):
         )
         assert not self.theatre.look(lambda d: [*d.scheduler.inventory.grants()])
         assert not world.processes, "something was left on the machine"
-        assert self.told.keys() <= self.outcomes.keys()
+        assert self.acknowledged.keys() <= self.outcomes.keys()
 
 
 @settings(max_examples=60)

@@ -419,16 +419,16 @@ class Theatre:
         assert daemon is not None
         return trio.from_thread.run_sync(at, daemon, trio_token=self._token)
 
-    def do(self, what: Callable[[], object]) -> None:
+    def do(self, action: Callable[[], object]) -> None:
         """Let something happen in the world."""
         try:
-            trio.from_thread.run(self._do, what, trio_token=self._token)
+            trio.from_thread.run(self._do, action, trio_token=self._token)
         except (trio.Cancelled, trio.RunFinishedError):
             self._thread.join()
             raise AssertionError("the daemon failed") from self._failure
 
-    async def _do(self, what: Callable[[], object]) -> None:
-        what()
+    async def _do(self, action: Callable[[], object]) -> None:
+        action()
         while self._pending:
             self._pending.pop(0)()
         await self._calm()
@@ -446,7 +446,7 @@ class Theatre:
         self.do(lambda: self._clock.jump(seconds))
 
     def ask(
-        self, what: Callable[["Life"], Awaitable[T]], *, ticks: int = 0, calm: bool = True
+        self, request: Callable[["Life"], Awaitable[T]], *, ticks: int = 0, calm: bool = True
     ) -> "Answer[T]":
         """Ask the daemon for something, `ticks` turns of its loop from now.
 
@@ -460,7 +460,7 @@ class Theatre:
             try:
                 for _ in range(ticks):
                     await trio.lowlevel.checkpoint()
-                answer.value = await what(daemon)
+                answer.value = await request(daemon)
             except RisemlError as error:
                 answer.error = error
             answer.came = not self.world.crashed  # the dead tell nothing
