@@ -2,7 +2,7 @@
 
     PENDING, STARTING   one row, before anything is done
     start               log, output directory, working copy, a process that waits for the start signal
-    RUNNING             with what finds the process again; flushed to disk, and only then may it begin
+    RUNNING             with the identity of the job; flushed to disk, and only then may the job begin
     wait                until it ends, a person kills it or its time is over
     settle              end what it left behind; its GPUs are free only after that
     the end             FINISHED, FAILED or KILLED; or PENDING and once more from the start (`policy.outcome`)
@@ -111,7 +111,7 @@ class Lifecycle:
             again = await self._attempt()
 
     async def _adopt(self) -> bool:
-        """Take back what an earlier daemon started."""
+        """Go on with the job that an earlier daemon started."""
         job = self._job()
         assert self._row.handle is not None
         handle = await self._services.runner.adopt(job, decode(self._row.handle))
@@ -228,7 +228,7 @@ class Lifecycle:
         return await handle.wait(), over_time
 
     async def _conclude(self, job: Job, status: Exit, over_time: bool) -> bool:
-        """Write what the end of an attempt makes of it. Return whether there is to be another."""
+        """Write the outcome of an attempt that has ended. Return whether there is to be another."""
         row, config = self._row, self._experiment.config
         result = outcome(
             AttemptEnd(

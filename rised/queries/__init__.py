@@ -1,1 +1,1 @@
-"""What clients ask about: experiments as they are shown, and what happened to them."""
+"""Answers to clients: experiments as messages, and the history of their changes of state."""

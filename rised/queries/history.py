@@ -1,4 +1,4 @@
-"""The records as the log streams read them (`rised.logs.source.Journal`), from events and members."""
+"""The history of an experiment as its log streams need it (`rised.logs.source`), from events and members."""
 
 from rised.clock import to_datetime
 from rised.experiments.job_spec import TRAIN
@@ -13,20 +13,19 @@ from riseml_proto.messages import ElidedEntry, EndEntry, HeadEntry, StateEntry
 from riseml_proto.states import State
 
 _OPENING_LIMIT = 1000
-"""Sub-experiments whose first states are told one by one."""
+"""Sub-experiments that have an entry each for their first states; one entry counts the others."""
 
 
 class StoredHistory:
-    """The journal of one daemon."""
+    """Reads the history of all experiments of one daemon."""
 
     def __init__(self, database: Database, views: Views, layout: Layout) -> None:
-        """All of one daemon."""
         self._database = database
         self._views = views
         self._layout = layout
 
     def head(self, target: CanonicalId) -> HeadEntry:
-        """What a stream about `target` begins with."""
+        """The first entry of a stream about `target`."""
         row = self._row(target)
         return HeadEntry(id=ids.experiment_id(row.id, target.member or 0), count=row.members)
 
@@ -38,15 +37,15 @@ class StoredHistory:
         row = self._row(target)
         first = 1 if row.members and not row.builds else 0
         waits = State.CREATED if row.builds else State.PENDING
-        told = [] if target.member else [_initial(row, 0, waits)]
+        entries = [] if target.member else [_initial(row, 0, waits)]
         last = min(row.members, _OPENING_LIMIT)
         members = range(target.member, target.member + 1) if target.member else range(1, last + 1)
         for member in members:
             state = State.PENDING if member == first else State.CREATED
-            told.append(_initial(row, member, state))
+            entries.append(_initial(row, member, state))
         if not target.member and row.members > last:
-            return [*told, _elided(row, State.CREATED, row.members - last)]
-        return [*told]
+            return [*entries, _elided(row, State.CREATED, row.members - last)]
+        return [*entries]
 
     def known(self, target: CanonicalId, limit: int) -> list[StateEntry | ElidedEntry]:
         """The states now."""
@@ -56,22 +55,22 @@ class StoredHistory:
             last = self._database.events.newest(row.id, member)
             return [_entry(last) if last else self._first_state(row, member)]
         events = self._database.events.newest_of_members(row, limit)
-        told = [_entry(event) for event in events]
+        entries = [_entry(event) for event in events]
         members = {event.member for event in events}
         first = [self._first_state(row, member) for member in (0, 1) if member not in members]
         left = self._views.counts(row)
-        for entry in (*first, *told):
+        for entry in (*first, *entries):
             if entry.id != str(row.id):
                 left[entry.state] -= 1
         elided = [_elided(row, State(s), n) for s, n in left.items() if n and s != State.CREATED]
-        return [*first, *self._untouched(row, left.get(State.CREATED, 0), limit), *elided, *told]
+        return [*first, *self._untouched(row, left.get(State.CREATED, 0), limit), *elided, *entries]
 
     def _first_state(self, row: ExperimentRow, member: int) -> StateEntry:
         """The state of a member, or of the set, that no event tells."""
         if not member:
             return _initial(row, 0, row.state)
-        found = self._database.members.get(row.id, member)
-        return _initial(row, member, found.state if found else rowless(row)[0])
+        member_row = self._database.members.get(row.id, member)
+        return _initial(row, member, member_row.state if member_row else rowless(row)[0])
 
     def _untouched(
         self, row: ExperimentRow, count: int, limit: int
@@ -81,28 +80,26 @@ class StoredHistory:
         if count > limit:
             return [_elided(row, State.CREATED, count)]
         frontier = self._database.members.frontier(row.id, 1)
-        touched = {
-            found.member for found in self._database.members.between(row.id, frontier, row.members)
-        }
-        found = [m for m in range(frontier, row.members + 1) if m not in touched]
-        if len(found) < count:  # one that is about to start was overtaken by one that has
-            found = self._database.members.rowless(row.id, 1, frontier) + found
-        return [_initial(row, member, State.CREATED) for member in found]
+        touched = {m.member for m in self._database.members.between(row.id, frontier, row.members)}
+        untouched = [m for m in range(frontier, row.members + 1) if m not in touched]
+        if len(untouched) < count:  # one that is about to start was overtaken by one that has
+            untouched = self._database.members.rowless(row.id, 1, frontier) + untouched
+        return [_initial(row, member, State.CREATED) for member in untouched]
 
     def events(self, target: CanonicalId, after: int, limit: int) -> list[Event]:
         """The first `limit` events with a higher `seq` than `after`, without those of the opening."""
         row = self._row(target)
         member = self._only_member(row, target)
-        found = self._database.events.after(row, after, limit, member)
-        return [self._event(event, target) for event in found]
+        events = self._database.events.after(row, after, limit, member)
+        return [self._event(event, target) for event in events]
 
     def attempts(self, target: CanonicalId, after: int, limit: int) -> list[Attempt]:
         """The first `limit` attempts that began at a higher `seq` than `after`."""
         row = self._row(target)
         if target.job == BOARD:
             return self._board(row)
-        found = self._database.events.beginnings(row, after, limit, self._only_member(row, target))
-        attempts = [self._attempt(began, ended) for began, ended in found]
+        pairs = self._database.events.beginnings(row, after, limit, self._only_member(row, target))
+        attempts = [self._attempt(began, ended) for began, ended in pairs]
         return [attempt for attempt in attempts if target.job in (None, attempt.job)]
 
     def _board(self, row: ExperimentRow) -> list[Attempt]:
@@ -123,8 +120,8 @@ class StoredHistory:
         row = self._row(target)
         if not target.member:
             return EndEntry(state=row.state, counts=self._views.counts(row))
-        found = self._database.members.get(row.id, target.member)
-        state = found.state if found else rowless(row)[0]
+        member = self._database.members.get(row.id, target.member)
+        state = member.state if member else rowless(row)[0]
         return EndEntry(state=state, counts={str(state): 1})
 
     def _row(self, target: CanonicalId) -> ExperimentRow:
@@ -155,8 +152,8 @@ class StoredHistory:
         )
 
     def _attempt_of(self, event: EventRow) -> Attempt | None:
-        found = self._database.events.attempt_of(event)
-        return self._attempt(*found) if found else None
+        pair = self._database.events.attempt_of(event)
+        return self._attempt(*pair) if pair else None
 
     def _attempt(self, began: EventRow, ended: EventRow | None) -> Attempt:
         job = BUILD if began.state is State.BUILDING else TRAIN

@@ -36,7 +36,7 @@ class Views:
         wait_reason: Callable[[int], WaitReason | None],
         layout: Layout,
     ) -> None:
-        """`unfinished` are the scheduler's, by number; `wait_reason` tells what one of them waits for."""
+        """`unfinished` are the scheduler's, by number; `wait_reason` returns what one of them waits for."""
         self._database = database
         self._unfinished = unfinished
         self._wait_reason = wait_reason
@@ -87,22 +87,22 @@ class Views:
 
     def attempt(self, number: int, member: int, job: str) -> int:
         """The number of the newest attempt of a member's, or an experiment's own, job; 0 before the first."""
-        found = (
+        row = (
             self._database.members.get(number, member)
             if job == TRAIN
             else self._database.jobs.get(number, job)
         )
-        return found.attempt if found else 0
+        return row.attempt if row else 0
 
     def attempt_ended(self, number: int, member: int, job: str, attempt: int) -> bool:
         """Whether nothing writes to that attempt's log any more."""
         if job != TRAIN:
             own = self._database.jobs.get(number, job)
             return own is not None and (own.attempt != attempt or own.ended_ms is not None)
-        found = self._database.members.get(number, member)
-        if found is None or found.attempt != attempt:
-            return found is not None
-        return found.state.ended or found.state is State.PENDING
+        row = self._database.members.get(number, member)
+        if row is None or row.attempt != attempt:
+            return row is not None
+        return row.state.ended or row.state is State.PENDING
 
     def rows(self, *, ended: bool = True) -> Iterator[list[ExperimentRow]]:
         """All unfinished experiments, and the `ended` ones if they are wanted, in order, some at a time."""
@@ -114,8 +114,8 @@ class Views:
     def _board(self, row: ExperimentRow) -> str | None:
         """URL of an experiment's TensorBoard, while it can be reached."""
         number = row.id
-        found = self._database.jobs.get(number, BOARD)
-        if found is None or found.ended_ms is not None:
+        job = self._database.jobs.get(number, BOARD)
+        if job is None or job.ended_ms is not None:
             return None
         return self._layout.board_url(ids.job_id(number, 0, BOARD), owner_of(row))
 
@@ -162,24 +162,22 @@ class Views:
         config = self._config(row)
         for begin in range(first, last + 1, _PAGE):
             end = min(last, begin + _PAGE - 1)
-            rows = {
-                found.member: found for found in self._database.members.between(row.id, begin, end)
-            }
+            rows = {m.member: m for m in self._database.members.between(row.id, begin, end)}
             yield [self._member(row, config, n, rows.get(n)) for n in range(begin, end + 1)]
 
     def chosen(self, row: ExperimentRow, members: Iterable[int]) -> Iterator[list[Member]]:
         """These members, in this order, some at a time."""
         config, rest = self._config(row), iter(members)
         while page := list(islice(rest, _PAGE)):
-            rows = {found.member: found for found in self._database.members.among(row.id, page)}
+            rows = {m.member: m for m in self._database.members.among(row.id, page)}
             yield [self._member(row, config, n, rows.get(n)) for n in page]
 
     def reported(self, row: ExperimentRow) -> Iterator[list[tuple[int, Results]]]:
         """Number and results of those that reported some and have ended, or run; in order, some at a time."""
         after = -1
         while page := self._database.members.results(row.id, after, _PAGE):
-            found = ((n, self._results(row, n, state, told)) for n, state, told in page)
-            yield [(n, results) for n, results in found if results]
+            pairs = ((n, self._results(row, n, state, text)) for n, state, text in page)
+            yield [(n, results) for n, results in pairs if results]
             after = page[-1][0]
 
     def parameters(self, row: ExperimentRow) -> ParameterSource:
@@ -187,30 +185,32 @@ class Views:
         return self._config(row).parameters
 
     def _member(
-        self, row: ExperimentRow, config: Config, number: int, found: MemberRow | None
+        self, row: ExperimentRow, config: Config, number: int, member: MemberRow | None
     ) -> Member:
-        if found is None:
+        if member is None:
             state, reason = rowless(row)
-            found = MemberRow(row.id, number, state, reason=reason)
-        wait_reason = None if found.reason else self._member_wait_reason(row, found)
+            member = MemberRow(row.id, number, state, reason=reason)
+        wait_reason = None if member.reason else self._member_wait_reason(row, member)
         return Member(
             id=ids.experiment_id(row.id, number),
-            state=found.state,
+            state=member.state,
             params=config.parameters.params(number),
-            gpus=[index for index, _ in json.loads(found.gpus)],
-            exit_code=found.exit_code,
-            reason=found.reason or _worded(wait_reason),
+            gpus=[index for index, _ in json.loads(member.gpus)],
+            exit_code=member.exit_code,
+            reason=member.reason or _worded(wait_reason),
             waits_for=wait_reason,
-            started_at=to_datetime(found.started_ms) if found.started_ms else None,
-            ended_at=to_datetime(found.ended_ms) if found.ended_ms else None,
-            results=self._results(row, number, found.state, found.results),
+            started_at=to_datetime(member.started_ms) if member.started_ms else None,
+            ended_at=to_datetime(member.ended_ms) if member.ended_ms else None,
+            results=self._results(row, number, member.state, member.results),
         )
 
-    def _results(self, row: ExperimentRow, member: int, state: State, told: str | None) -> Results:
-        """What a member has reported; what one has `told` that ended is in its row."""
+    def _results(
+        self, row: ExperimentRow, member: int, state: State, reported: str | None
+    ) -> Results:
+        """The results of a member; `reported` are those in its row, where it has ended."""
         if state == State.RUNNING:
             return results.read(self._layout.output(row, member), owner_of(row))
-        return msgspec.json.decode(told, type=Results) if told else {}
+        return msgspec.json.decode(reported, type=Results) if reported else {}
 
     def _member_wait_reason(self, row: ExperimentRow, member: MemberRow) -> WaitReason | None:
         live = self._unfinished.get(row.id)

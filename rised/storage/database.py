@@ -2,10 +2,10 @@
 
 All of it is used from the daemon's one thread; only `sync` waits for the disk, in another.
 
-Durability: every change is committed before anyone is told of it, which a `kill -9` cannot undo. What must survive a
-loss of power too is followed by `await sync()`, which flushes the write-ahead log: an acknowledged submission or kill,
-and a start before the job may begin (`sync_start` says what a storm of starts is allowed). The calls that arrive while
-one flush runs share the next.
+Durability: every change is committed before anyone learns of it, which a `kill -9` cannot undo. A change that must
+survive a loss of power, too, is followed by `await sync()`, which flushes the write-ahead log: an acknowledged
+submission or kill, and a start before the job may begin (for many starts within a short time see `sync_start`). The
+calls that arrive while one flush runs share the next.
 """
 
 import contextlib

@@ -12,6 +12,7 @@ _NEW_COLUMNS = ", ".join(ExperimentRow._fields[1:])
 _NEW_VALUES = ", ".join("?" for _ in ExperimentRow._fields[1:])
 _LAST_SEQ = "(SELECT ifnull(max(seq), 0) FROM events)"
 _COUNTERS = {State.FINISHED: "finished", State.FAILED: "failed", State.KILLED: "killed"}
+"""State → the column that counts members that ended in it."""
 
 
 class ExperimentTable:

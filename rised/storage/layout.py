@@ -1,4 +1,4 @@
-"""Where the daemon keeps what people may want to read: logs in its state directory, outputs in the output directory."""
+"""Paths of what people may want to read: logs in the state directory, outputs in the output directory."""
 
 import contextlib
 import os

@@ -10,6 +10,7 @@ from riseml_proto.states import State
 
 _COLUMNS = ", ".join(MemberRow._fields)
 _VALUES = ", ".join("?" for _ in MemberRow._fields)
+_SAVE = f"INSERT OR REPLACE INTO members ({_COLUMNS}) VALUES ({_VALUES})"
 
 
 class MemberTable:
@@ -20,7 +21,7 @@ class MemberTable:
 
     def save(self, row: MemberRow) -> None:
         """Write a row, new or not."""
-        self._db.execute(f"INSERT OR REPLACE INTO members ({_COLUMNS}) VALUES ({_VALUES})", row)
+        self._db.execute(_SAVE, row)
 
     def get(self, experiment: int, member: int) -> MemberRow | None:
         """One member's row, if it has one."""

@@ -7,7 +7,7 @@ from riseml_proto.states import State
 
 
 class ExperimentRow(NamedTuple):
-    """One experiment or set. `members` is 0 for one without parameters."""
+    """One experiment or set. `id` is 0 before it is added; `members` is 0 for one without parameters."""
 
     id: int
     user: str
