@@ -1,4 +1,4 @@
-"""Who is at the other end of a connection."""
+"""The process at the other end of a connection."""
 
 import pwd
 from typing import NamedTuple

@@ -52,8 +52,8 @@ class ContainerRunner:
         self._engine = engine
         self._boot = boot_id()
         self._stale: set[str] = set()
-        self._more = trio.Event()
-        self._one = trio.Lock()
+        self._stale_again = trio.Event()
+        self._cleaning = trio.Lock()
         os.makedirs(self._jobs, mode=0o700, exist_ok=True)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -65,8 +65,8 @@ class ContainerRunner:
             if self._stale:
                 await trio.sleep(_RETRY_SECONDS)
             else:
-                self._more = trio.Event()
-                await self._more.wait()
+                self._stale_again = trio.Event()
+                await self._stale_again.wait()
 
     @property
     def isolation(self) -> str:
@@ -102,15 +102,15 @@ class ContainerRunner:
             write_file(os.path.join(directory, "env"), exports(environment(job, image.env)))
         fifo = os.open(os.path.join(directory, START), os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
-            made = await containers.create(self._engine, self._name(job.key), config)
+            container_id = await containers.create(self._engine, self._name(job.key), config)
             crash_point("container-made")
-            pid = await containers.start(self._engine, made)
+            pid = await containers.start(self._engine, container_id)
         except BaseException:
             os.close(fifo)
             raise
         first = stat(pid) if pid else None
         start = first.start if first else UNSEEN
-        identity = ContainerIdentity(made, pid, start, self._boot, exit_file, visible)
+        identity = ContainerIdentity(container_id, pid, start, self._boot, exit_file, visible)
         handle = ContainerHandle(identity, job, self._engine, fifo)
         if job.owner.is_other and container.output:
             try:
@@ -166,7 +166,7 @@ class ContainerRunner:
 
     async def _clean_stale(self, key: str) -> None:
         """Remove the leftovers of an attempt that never began, before it is started again."""
-        async with self._one:
+        async with self._cleaning:
             if key in self._stale:
                 self._stale.remove(key)
                 await self._clean(key)
@@ -180,7 +180,7 @@ class ContainerRunner:
         except (NoEngine, EngineError) as error:
             log.warning("cannot remove a container, trying again", job=key, error=str(error))
             self._stale.add(key)
-            self._more.set()
+            self._stale_again.set()
             return
         crash_point("container-removed")
         try:
