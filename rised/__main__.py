@@ -6,7 +6,8 @@ import sqlite3
 import sys
 from typing import NoReturn
 
-from rised import daemon, locks, log, settings
+from rised import daemon, locks, log
+from rised.settings import TABLE, load
 from riseml_proto import VERSION
 from riseml_proto.errors import AlreadyRunning, DaemonError, InvalidInput, RisemlError
 
@@ -45,7 +46,7 @@ def parser() -> argparse.ArgumentParser:
     add("--stop", action="store_true", help="stop the daemon that uses this state directory")
     add("--version", action="version", version=f"rised {VERSION}", help="show the version and exit")
     group = command.add_argument_group("settings")
-    for key, row in settings.TABLE.items():
+    for key, row in TABLE.items():
         text = f"{row.setting.help} ({row.setting.default})"
         if row.type is bool:
             group.add_argument(f"--{key}", action="store_true", default=None, help=text)
@@ -62,9 +63,9 @@ def main() -> None:
             given.pop(key, None) for key in ("config", "ready_fd", "log_file", "stop")
         )
         flags = {key.replace("_", "-"): value for key, value in given.items()}
-        chosen = settings.load(file, flags, os.environ)
+        settings = load(file, flags, os.environ)
         if stop:
-            locks.stop_holder(chosen)
+            locks.stop_holder(settings)
             return
         log.start(log_file)
 
@@ -73,7 +74,7 @@ def main() -> None:
                 os.write(ready_fd, b"ready\n")
                 os.close(ready_fd)
 
-        daemon.main(chosen, ready)
+        daemon.main(settings, ready)
     except AlreadyRunning as error:
         sys.exit(_say(error, 3))
     except RisemlError as error:
@@ -82,10 +83,10 @@ def main() -> None:
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # none where Python itself raised it
         full = code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
         way_out = "free some of the disk" if full else "move it away"
-        text = f"{chosen.state_dir}/rised.db: {error}; {way_out}, or name another --state-dir"
+        text = f"{settings.state_dir}/rised.db: {error}; {way_out}, or name another --state-dir"
         sys.exit(_say(DaemonError(text), 2))
     except OSError as error:
-        text = f"{error.filename or chosen.state_dir}: {error.strerror}; name another --state-dir"
+        text = f"{error.filename or settings.state_dir}: {error.strerror}; name another --state-dir"
         sys.exit(_say(DaemonError(text), 2))
 
 

@@ -28,7 +28,6 @@ from rised.api.context import Context, Gpus
 from rised.api.routes import handler
 from rised.execution.images import Images
 from rised.execution.services import Services
-from rised.experiments.job_spec import TRAIN
 from rised.experiments.transitions import Transitions
 from rised.gpus import devices
 from rised.gpus.monitor import GpuMonitor
@@ -43,11 +42,9 @@ from rised.policy.resources import Inventory
 from rised.queries.history import StoredHistory
 from rised.queries.views import Views
 from rised.revisions import Revisions
-from rised.runners.base import Runner
 from rised.runners.client_package import link_client
 from rised.runners.docker.engine import Engine
 from rised.runners.docker.runner import ContainerRunner
-from rised.runners.identity import JobIdentity, decode
 from rised.runners.process import scope
 from rised.runners.process.cgroups import Cgroups
 from rised.runners.process.runner import ProcessRunner
@@ -63,7 +60,6 @@ from rised.subscriptions import Subscriptions
 from rised.tensorboard.manager import TensorBoards
 from riseml_proto import VERSION
 from riseml_proto.errors import RisemlError
-from riseml_proto.ids import job_id
 
 
 def main(settings: Settings, ready: Callable[[], None]) -> None:
@@ -144,7 +140,7 @@ class Daemon:
     def _remove_leftovers(self) -> None:
         services = self.context.services
         self.context.tensorboards.remove_leftovers()
-        services.runner.remove_leftovers(unended_jobs(services.database))
+        services.runner.remove_leftovers(services.unended_jobs())
         link_client(services.layout.client)
 
 
@@ -164,45 +160,23 @@ def build(settings: Settings, database: Database) -> Daemon:
         settings.state_dir, max_files=settings.max_files, max_bytes=settings.max_bytes
     )
     share = FairShare(settings.half_life * 3600, database.usage.all())
-    services = build_services(
-        settings=settings,
+    subscriptions = Subscriptions()
+    services = Services(
         database=database,
+        transitions=Transitions(database, subscriptions, share),
         runner=RunnerRouter(processes, containers),
         revisions=revisions,
         watcher=LogWatcher(),
-        share=share,
-        gpus=gpus,
+        layout=Layout(settings.state_dir, settings.output_dir),
+        subscriptions=subscriptions,
+        settings=settings,
+        gpu_uuids={gpu.index: gpu.uuid for gpu in gpus},
     )
     images = Images(engine, containers, revisions)
     context = build_context(
         settings=settings, services=services, images=images, share=share, gpus=gpus
     )
     return Daemon(context=context, children=children, engine=engine, containers=containers)
-
-
-def build_services(
-    *,
-    settings: Settings,
-    database: Database,
-    runner: Runner,
-    revisions: Revisions,
-    watcher: LogWatcher,
-    share: FairShare,
-    gpus: list[devices.GpuDevice],
-) -> Services:
-    """Put together what starting and watching a job needs."""
-    subscriptions = Subscriptions()
-    return Services(
-        database=database,
-        transitions=Transitions(database, subscriptions, share),
-        runner=runner,
-        revisions=revisions,
-        watcher=watcher,
-        layout=Layout(settings.state_dir, settings.output_dir),
-        subscriptions=subscriptions,
-        settings=settings,
-        gpu_uuids={gpu.index: gpu.uuid for gpu in gpus},
-    )
 
 
 def build_context(
@@ -251,22 +225,6 @@ def build_context(
         history=StoredHistory(database, views, services.layout),
         gpus=Gpus(devices=gpus, monitor=monitor, nvml=nvml),
     )
-
-
-def unended_jobs(database: Database) -> dict[str, JobIdentity]:
-    """The keys of jobs whose files a restart must not touch, and their identities."""
-    members = {
-        f"{job_id(row.id, member.member, TRAIN)}.{member.attempt}": decode(member.handle)
-        for row in database.experiments.unfinished()
-        for member in database.members.unended(row.id)
-        if member.handle
-    }
-    own = {
-        f"{job_id(row.experiment, 0, row.job)}.{row.attempt}": decode(row.handle)
-        for row in database.jobs.unended()
-        if row.handle
-    }
-    return members | own
 
 
 def _openness(settings: Settings) -> tuple[int, int | None]:

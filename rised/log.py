@@ -60,7 +60,7 @@ _LEFT_OUT: dict[str, object] = {
 
 
 class _Event(logging.LogRecord):
-    """A record without what this log does not show: thread, process, and the caller, who would have to be searched."""
+    """An event of our own, without what this log does not show, such as the caller, who takes long to find."""
 
     def __init__(self, name: str, level: int, event: str, facts: dict[str, object]) -> None:
         self.__dict__.update(_LEFT_OUT)
@@ -72,7 +72,7 @@ class KeyValueFormatter(logging.Formatter):
     """Turns a record into one line."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """`time`, `level` and `event`, then what is known of it; of a library's also `logger` and `traceback`."""
+        """Begin with `time`, `level` and `event`; a record of a library has `logger`, and may have `traceback`."""
         moment = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
         pairs: dict[str, object] = {
             "time": moment.replace("+00:00", "Z"),

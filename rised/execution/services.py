@@ -4,14 +4,17 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from rised.experiments.job_spec import TRAIN
 from rised.experiments.transitions import Transitions
 from rised.logs.watch import LogWatcher
 from rised.revisions import Revisions
 from rised.runners.base import Runner
+from rised.runners.identity import JobIdentity, decode
 from rised.settings import Settings
 from rised.storage.database import Database
 from rised.storage.layout import Layout
 from rised.subscriptions import Subscriptions
+from riseml_proto.ids import job_id
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,3 +36,18 @@ class Services:
         """Whether more than `min_free` is free where working copies are made."""
         stat = os.statvfs(self.settings.state_dir)
         return stat.f_bavail * stat.f_frsize >> 20 > self.settings.min_free
+
+    def unended_jobs(self) -> dict[str, JobIdentity]:
+        """The keys of jobs whose files a restart must not touch, and their identities."""
+        members = {
+            f"{job_id(row.id, member.member, TRAIN)}.{member.attempt}": decode(member.handle)
+            for row in self.database.experiments.unfinished()
+            for member in self.database.members.unended(row.id)
+            if member.handle
+        }
+        own = {
+            f"{job_id(row.experiment, 0, row.job)}.{row.attempt}": decode(row.handle)
+            for row in self.database.jobs.unended()
+            if row.handle
+        }
+        return members | own

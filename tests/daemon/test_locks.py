@@ -10,33 +10,33 @@ from riseml_proto.errors import AlreadyRunning, DaemonError
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Path:
+def path(tmp_path: Path) -> Path:
     """The path of a lock."""
     return tmp_path / "lock"
 
 
-def take(place: Path) -> None:
-    with locked(str(place), "it"):
+def take(path: Path) -> None:
+    with locked(str(path), "it"):
         pass
 
 
-def test_a_lock_has_one_holder_and_names_its_pid(place: Path) -> None:
-    with locked(str(place), "it"):
+def test_a_lock_has_one_holder_and_names_its_pid(path: Path) -> None:
+    with locked(str(path), "it"):
         with pytest.raises(
             AlreadyRunning, match=rf"^it is in use by another rised \(pid {os.getpid()}\)"
         ):
-            take(place)
-        assert place.read_text().splitlines()[0] == str(os.getpid())
-    with locked(str(place), "it"):
+            take(path)
+        assert path.read_text().splitlines()[0] == str(os.getpid())
+    with locked(str(path), "it"):
         pass
 
 
-def test_a_lock_is_no_link_and_no_directory(place: Path) -> None:
-    place.symlink_to("elsewhere")
-    with pytest.raises(DaemonError, match="cannot be a lock file"), locked(str(place), "it"):
+def test_a_lock_is_no_link_and_no_directory(path: Path) -> None:
+    path.symlink_to("elsewhere")
+    with pytest.raises(DaemonError, match="cannot be a lock file"), locked(str(path), "it"):
         pass
-    assert not place.exists()
-    place.unlink()
-    place.mkdir()
-    with pytest.raises(DaemonError, match="cannot be a lock file"), locked(str(place), "it"):
+    assert not path.exists()
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(DaemonError, match="cannot be a lock file"), locked(str(path), "it"):
         pass

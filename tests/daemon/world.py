@@ -21,8 +21,10 @@ import trio.testing
 
 import rised.clock
 from rised.clock import now_ms
-from rised.daemon import build_context, build_services, unended_jobs
+from rised.daemon import build_context
 from rised.execution.images import Images
+from rised.execution.services import Services
+from rised.experiments.transitions import Transitions
 from rised.gpus.devices import GpuDevice
 from rised.policy.fairshare import FairShare
 from rised.runners.base import Exit, Job
@@ -31,7 +33,9 @@ from rised.runners.docker.runner import ContainerRunner
 from rised.runners.identity import JobIdentity, ProcessIdentity
 from rised.settings import Settings
 from rised.storage.database import Database
+from rised.storage.layout import Layout
 from rised.storage.rows import ExperimentRow
+from rised.subscriptions import Subscriptions
 from riseml_proto.config import parse_config
 from riseml_proto.errors import RisemlError, StartFailed, StorageFull
 from riseml_proto.states import State
@@ -320,24 +324,27 @@ class Life:
         )
         engine, devices = Engine({}), [GpuDevice(index) for index in range(gpus)]
         share = FairShare(86_400.0, self.database.usage.all())
-        services = build_services(
-            settings=settings,
+        self.subscriptions = Subscriptions()
+        self.layout = Layout(settings.state_dir, settings.output_dir)
+        self.transitions = Transitions(self.database, self.subscriptions, share)
+        services = Services(
             database=self.database,
+            transitions=self.transitions,
             runner=FakeRunner(world),
             revisions=FakeRevisions(),  # type: ignore[arg-type]  # they stand in for it
             watcher=FakeWatcher(),  # type: ignore[arg-type]
-            share=share,
-            gpus=devices,
+            layout=self.layout,
+            subscriptions=self.subscriptions,
+            settings=settings,
+            gpu_uuids=dict.fromkeys(range(gpus)),
         )
         containers = ContainerRunner(world.root, "0" * 32, engine)
         images = Images(engine, containers, services.revisions)
         context = build_context(
             settings=settings, services=services, images=images, share=share, gpus=devices
         )
-        self.layout, self.subscriptions = services.layout, services.subscriptions
-        self.transitions, self.scheduler = services.transitions, context.scheduler
-        self.context, self.views = context, context.views
-        services.runner.remove_leftovers(unended_jobs(self.database))
+        self.context, self.scheduler, self.views = context, context.scheduler, context.views
+        services.runner.remove_leftovers(services.unended_jobs())
 
     async def submit(self, text: str) -> int:
         """What the API's handler does; returns the number that is told to the client."""
