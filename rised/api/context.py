@@ -36,7 +36,7 @@ class Gpus:
 
 @dataclass(frozen=True, kw_only=True)
 class Context:
-    """One daemon, as its handlers see it."""
+    """The parts of the daemon that handlers use, and the caller's rights to them."""
 
     settings: Settings
     services: Services

@@ -27,7 +27,7 @@ _DIRTY = 16 << 20
 
 
 class PartialFile:
-    """One file that is being uploaded."""
+    """One file that is being uploaded. It holds the lock until it is closed."""
 
     def __init__(
         self, folder: Handle, name: bytes, version: str, offset: int, owner: Owner

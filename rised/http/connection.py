@@ -36,7 +36,7 @@ class PeerGone(Exception):
 
 
 class Connection:
-    """One connection and its protocol state."""
+    """One connection, with h11's state of the protocol on it."""
 
     def __init__(
         self, stream: trio.SocketStream, peer: Peer, handle: Handler, limiter: ConnectionLimiter

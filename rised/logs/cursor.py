@@ -18,7 +18,7 @@ from riseml_proto.messages import LogRequest
 
 @dataclass
 class Cursor:
-    """Where a stream stands."""
+    """How far a stream has come, and what it has still to leave out."""
 
     seq: int
     """States are sent up to the event with this `seq`."""
@@ -38,11 +38,11 @@ class Cursor:
 
     @classmethod
     def of(cls, request: LogRequest) -> "Cursor":
-        """Where the stream for `request` begins."""
+        """The cursor with which the stream for `request` begins."""
         return cls(seq=request.after, offsets=dict(request.offsets))
 
     def rewind(self) -> None:
-        """Go back to the first past attempt."""
+        """Go back to the first past attempt, so that all pages come (again)."""
         self.page_after = 0
         self.more_pages = self.start > 0
 

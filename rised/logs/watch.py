@@ -109,7 +109,7 @@ class LogWatcher:
         return Watch(self, log_path, notify)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Watch until cancelled."""
+        """Stamp the growth of all watched logs until cancelled. Nothing is stamped without this."""
         task_status.started()
         try:
             async with trio.open_nursery() as nursery:

@@ -51,7 +51,7 @@ class Accepted(NamedTuple):
 
 
 class Submissions:
-    """Takes submissions in."""
+    """Turns submissions into experiments, one after another or at the same time."""
 
     def __init__(
         self,
