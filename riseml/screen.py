@@ -53,9 +53,9 @@ def age(since: datetime, now: datetime) -> str:
     return f"{seconds} second(s)"
 
 
-def paint(state: State, text: str | None = None) -> str:
-    """`text`, by default the state's name, in the state's colour."""
-    return f"{_COLOURS[state]}{text or state}{RESET}"
+def paint(state: State, text: str | None = None, *, colour: bool = True) -> str:
+    """`text`, by default the state's name, in the state's colour if `colour`."""
+    return f"{_COLOURS[state]}{text or state}{RESET}" if colour else text or state
 
 
 def visible(text: str) -> str:
@@ -158,7 +158,7 @@ class Screen:
         prefix = f"{name:<{self._width}}| [{stamp(entry.time)}] "
         if isinstance(entry, LineEntry | PartialEntry):
             return [prefix + self._safe(visible(entry.text))]
-        state = paint(entry.state) if self._colour else str(entry.state)
+        state = paint(entry.state, colour=self._colour)
         if isinstance(entry, ElidedEntry):
             return [f"{prefix}{entry.count:,} more are {state}"]
         facts = (

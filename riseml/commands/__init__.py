@@ -10,6 +10,7 @@ commands show.
 
 import argparse
 import sys
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from riseml_proto import ids
@@ -73,19 +74,14 @@ def priority(text: str) -> int:
     return number
 
 
-def change(host: str | None, request: "Change", text: str, *, as_json: bool) -> int:
+def change(args: argparse.Namespace, request: "Change", text: str) -> int:
     """Send `request` and print for each experiment `text`, such as `paused experiment {}`."""
     from riseml.transport.daemon import connect
     from riseml_proto.messages import Changed
 
-    with connect(host) as client:
-        answer = client.post("/v1/change", request, Changed)
-    if as_json:
-        print_json(answer.experiments)
-        return 0
-    for standing in answer.experiments:
-        print(text.format(standing.id, standing=standing))
-    return 0
+    with connect(args.host) as client:
+        changed = client.post("/v1/change", request, Changed).experiments
+    return show(args, changed, (text.format(one.id, standing=one) for one in changed))
 
 
 def add_ids(parser: argparse.ArgumentParser, nargs: str, text: str = "such as 144") -> None:
@@ -108,3 +104,13 @@ def print_json(value: Any) -> None:
     import msgspec
 
     sys.stdout.write(msgspec.json.format(msgspec.json.encode(value), indent=2).decode() + "\n")
+
+
+def show(args: argparse.Namespace, value: Any, lines: Iterable[str]) -> int:
+    """Print `lines` for people, or `value` with `--json`, and return the exit code 0."""
+    if args.json:
+        print_json(value)
+    else:
+        for line in lines:
+            print(line)
+    return 0

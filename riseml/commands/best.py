@@ -25,7 +25,7 @@ import os
 import sys
 from urllib.parse import urlencode
 
-from riseml.commands import add_json, print_json
+from riseml.commands import add_json, show
 from riseml.commands.results_view import show_params, show_results
 from riseml.screen import clean, has_colour, paint
 from riseml.transport.daemon import connect
@@ -62,12 +62,9 @@ def run(args: argparse.Namespace) -> int:
     name = wanted._replace(job=None, number=None)
     with connect(args.host) as client:
         best = client.get(f"/v1/experiments/{name}/best?{urlencode(query)}", Best)
-    if args.json:
-        print_json([_plain(best, member) for member in best.experiments])
-        return 0
     colour = has_colour(sys.stdout, os.environ)
-    print("\n\n".join(_show(best, member, colour=colour) for member in best.experiments))
-    return 0
+    text = "\n\n".join(_text(best, member, colour=colour) for member in best.experiments)
+    return show(args, [_plain(best, member) for member in best.experiments], [text])
 
 
 def _count(text: str) -> int:
@@ -76,11 +73,11 @@ def _count(text: str) -> int:
     return int(text)
 
 
-def _show(best: Best, member: Member, *, colour: bool) -> str:
+def _text(best: Best, member: Member, *, colour: bool) -> str:
     of = f" of {best.reported:,} that reported it" if best.count else ""
     facts = {
         "ID": member.id,
-        "State": paint(member.state) if colour else str(member.state),
+        "State": paint(member.state, colour=colour),
         "Best": f"{'lowest' if best.lowest else 'highest'} {best.by}{of}",
         "Params": show_params(member.params),
         "Results": show_results(member),

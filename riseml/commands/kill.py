@@ -17,7 +17,7 @@ Ctrl+C ends the waiting, not the kill.
 import argparse
 import sys
 
-from riseml.commands import add_ids, add_json, current_project, print_json
+from riseml.commands import add_ids, add_json, current_project, show
 from riseml.transport.daemon import connect
 from riseml_proto.messages import Kill, Killed
 
@@ -39,11 +39,6 @@ def run(args: argparse.Namespace) -> int:
         except KeyboardInterrupt:
             print("\nriseml: the kill goes on; riseml status shows how far it is", file=sys.stderr)
             return 130
-    if args.json:
-        print_json(answer)
-        return 0
-    for killed in answer.killed:
-        print(f"killed experiment {killed}")
-    for ended in answer.ended:
-        print(f"experiment {ended} has already ended")
-    return 0
+    lines = [f"killed experiment {killed}" for killed in answer.killed]
+    lines += [f"experiment {ended} has already ended" for ended in answer.ended]
+    return show(args, answer, lines)

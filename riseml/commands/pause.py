@@ -16,4 +16,4 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     request = Change(ids=args.ids, paused=True)
-    return change(args.host, request, "paused experiment {}", as_json=args.json)
+    return change(args, request, "paused experiment {}")

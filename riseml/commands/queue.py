@@ -19,9 +19,9 @@ import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from riseml.commands import add_json, print_json
+from riseml.commands import add_json, show
 from riseml.screen import age, clean, columns
-from riseml.table import AGE, ID, Column, render
+from riseml.table import AGE, render
 from riseml.transport.daemon import connect
 from riseml_proto.messages import Queue, Queued
 
@@ -33,21 +33,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     with connect(args.host) as client:
         queue = client.get("/v1/queue", Queue)
-    if args.json:
-        print_json(queue)
-        return 0
     if queue.experiments or not sys.stdout.isatty():
         lines = table(queue.experiments, datetime.now(UTC), columns(sys.stdout))
     else:
         lines = ["Nothing waits; riseml status shows what runs"]
-    print("\n".join(lines))
-    return 0
+    return show(args, queue, lines)
 
 
 def table(waiting: Sequence[Queued], now: datetime, width: int | None) -> list[str]:
     """A table with a line for each waiting experiment, the next one first."""
-    titles = ["POS", "USER", "PROJECT", "PRIORITY", "GPUS", "LEFT"]
-    position, *others = (Column(title) for title in titles)
+    expected = f"{'EXPECTED':<{len(AGE)}}"
+    titles = ["POS", "ID", "USER", "PROJECT", "PRIORITY", "GPUS", "LEFT", expected, "WHY"]
     rows = [
         [
             str(one.position),
@@ -62,8 +58,7 @@ def table(waiting: Sequence[Queued], now: datetime, width: int | None) -> list[s
         ]
         for one in waiting
     ]
-    expected = Column("EXPECTED", AGE.width)
-    return render([position, ID, *others, expected, Column("WHY")], rows, width=width)
+    return render(titles, rows, width=width)
 
 
 def _expected(one: Queued, now: datetime) -> str:

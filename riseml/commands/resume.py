@@ -16,4 +16,4 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     request = Change(ids=args.ids, paused=False)
-    return change(args.host, request, "resumed experiment {}", as_json=args.json)
+    return change(args, request, "resumed experiment {}")

@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
     if args.priority is not None:
         said.append("priority {standing.priority}")
     request = Change(ids=args.ids, priority=args.priority, concurrency=args.concurrency)
-    return change(args.host, request, "experiment {}: " + ", ".join(said), as_json=args.json)
+    return change(args, request, "experiment {}: " + ", ".join(said))
 
 
 def _count(text: str) -> int:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from riseml.commands.results_view import cell, names, show_params, show_results
 from riseml.screen import age, clean, paint, stamp
-from riseml.table import AGE, ID, STATE, Column, render
+from riseml.table import AGE, STATE, render
 from riseml_proto import ids
 from riseml_proto.errors import NotFound
 from riseml_proto.messages import Detail, Member, Summary
@@ -28,32 +28,24 @@ class View(NamedTuple):
     sort: str | None = None
     """The result or parameter that decides the order of the table."""
 
-    def state(self, state: State) -> str:
-        """The state's name, in its colour where there are colours."""
-        return paint(state) if self.colour else str(state)
-
-    def table(self, titles: Sequence[Column], rows: Sequence[Sequence[str]]) -> list[str]:
-        """The lines of a table, as wide and coloured as this view."""
-        return render(titles, rows, colour=self.colour, width=self.width)
-
 
 def show_list(summaries: Sequence[Summary], view: View) -> list[str]:
     """A table with a line per experiment."""
-    table: list[tuple[bool, Column, Callable[[Summary], str]]] = [
-        (True, ID, lambda summary: summary.id),
-        (view.users, Column("USER"), lambda summary: summary.user),
-        (True, Column("PROJECT"), lambda summary: summary.project),
+    table: list[tuple[bool, str, Callable[[Summary], str]]] = [
+        (True, "ID", lambda summary: summary.id),
+        (view.users, "USER", lambda summary: summary.user),
+        (True, "PROJECT", lambda summary: summary.project),
         (True, STATE, lambda summary: str(summary.state)),
-        (view.users, Column("GPUS"), lambda summary: str(summary.gpus)),
+        (view.users, "GPUS", lambda summary: str(summary.gpus)),
         (True, AGE, lambda summary: age(summary.created_at, view.now)),
-        (True, Column("TYPE"), lambda summary: summary.type),
-        (view.long and not view.users, Column("USER"), lambda summary: summary.user),
-        (view.long, Column("REVISION"), lambda summary: summary.revision[:10] or "-"),
-        (view.long, Column("EXPERIMENTS"), lambda summary: show_counts(summary.counts)),
+        (True, "TYPE", lambda summary: summary.type),
+        (view.long and not view.users, "USER", lambda summary: summary.user),
+        (view.long, "REVISION", lambda summary: summary.revision[:10] or "-"),
+        (view.long, "EXPERIMENTS", lambda summary: show_counts(summary.counts)),
     ]
     columns = [(title, text) for shown, title, text in table if shown]
     rows = [[text(summary) for _, text in columns] for summary in summaries]
-    return view.table([title for title, _ in columns], rows)
+    return render([title for title, _ in columns], rows, colour=view.colour, width=view.width)
 
 
 def show_detail(detail: Detail, member: int | None, view: View) -> list[str]:
@@ -63,7 +55,7 @@ def show_detail(detail: Detail, member: int | None, view: View) -> list[str]:
     facts: dict[str, object] = {
         "ID": detail.id,
         "Type": detail.type,
-        "State": view.state(detail.state),
+        "State": paint(detail.state, colour=view.colour),
         "Project": detail.project,
         "Tensorboard": detail.tensorboard,
     }
@@ -91,7 +83,7 @@ def _show_member(detail: Detail, number: int, view: View) -> list[str]:
     facts: dict[str, object] = {
         "ID": name,
         "Type": "Sub-experiment",
-        "State": view.state(member.state),
+        "State": paint(member.state, colour=view.colour),
         "Project": detail.project,
     }
     if view.long:
@@ -105,38 +97,39 @@ def _members(detail: Detail, view: View) -> list[str]:
     """The table of a set. Results that would leave no room for the parameters are only named below."""
     members, since = detail.experiments, age(detail.created_at, view.now)
     table = [
-        (Column("EXP ID"), [m.id for m in members]),
+        ("EXP ID", [m.id for m in members]),
         (STATE, [str(m.state) for m in members]),
         (AGE, [since for _ in members]),
     ]
     if view.long:
         table += [
-            (Column("GPUS"), [_gpus(m) for m in members]),
-            (Column("EXIT"), [_number(m.exit_code) for m in members]),
-            (Column("REASON"), [clean(m.reason or "-", colour=False) for m in members]),
+            ("GPUS", [_gpus(m) for m in members]),
+            ("EXIT", [_number(m.exit_code) for m in members]),
+            ("REASON", [clean(m.reason or "-", colour=False) for m in members]),
         ]
-    params = (Column("PARAMS"), [show_params(m.params) for m in members])
+    params = ("PARAMS", [show_params(m.params) for m in members])
     room = (view.width or sys.maxsize) - sum(map(_width, table)) - min(_width(params), _PARAMS)
     reported = names(members)
     reported.sort(key=lambda name: name != view.sort)  # the first one is always shown
     left_out = []
     for name in reported:
-        title = Column(clean(name, colour=False).upper())
-        column = (title, [cell(m.results.get(name)) for m in members])
+        title = clean(name, colour=False)
+        column = (title.upper(), [cell(m.results.get(name)) for m in members])
         room -= _width(column)
         if room >= 0 or name == reported[0]:
             table.append(column)
         else:
-            left_out.append(clean(name, colour=False))
+            left_out.append(title)
     table.append(params)
     rows = list(zip(*(cells for _, cells in table), strict=True))
-    lines = view.table([title for title, _ in table], rows)
+    titles = [title for title, _ in table]
+    lines = render(titles, rows, colour=view.colour, width=view.width)
     return [*lines, f"Also reported: {', '.join(left_out)}"] if left_out else lines
 
 
-def _width(column: tuple[Column, list[str]]) -> int:
+def _width(column: tuple[str, list[str]]) -> int:
     title, cells = column
-    return max(title.width, len(title.title), *map(len, cells), 0) + 1
+    return max(map(len, (title, *cells))) + 1
 
 
 def _long_facts(detail: Detail) -> dict[str, object]:

@@ -20,8 +20,8 @@ directories are gone.
 
 import argparse
 
-from riseml.commands import add_json, print_json
-from riseml.table import Column, render
+from riseml.commands import add_json, show
+from riseml.table import render
 from riseml.transport.daemon import connect
 from riseml_proto.errors import InvalidInput
 from riseml_proto.messages import Amount, Drain, Drained, Gpu, Prune, Pruned, System
@@ -63,46 +63,34 @@ def run(args: argparse.Namespace) -> int:
         return _drain(args)
     with connect(args.host) as client:
         system = client.get("/v1/system", System)
-    if args.json:
-        print_json(system)
-        return 0
     blocks = [gpus(system.gpus)] if args.gpus else [node(system)]
     if args.long:
         blocks.insert(0, settings(system))
     if system.drained is not None:
         blocks.append(["The server is drained" + (f": {system.drained}" if system.drained else "")])
-    print("\n\n".join("\n".join(block) for block in blocks))
-    return 0
+    return show(args, system, ["\n\n".join("\n".join(block) for block in blocks)])
 
 
 def _drain(args: argparse.Namespace) -> int:
     request = Drain(drained=args.action == "drain", reason=args.reason or "", gpus=args.gpu or [])
     with connect(args.host) as client:
         answer = client.post("/v1/drain", request, Drained)
-    if args.json:
-        print_json(answer)
-    elif answer.gpus:
+    if answer.gpus:
         names = "GPU" + "s" * (len(answer.gpus) > 1) + f" {', '.join(map(str, answer.gpus))}"
         how = "out of use; who has one keeps it" if answer.drained else "in use again"
-        print(f"{names}: {how}")
+        text = f"{names}: {how}"
     elif answer.drained:
-        print("nothing new starts until riseml system undrain; what runs goes on")
+        text = "nothing new starts until riseml system undrain; what runs goes on"
     else:
-        print("what waits may start again")
-    return 0
+        text = "what waits may start again"
+    return show(args, answer, [text])
 
 
 def _prune(args: argparse.Namespace) -> int:
     with connect(args.host) as client:
         pruned = client.post("/v1/prune", Prune(), Pruned, patient=True)
-    if args.json:
-        print_json(pruned)
-        return 0
-    for image in pruned.images:
-        print(f"removed image {image.removeprefix('sha256:')[:12]}")
-    if not pruned.images:
-        print("nothing to remove")
-    return 0
+    lines = [f"removed image {image.removeprefix('sha256:')[:12]}" for image in pruned.images]
+    return show(args, pruned, lines or ["nothing to remove"])
 
 
 def node(system: System) -> list[str]:
@@ -114,7 +102,7 @@ def node(system: System) -> list[str]:
         f"{len(taken)}/{len(system.gpus)}",
         _mebibytes(Amount(used=_memory(taken), total=_memory(system.gpus))),
     ]
-    titles = [Column("NODE"), Column("CPU"), Column("MEM"), Column("GPU"), Column("GPU MEM")]
+    titles = "NODE", "CPU", "MEM", "GPU", "GPU MEM"
     return render(titles, [[system.hostname, *amounts], ["TOTAL", *amounts]])
 
 
@@ -134,7 +122,7 @@ def gpus(devices: list[Gpu]) -> list[str]:
         ]
         for gpu in devices
     ]
-    return render([Column(title) for title in titles], rows)
+    return render(titles, rows)
 
 
 def settings(system: System) -> list[str]:

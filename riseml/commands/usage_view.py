@@ -3,10 +3,9 @@
 from collections.abc import Mapping, Sequence
 
 from riseml.screen import clean, cut
-from riseml.table import STATE, Column, render
+from riseml.table import STATE, render
 from riseml_proto.messages import GpuUse, JobUse, Usage
 
-_GPU_TITLES = "ID", "NAME", "UTIL", "MEM", "POWER", "TEMP", "BUS ID"
 _LEAST_NAME = 8
 """Characters that a name keeps on a narrow terminal."""
 
@@ -51,18 +50,18 @@ def job_lines(
     """A line per job. Where the table is wider than `width`, the projects' names are cut first."""
     meters = {gpu.index: gpu for gpu in now.gpus}
     rows = [_job(job, cpus.get(job.id), now, meters) for job in now.jobs]
-    titles = [Column("ID"), Column("PROJECT"), STATE, Column("CPU"), Column("MEM")]
-    titles += [Column("GPU"), Column("GPU MEM")]
+    titles = ["ID", "PROJECT", STATE, "CPU", "MEM", "GPU", "GPU MEM"]
     return _fitted(titles, rows, width, colour=colour)
 
 
 def gpu_lines(gpus: Sequence[GpuUse], *, width: int | None = None) -> list[str]:
     """A line per GPU, with `-` for a value that the driver does not have."""
-    return _fitted([Column(title) for title in _GPU_TITLES], [_gpu(gpu) for gpu in gpus], width)
+    titles = ["ID", "NAME", "UTIL", "MEM", "POWER", "TEMP", "BUS ID"]
+    return _fitted(titles, [_gpu(gpu) for gpu in gpus], width)
 
 
 def _fitted(
-    titles: list[Column], rows: list[list[str]], width: int | None, *, colour: bool = False
+    titles: list[str], rows: list[list[str]], width: int | None, *, colour: bool = False
 ) -> list[str]:
     """The table. Where it is too wide, the names in its second column are cut."""
     if width is not None:

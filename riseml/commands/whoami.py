@@ -8,7 +8,7 @@ It asks the kernel, so there is nothing to log in to.
 
 import argparse
 
-from riseml.commands import add_json, print_json
+from riseml.commands import add_json, show
 from riseml.transport.daemon import connect
 from riseml_proto.messages import Whoami
 
@@ -20,8 +20,4 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     with connect(args.host) as client:
         who = client.get("/v1/whoami", Whoami)
-    if args.json:
-        print_json(who)
-    else:
-        print(f"{who.user} (uid {who.uid}) on {who.host}")
-    return 0
+    return show(args, who, [f"{who.user} (uid {who.uid}) on {who.host}"])

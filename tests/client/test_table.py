@@ -1,9 +1,9 @@
 """Tables."""
 
-from riseml.table import AGE, ID, STATE, Column, render
+from riseml.table import AGE, STATE, render
 from riseml_proto.states import State
 
-COLUMNS = [ID, Column("PROJECT"), STATE, AGE, Column("TYPE")]
+COLUMNS = ["ID", "PROJECT", STATE, AGE, "TYPE"]
 
 
 def test_columns_are_as_wide_as_their_widest_cell() -> None:
@@ -25,7 +25,7 @@ def test_without_rows_there_are_the_titles() -> None:
 
 
 def test_the_last_column_is_cut_where_the_screen_ends() -> None:
-    lines = render([ID, Column("PARAMS")], [["144.1", "epochs=20"]], width=10)
+    lines = render(["ID", "PARAMS"], [["144.1", "epochs=20"]], width=10)
     assert lines == ["ID    PAR…", "144.1 epo…"]
 
 
@@ -37,4 +37,4 @@ def test_only_the_state_is_coloured_and_the_columns_stay() -> None:
 
 
 def test_lines_do_not_end_in_blanks() -> None:
-    assert render([ID, Column("PARAMS")], [["144.1", ""]])[1] == "144.1"
+    assert render(["ID", "PARAMS"], [["144.1", ""]])[1] == "144.1"
