@@ -78,11 +78,11 @@ def cut(text: str, width: int) -> str:
     """At most `width` columns of `text`, with `…` at the end where it was cut. Colours take no column."""
     room, kept, end = width, [], 0
     for match in re.finditer(r"\x1b\[[\d;:]*m|.", text, re.DOTALL):
-        size = 0 if len(match[0]) > 1 else _columns(match[0])
-        if size > room:
+        taken = 0 if len(match[0]) > 1 else _columns(match[0])
+        if taken > room:
             break
-        room -= size
-        kept.append((match[0], size))
+        room -= taken
+        kept.append((match[0], taken))
         end = match.end()
     if end == len(text):
         return text
@@ -107,12 +107,21 @@ def has_colour(out: TextIO, environ: Mapping[str, str]) -> bool:
 
 def columns(out: TextIO) -> int | None:
     """The width of the terminal `out` in columns; None where `out` is no terminal."""
-    if not out.isatty():
-        return None
+    return size(out)[0] if out.isatty() else None
+
+
+def size(out: TextIO) -> tuple[int, int]:
+    """The columns and rows of the terminal `out`; 80 and 24 where they are not known."""
     try:
-        return os.get_terminal_size(out.fileno()).columns or 80
+        terminal = os.get_terminal_size(out.fileno())
     except OSError:
-        return 80
+        return 80, 24
+    return terminal.columns or 80, terminal.lines or 24
+
+
+def notice(text: str) -> None:
+    """Print `text` on stderr, as a message of ours."""
+    print(f"riseml: {text}", file=sys.stderr)
 
 
 class Screen:
@@ -145,7 +154,7 @@ class Screen:
     def notice(self, text: str) -> None:
         """Print `text` on stderr."""
         self.clear()
-        print(f"riseml: {text}", file=sys.stderr)
+        notice(text)
 
     def clear(self) -> None:
         """Remove the partial line at the bottom."""
@@ -175,7 +184,7 @@ class Screen:
 
     def _draw(self) -> None:
         if self._partial:
-            text = cut(self._format(self._partial)[0], (columns(self._out) or 80) - 1)
+            text = cut(self._format(self._partial)[0], size(self._out)[0] - 1)
             self._out.write(f"\r\x1b[K{text}")
 
     def _erase(self) -> None:

@@ -38,7 +38,7 @@ class Value:
             raise self.error(f"must be a single value, not {self._kind()}")
         if self.absent:
             raise self.error("has no value; write one, or '' for an empty text")
-        if "\0" in self.content or not _encodable(self.content):
+        if "\0" in self.content or not encodable(self.content):
             raise self.error(
                 "holds a character that no command can be given (NUL or half a character)"
             )
@@ -90,7 +90,7 @@ def shown(text: str) -> str:
     return short if short.isprintable() and short.strip() else repr(short)
 
 
-def _encodable(text: str) -> bool:
+def encodable(text: str) -> bool:
     """Whether `text` is valid Unicode. An escape in quotes can make half a surrogate pair."""
     try:
         text.encode()

@@ -9,7 +9,6 @@ commands show.
 """
 
 import argparse
-import sys
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -99,11 +98,12 @@ def add_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON, for programs")
 
 
-def print_json(value: Any) -> None:
-    """Print plain data or messages as indented JSON."""
+def print_json(value: Any, *, indent: int = 2) -> None:
+    """Print plain data or messages as JSON; on one line where `indent` is -1."""
     import msgspec
 
-    sys.stdout.write(msgspec.json.format(msgspec.json.encode(value), indent=2).decode() + "\n")
+    text = msgspec.json.format(msgspec.json.encode(value), indent=indent)
+    print(text.decode(), flush=True)
 
 
 def show(args: argparse.Namespace, value: Any, lines: Iterable[str]) -> int:

@@ -23,7 +23,6 @@ reported so far, those that failed or were killed with what they had reported by
 import argparse
 import os
 import sys
-from urllib.parse import urlencode
 
 from riseml.commands import add_json, show
 from riseml.commands.results_view import show_params, show_results
@@ -54,14 +53,14 @@ def run(args: argparse.Namespace) -> int:
     wanted = ids.parse(args.id)
     if wanted.experiment is None or wanted.member is not None:
         raise InvalidInput(f"{args.id} is no experiment with sub-experiments; say one such as 144")
-    query = {"limit": str(_count(args.n))}
+    query: dict[str, object] = {"limit": _count(args.n)}
     if args.by is not None:
         query["by"] = args.by
     if args.min or args.max:
         query["lowest"] = "true" if args.min else "false"
     name = wanted._replace(job=None, number=None)
     with connect(args.host) as client:
-        best = client.get(f"/v1/experiments/{name}/best?{urlencode(query)}", Best)
+        best = client.get(f"/v1/experiments/{name}/best", Best, query)
     colour = has_colour(sys.stdout, os.environ)
     text = "\n\n".join(_text(best, member, colour=colour) for member in best.experiments)
     return show(args, [_plain(best, member) for member in best.experiments], [text])

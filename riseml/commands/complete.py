@@ -47,13 +47,13 @@ def _ids(command: str, host: str | None, typed: str) -> Iterator[Candidate]:
         return
     with _client(host) as client:
         if whole.experiment is not None:
-            detail = client.get(f"/v1/experiments/{head}?limit={_MEMBERS}", Detail)
+            detail = client.get(f"/v1/experiments/{head}", Detail, {"limit": _MEMBERS})
             for member in detail.experiments if detail.count else ():
                 params = ", ".join(f"{name}={value}" for name, value in member.params.items())
                 number = ids.parse(member.id).member
                 yield Candidate(f"{head}.{number}", f"{member.state} {params}")
             return
-        for experiment in reversed(client.get("/v1/experiments?all=true", list[Summary])):
+        for experiment in reversed(client.get("/v1/experiments", list[Summary], {"all": "true"})):
             if command != "kill" or not experiment.state.ended:
                 yield Candidate(experiment.id, f"{experiment.project} {experiment.state}")
 

@@ -19,6 +19,7 @@ import errno
 import os
 import sys
 
+from riseml.screen import notice
 from riseml.transport.daemon import connect
 from riseml_proto import uris
 from riseml_proto.errors import DaemonError, InvalidInput, StorageFull
@@ -57,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
     def warn(text: str) -> None:
         nonlocal left_out
         left_out += 1
-        print(f"riseml: {text}", file=sys.stderr)
+        notice(text)
 
     try:
         with connect(args.host) as client, CopyBar() as bar:

@@ -22,12 +22,12 @@ The exit code is 0 when the log was read to its end, whatever the job's own was.
 import argparse
 import re
 import sys
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
 from riseml.commands import add_ids, current_project
-from riseml.follow import Connect, entries, follow
+from riseml.follow import entries, follow
+from riseml.screen import notice
 from riseml.transport.daemon import connect
 from riseml_proto.errors import InvalidInput
 from riseml_proto.messages import LogRequest
@@ -62,27 +62,20 @@ def run(args: argparse.Namespace) -> int:
         since=parse_since(args.since, datetime.now(UTC)),
         raw=args.raw,
     )
-    show = _raw if args.raw else _json if args.json else _screen
-    show(partial(connect, args.host), request)
+    out = sys.stdout.buffer
+    connector = partial(connect, args.host)
+    if args.raw:
+        with connector() as client:
+            for data in client.raw("/v1/logs", request):
+                out.write(data)
+                out.flush()
+    elif args.json:
+        for line, _ in entries(connector, request, notice):
+            out.write(line + b"\n")
+            out.flush()
+    else:
+        follow(connector, request)
     return 0
-
-
-def _screen(connect: Connect, request: LogRequest) -> None:
-    follow(connect, request)
-
-
-def _json(connect: Connect, request: LogRequest) -> None:
-    notice: Callable[[str], None] = lambda text: print(f"riseml: {text}", file=sys.stderr)  # noqa: E731
-    for line, _ in entries(connect, request, notice):
-        sys.stdout.buffer.write(line + b"\n")
-        sys.stdout.buffer.flush()
-
-
-def _raw(connect: Connect, request: LogRequest) -> None:
-    with connect() as client:
-        for data in client.raw("/v1/logs", request):
-            sys.stdout.buffer.write(data)
-            sys.stdout.buffer.flush()
 
 
 def parse_count(text: str | None) -> int | None:

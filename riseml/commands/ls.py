@@ -8,9 +8,10 @@ Names are shown as a URI has them, `%` as `%25`, so that they can be copied into
 """
 
 import argparse
-import sys
 
-from riseml.commands import add_json
+from riseml.commands import add_json, print_json
+from riseml.progress import size_text
+from riseml.screen import notice, stamp
 from riseml.transport.daemon import connect
 from riseml_proto import paths, uris
 from riseml_proto.file_messages import FileInfo, List
@@ -33,8 +34,7 @@ def run(args: argparse.Namespace) -> int:
     with connect(args.host) as client:
         for info in listing(client, List(uri=str(uri), recursive=args.recursive)):
             if info.error is not None:
-                where = uri.below(paths.unquote(info.path))
-                print(f"riseml: {where}: {info.error}", file=sys.stderr)
+                notice(f"{uri.below(paths.unquote(info.path))}: {info.error}")
                 code = 2
             if not info.path and info.type == "directory":
                 continue  # the directory itself, whose content was asked for
@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
             else:
                 print(_line(uri, info, long=args.long))
     if args.json:
-        _print(uri, files)
+        print_json([_plain(uri, info) for info in files])
     return code
 
 
@@ -55,27 +55,14 @@ def _line(uri: Remote, info: FileInfo, *, long: bool) -> str:
         name += f" -> {uris.show(paths.unquote(info.target or ''))}"
     if not long:
         return name
-    from riseml.progress import size_text
-    from riseml.screen import stamp
-
     size = size_text(info.size) if info.type == "file" else info.type
     time = stamp(info.mtime) if info.mtime else "-"
     return f"{size:>9} {time:20} {name}"
 
 
-def _print(uri: Remote, files: list[FileInfo]) -> None:
-    from riseml.commands import print_json
-
-    print_json(
-        [
-            {
-                "uri": str(uri.below(paths.unquote(info.path))),
-                "type": info.type,
-                "size": info.size,
-                "mtime": info.mtime,
-                "executable": info.executable,
-                "target": info.target,
-            }
-            for info in files
-        ]
-    )
+def _plain(uri: Remote, info: FileInfo) -> dict[str, object]:
+    names = "type", "size", "mtime", "executable", "target"
+    return {
+        "uri": str(uri.below(paths.unquote(info.path))),
+        **{name: getattr(info, name) for name in names},
+    }

@@ -35,15 +35,14 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TextIO
-from urllib.parse import quote
 
 from riseml.commands import add_ids, add_json, print_json
 from riseml.commands.usage_view import Rates, gpu_lines, job_lines
-from riseml.screen import clean, columns, cut, has_colour
+from riseml.screen import clean, columns, cut, has_colour, size
 from riseml.transport.daemon import connect
 from riseml.transport.http import Client
 from riseml_proto.errors import Unreachable
-from riseml_proto.messages import GpuUse, Usage
+from riseml_proto.messages import Usage
 
 _FIRST, _INTERVAL = 0.5, 1.0  # seconds between two samples
 
@@ -87,7 +86,7 @@ def _show(args: argparse.Namespace, picture: "_Picture | None", *, live: bool) -
             if first and sample.jobs and (args.json or not args.gpu):
                 continue  # the CPUs of a job are computed from two samples
             if args.json:
-                _print_json(_plain(sample, cpus), one_line=live)
+                print_json(_plain(sample, cpus), indent=-1 if live else 2)
             else:
                 lines = _lines(args, sample, cpus)
                 if picture:
@@ -100,15 +99,15 @@ def _show(args: argparse.Namespace, picture: "_Picture | None", *, live: bool) -
 
 def _samples(client: Client, wanted: str | None) -> Iterator[Usage | str]:
     """A sample every second; while a daemon that has answered once does not, the text that says so."""
-    path = "/v1/usage" + (f"?id={quote(wanted)}" if wanted else "")
-    yield client.get(path, Usage)
+    query = {"id": wanted} if wanted else None
+    yield client.get("/v1/usage", Usage, query)
     answered = time.monotonic()
     pause = _FIRST
     while True:
         time.sleep(pause)
         pause = _INTERVAL
         try:
-            sample = client.get(path, Usage)
+            sample = client.get("/v1/usage", Usage, query)
         except Unreachable as error:
             if time.monotonic() - answered > error.patience:
                 raise
@@ -122,18 +121,14 @@ def _lines(args: argparse.Namespace, now: Usage, cpus: Mapping[str, float | None
     out = sys.stdout
     width = columns(out)
     if args.gpu:
-        if not (gpus := _gpus(args, now)):
-            return ["No GPUs" if args.id is None else f"Nothing of {args.id} has a GPU"]
-        return gpu_lines(gpus, width=width)
+        own = {index for job in now.jobs for index in job.gpus}
+        gpus = [gpu for gpu in now.gpus if args.id is None or gpu.index in own]
+        if gpus:
+            return gpu_lines(gpus, width=width)
+        return ["No GPUs" if args.id is None else f"Nothing of {args.id} has a GPU"]
     if not now.jobs and (args.id is not None or out.isatty()):
         return ["Nothing runs" if args.id is None else f"Nothing of {args.id} runs"]
     return job_lines(now, cpus, width=width, colour=has_colour(out, os.environ))
-
-
-def _gpus(args: argparse.Namespace, now: Usage) -> list[GpuUse]:
-    """Every GPU, or with an ID those of its jobs."""
-    own = {index for job in now.jobs for index in job.gpus}
-    return [gpu for gpu in now.gpus if args.id is None or gpu.index in own]
 
 
 def _plain(now: Usage, cpus: Mapping[str, float | None]) -> dict[str, Any]:
@@ -148,15 +143,6 @@ def _plain(now: Usage, cpus: Mapping[str, float | None]) -> dict[str, Any]:
     return {**asdict(now), "time": datetime.now(UTC), "jobs": jobs}
 
 
-def _print_json(value: dict[str, Any], *, one_line: bool) -> None:
-    if not one_line:
-        print_json(value)
-        return
-    import msgspec
-
-    print(msgspec.json.encode(value).decode(), flush=True)
-
-
 class _Picture:
     """Lines at the bottom of a terminal that are drawn again and again in the same rows."""
 
@@ -166,7 +152,7 @@ class _Picture:
 
     def draw(self, lines: Sequence[str]) -> None:
         """Replace the lines drawn before by `lines`, as many as the terminal has rows for."""
-        width, height = self._size()
+        width, height = size(self._out)
         room = max(2, height - 1)
         shown = [cut(line, width) for line in lines]
         if len(shown) > room:
@@ -178,10 +164,3 @@ class _Picture:
         self._out.write(up + "".join(f"\r\x1b[K{line}\n" for line in shown) + "\x1b[J")
         self._out.flush()
         self._drawn = [clean(line, colour=False) for line in shown]
-
-    def _size(self) -> tuple[int, int]:
-        try:
-            size = os.get_terminal_size(self._out.fileno())
-        except OSError:
-            return 80, 24
-        return size.columns or 80, size.lines or 24

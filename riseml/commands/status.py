@@ -56,11 +56,12 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
 
-from riseml.commands import add_json, print_json
+import msgspec
+
+from riseml.commands import add_json, show
 from riseml.commands.status_view import View, show_detail, show_list
 from riseml.screen import columns, has_colour
 from riseml.transport.daemon import connect
-from riseml.transport.endpoint import Endpoint
 from riseml.transport.http import Client
 from riseml_proto import ids
 from riseml_proto.errors import InvalidInput
@@ -103,28 +104,23 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     wanted = CanonicalId(None) if args.id is None else ids.parse(args.id)
     _check_order(wanted, args)
-    with connect(args.host) as client:
-        if wanted.experiment is None:
-            summaries = fetch_list(client, wanted.user, ended=args.all, everybody=args.all_users)
-        else:
-            every = args.all or args.json
-            detail = fetch_detail(client, wanted, every=every, sort=args.sort, reverse=args.reverse)
-            if detail.tensorboard and not args.json:
-                detail = _reachable(detail, client.endpoint)
-    if args.json:
-        print_json([plain(s) for s in summaries] if wanted.experiment is None else plain(detail))
-        return 0
     out = sys.stdout
     colour = has_colour(out, os.environ)
     view = View(datetime.now(UTC), args.long, args.all_users, colour, columns(out), args.sort)
-    if wanted.experiment is not None:
-        lines = show_detail(detail, wanted.member, view)
-    elif summaries or not out.isatty():
-        lines = show_list(summaries, view)
-    else:
-        lines = [_nothing(wanted.user, ended=args.all)]
-    print("\n".join(lines))
-    return 0
+    with connect(args.host) as client:
+        if wanted.experiment is None:
+            summaries = _list(client, wanted.user, args)
+            lines = show_list(summaries, view)
+            if out.isatty() and not summaries:
+                lines = [_nothing(wanted.user, ended=args.all)]
+            return show(args, [plain(summary) for summary in summaries], lines)
+        detail = _detail(client, wanted, args)
+        if detail.tensorboard and not args.json:
+            here = client.endpoint.bring(detail.tensorboard)
+            url = here or f"{detail.tensorboard} {client.endpoint.where}"
+            detail = msgspec.structs.replace(detail, tensorboard=url)
+    lines = [] if args.json else show_detail(detail, wanted.member, view)
+    return show(args, plain(detail), lines)
 
 
 def _check_order(wanted: CanonicalId, args: argparse.Namespace) -> None:
@@ -143,50 +139,23 @@ def _nothing(user: str | None, *, ended: bool) -> str:
     return f"No running experiments{whose}; riseml status -a shows ended ones"
 
 
-def fetch_list(
-    client: Client, user: str | None, *, ended: bool, everybody: bool = False
-) -> list[Summary]:
-    """The experiments that have not ended, with `ended` the others too; the newest last.
-
-    They are the caller's own, those of `user`, or those of `everybody`.
-    """
-    flags = {"all": ended, "mine": not everybody and user is None}
-    query = "&".join(f"{name}=true" for name, wanted in flags.items() if wanted)
-    summaries = client.get("/v1/experiments" + (f"?{query}" if query else ""), list[Summary])
-    return sorted(
-        (summary for summary in summaries if user in (None, summary.user)),
-        key=lambda summary: ids.parse(summary.id).experiment or 0,
-    )
+def _list(client: Client, user: str | None, args: argparse.Namespace) -> list[Summary]:
+    """The caller's own experiments, those of `user`, or with --all-users everybody's; newest last."""
+    flags = {"all": args.all, "mine": not args.all_users and user is None}
+    query = {name: "true" for name, wanted in flags.items() if wanted}
+    summaries = client.get("/v1/experiments", list[Summary], query)
+    own = [summary for summary in summaries if user in (None, summary.user)]
+    return sorted(own, key=lambda summary: ids.parse(summary.id).experiment or 0)
 
 
-def fetch_detail(
-    client: Client,
-    wanted: CanonicalId,
-    *,
-    every: bool,
-    sort: str | None = None,
-    reverse: bool = False,
-) -> Detail:
-    """The (sub-)experiment `wanted`, with `every` sub-experiment or with `LIMIT` of them.
-
-    `sort`, the name of a result or a parameter, puts the best first. Without it the `LIMIT` are those
-    around the first unfinished.
-    """
+def _detail(client: Client, wanted: CanonicalId, args: argparse.Namespace) -> Detail:
     name = quote(str(wanted._replace(job=None, number=None)))
-    query = [] if every else [f"limit={LIMIT}"]
-    if sort is not None:
-        query.append(f"sort={quote(sort, safe='')}")
-    if reverse:
-        query.append("reverse=true")
-    return client.get(f"/v1/experiments/{name}" + (f"?{'&'.join(query)}" if query else ""), Detail)
-
-
-def _reachable(detail: Detail, endpoint: Endpoint) -> Detail:
-    """`detail` with the URL by which this machine reaches its TensorBoard."""
-    from msgspec.structs import replace
-
-    url = detail.tensorboard or ""
-    return replace(detail, tensorboard=endpoint.bring(url) or f"{url} {endpoint.where}")
+    query: dict[str, object] = {} if args.all or args.json else {"limit": LIMIT}
+    if args.sort is not None:
+        query["sort"] = args.sort
+    if args.reverse:
+        query["reverse"] = "true"
+    return client.get(f"/v1/experiments/{name}", Detail, query)
 
 
 def plain(summary: Summary) -> dict[str, Any]:

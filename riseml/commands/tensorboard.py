@@ -10,7 +10,7 @@ parameters and results are in its HPARAMS tab. Without an ID: the last experimen
 import argparse
 from contextlib import ExitStack
 
-from riseml.commands import add_ids, current_project
+from riseml.commands import add_ids, current_project, print_json
 from riseml.transport.daemon import connect
 from riseml_proto.errors import DaemonError
 from riseml_proto.messages import Board, BoardRequest
@@ -33,7 +33,7 @@ def run(args: argparse.Namespace) -> int:
             stack.callback(client.endpoint.drop, url)
             here = client.endpoint.bring(url)
             if args.json:
-                print(msgspec.json.encode(Board(url=here or url)).decode(), flush=True)
+                print_json(Board(url=here or url), indent=-1)
             else:
                 shown = here or f"{url} {client.endpoint.where}"
                 print(f"TensorBoard at {shown} (Ctrl+C ends it)", flush=True)

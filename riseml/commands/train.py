@@ -20,19 +20,22 @@ be started. After Ctrl+C and with `-d`, which do not wait for the outcome, it is
 import argparse
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
-from riseml.commands import add_json, print_json, priority
+from riseml.commands import add_json, priority, show
 from riseml.progress import plural
+from riseml.screen import notice
+from riseml.transport.daemon import connect
 from riseml_proto.config import check_placeholders, parse_config, warnings
 from riseml_proto.errors import ConfigError, DaemonError, InvalidInput, SyncError
 from riseml_proto.messages import EndEntry, LogRequest, Manifest, Submission, Submitted, System
 from riseml_proto.states import State
+from riseml_proto.value import encodable
 
 if TYPE_CHECKING:
-    from riseml.sync.scan import ProjectLimits, Scan
+    from riseml.sync.scan import Scan
 
 _FILE = "riseml.yml"
 _LARGEST = 1 << 22  # bytes of a riseml.yml, so that /dev/zero is not read for ever
@@ -92,8 +95,7 @@ def run(args: argparse.Namespace) -> int:
         if warning not in warned:
             _warn(warning)
     if args.detach:
-        _report(submitted, as_json=args.json)
-        return 0
+        return show(args, submitted, _report(submitted))
     return _follow(submitted.id, args.host)
 
 
@@ -132,7 +134,7 @@ def submitted_env(environ: Mapping[str, str]) -> dict[str, str]:
     # A value that is not UTF-8 cannot be sent as JSON. It is left out, and the job fails with an
     # error of its own if it needs the variable.
     values = {name: environ.get(name, "") for name in _ENV}
-    return {name: value for name, value in values.items() if value and _is_text(value)}
+    return {name: value for name, value in values.items() if value and encodable(value)}
 
 
 def exit_code(end: EndEntry) -> int:
@@ -148,7 +150,6 @@ def _submit(
     from riseml.sync.hashes import forget, list_files
     from riseml.sync.scan import special_text
     from riseml.sync.upload import upload
-    from riseml.transport.daemon import connect
 
     root = os.fsencode(os.getcwd())
     scanned = _scan(root, host)
@@ -185,28 +186,17 @@ def _scan(root: bytes, host: str | None) -> "Scan":
 
     try:
         return scan(root, ProjectLimits())
-    except ProjectTooLarge:
-        limits = _limits(host)
-        if limits == ProjectLimits():
-            raise
-    return scan(root, limits)
-
-
-def _limits(host: str | None) -> "ProjectLimits":
-    from riseml.sync.scan import ProjectLimits
-    from riseml.transport.daemon import connect
-
-    try:
-        with connect(host) as client:
-            system = client.get("/v1/system", System)
-    except DaemonError:
-        return ProjectLimits()
-    return ProjectLimits(system.max_files, system.max_bytes)
+    except ProjectTooLarge as error:
+        try:
+            with connect(host) as client:
+                system = client.get("/v1/system", System)
+        except DaemonError:
+            raise error from None
+    return scan(root, ProjectLimits(system.max_files, system.max_bytes))
 
 
 def _follow(name: str, host: str | None) -> int:
     from riseml.follow import follow
-    from riseml.transport.daemon import connect
 
     request = LogRequest(id=name, follow=True, opening=True)
     try:
@@ -218,25 +208,14 @@ def _follow(name: str, host: str | None) -> int:
         return 0
 
 
-def _report(submitted: Submitted, *, as_json: bool) -> None:
-    if as_json:
-        print_json(submitted)
-        return
+def _report(submitted: Submitted) -> Iterator[str]:
     name = submitted.id
     members = f" with {plural(submitted.count, 'sub-experiment')}" if submitted.count else ""
-    print(f"Started experiment {name}{members}.")
-    print(
+    yield f"Started experiment {name}{members}."
+    yield (
         f"Run `riseml status {name}` to see where it stands, `riseml logs -f {name}` to follow it."
     )
 
 
 def _warn(text: str) -> None:
-    print(f"riseml: warning: {text}", file=sys.stderr)
-
-
-def _is_text(value: str) -> bool:
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+    notice(f"warning: {text}")

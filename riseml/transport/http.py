@@ -9,8 +9,9 @@ used again for one request after the other. It is dropped where a reply was not 
 
 import select
 import socket
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NoReturn, Self, TypeVar
+from urllib.parse import quote, urlencode
 
 import h11
 import msgspec
@@ -54,9 +55,10 @@ class Client:
             self.endpoint.release(self._socket, idle=idle)
             self._socket = None
 
-    def get(self, path: str, reply: type[T]) -> T:
+    def get(self, path: str, reply: type[T], query: Mapping[str, object] | None = None) -> T:
         """GET `path`, and decode the answer as a `reply`. Raises `RisemlError`, as all requests."""
-        return self._decode(self._request("GET", path, [], self._timeout), reply)
+        target = f"{path}?{urlencode(query, quote_via=quote)}" if query else path
+        return self._decode(self._request("GET", target, [], self._timeout), reply)
 
     def post(
         self, path: str, message: msgspec.Struct, reply: type[T], *, patient: bool = False
