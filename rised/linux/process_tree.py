@@ -99,7 +99,7 @@ class CgroupTree:
         self._start = start
 
     def pids(self, snapshot: ProcessSnapshot | None = None) -> list[int]:
-        """Those alive now."""
+        """Those alive now: the kernel lists them faster than a snapshot is taken."""
         leader = stat(self._leader) if self._leader else None
         pids = [self._leader] if leader and leader.start == self._start else []
         for directory, _, _ in os.walk(self.cgroup):

@@ -67,7 +67,7 @@ class ContainerHandle:
         return self.processes if self._visible_here else None
 
     def begin(self, visible_gpus: str) -> None:
-        """Send the start signal."""
+        """Send the start signal. The FIFO stays open: a shell that has not come to it yet needs its other end."""
         assert self._fifo is not None
         visible = self.identity.visible
         self._begun = True

@@ -45,7 +45,7 @@ class ContainerProcesses:
 
     @property
     def cgroup(self) -> str | None:
-        """Its control group."""
+        """The directory of its control group, which has the container's ID in its path; None once it has ended."""
         with contextlib.suppress(OSError):
             text = Path(f"/proc/{self._pid}/cgroup").read_text()
             if self.alive:

@@ -193,7 +193,7 @@ class ContainerRunner:
         self._stale = {key for key in os.listdir(self._jobs) if key not in kept}
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Nothing is held: the connection ends with `Engine.run`."""
 
     def _name(self, key: str) -> str:
         return f"riseml-{self.instance[:8]}-{key}"

@@ -46,12 +46,12 @@ class ProcessHandle:
 
     @property
     def local(self) -> LocalProcesses:
-        """Its process tree."""
+        """Its process tree, for any thread."""
         # A copy, because a snapshot of another thread's must not make the tree forget what it has seen since.
         return copy.copy(self._tree)
 
     def begin(self, visible_gpus: str) -> None:
-        """Send the start signal."""
+        """Send the start signal and close the pipe."""
         assert self._stdin is not None
         with contextlib.suppress(BrokenPipeError):  # it was killed meanwhile; `wait` returns that
             send_start_signal(self._stdin, visible_gpus)

@@ -226,12 +226,12 @@ def test_the_daemons_end_lets_what_runs_run_on_and_ends_what_was_held(place: Pla
     run(place, first)
     assert len(place.containers) == 4
     run(place, second)
-    run(place, _swept)
+    run(place, _remove_leftovers)
     assert [output(made) for made in jobs] == ["up\non\n", "ran\n", ""]
     assert_clean(place)
 
 
-async def _swept(runner: ContainerRunner) -> None:
+async def _remove_leftovers(runner: ContainerRunner) -> None:
     """Return when nothing of jobs that nobody keeps is left."""
     for key in os.listdir(runner._jobs):
         await runner._clean(key)
