@@ -56,89 +56,44 @@ def _check_gpus(value: str | int) -> None:
 class Settings(msgspec.Struct, kw_only=True):
     """The settings of one daemon. Paths are absolute once `load` has returned."""
 
-    system: Annotated[
-        bool, Setting("serve every user of this machine, as root; see docs/server.md", "no")
-    ] = False
-    group: Annotated[
-        str | None,
-        Setting("with `--system`: whose members may use it", "everybody", "GROUP", group_id),
-    ] = None
-    admin_group: Annotated[
-        str | None,
-        Setting(
-            "with `--system`: whose members may do what root may", "root alone", "GROUP", group_id
-        ),
-    ] = None
-    socket: Annotated[
-        str,
-        Setting(
-            "listen here",
-            "`$XDG_RUNTIME_DIR/rised/rised.sock`; without that variable in `/run/user/UID`, else "
-            "`/tmp/rised-UID`",
-            "PATH",
-        ),
-    ] = ""
-    state_dir: Annotated[
-        str, Setting("database, logs, revisions", "`~/.local/state/rised`", "DIR")
-    ] = ""
+    # fmt: off
+    system: Annotated[bool, Setting(
+        "serve every user of this machine, as root; see docs/server.md", "no")] = False
+    group: Annotated[str | None, Setting(
+        "with `--system`: whose members may use it", "everybody", "GROUP", group_id)] = None
+    admin_group: Annotated[str | None, Setting(
+        "with `--system`: whose members may do what root may", "root alone", "GROUP", group_id)] = None
+    socket: Annotated[str, Setting(
+        "listen here",
+        "`$XDG_RUNTIME_DIR/rised/rised.sock`; without that variable in `/run/user/UID`, else `/tmp/rised-UID`",
+        "PATH")] = ""
+    state_dir: Annotated[str, Setting("database, logs, revisions", "`~/.local/state/rised`", "DIR")] = ""
     output_dir: Annotated[str, Setting("what experiments write", "`~/riseml-output`", "DIR")] = ""
-    data_dir: Annotated[
-        str,
-        Setting("what experiments read; jobs find it as `DATA_DIR`", "`~/riseml-data`", "DIR"),
-    ] = ""
-    gpus: Annotated[
-        str | int,
-        Setting(
-            "`auto`: ask the NVIDIA driver; `4`: there are four; `0,2,3`: there are these",
-            metavar="auto|N|0,2,3",
-            check=_check_gpus,
-        ),
-    ] = "auto"
-    gpu_foreign_mem: Annotated[
-        int,
-        Setting(
-            "MiB that processes which are not rised's may use on a GPU that is handed out all the "
-            "same",
-            metavar="MIB",
-        ),
-    ] = 512
+    data_dir: Annotated[str, Setting(
+        "what experiments read; jobs find it as `DATA_DIR`", "`~/riseml-data`", "DIR")] = ""
+    gpus: Annotated[str | int, Setting(
+        "`auto`: ask the NVIDIA driver; `4`: there are four; `0,2,3`: there are these",
+        metavar="auto|N|0,2,3", check=_check_gpus)] = "auto"
+    gpu_foreign_mem: Annotated[int, Setting(
+        "MiB that processes which are not rised's may use on a GPU that is handed out all the same",
+        metavar="MIB")] = 512
     cpus: Annotated[float | None, Setting("CPUs to hand out", "all there are", "N")] = None
     mem: Annotated[int | None, Setting("memory to hand out, in MiB", "all there is", "MIB")] = None
-    runner: Annotated[
-        Literal["auto", "process", "docker"],
-        Setting(
-            "`auto`: an experiment with an `image` in containers, one without as processes; "
-            "`process`: never in containers, its image is ignored, and the job's log says so; "
-            "`docker`: only in containers"
-        ),
-    ] = "auto"
-    stop_jobs: Annotated[
-        bool, Setting("end the jobs when the daemon is stopped", "no: they run on")
-    ] = False
-    kill_grace: Annotated[float, Setting("seconds from SIGTERM to SIGKILL", metavar="SECONDS")] = (
-        10.0
-    )
+    runner: Annotated[Literal["auto", "process", "docker"], Setting(
+        "`auto`: an experiment with an `image` in containers, one without as processes; `process`: never in "
+        "containers, its image is ignored, and the job's log says so; `docker`: only in containers")] = "auto"
+    stop_jobs: Annotated[bool, Setting("end the jobs when the daemon is stopped", "no: they run on")] = False
+    kill_grace: Annotated[float, Setting("seconds from SIGTERM to SIGKILL", metavar="SECONDS")] = 10.0
     max_files: Annotated[int, Setting("most files in a project", metavar="N")] = 100_000
     max_bytes: Annotated[int, Setting("most bytes in a project", metavar="N")] = 2 << 30
-    min_free: Annotated[
-        int,
-        Setting(
-            "MiB free on the disk of state or output below which nothing new is taken",
-            metavar="MIB",
-        ),
-    ] = 64
-    half_life: Annotated[
-        float,
-        Setting(
-            "hours after which half of the GPU time that a user has used is forgotten; 0: all that "
-            "has ended is",
-            metavar="HOURS",
-        ),
-    ] = 24.0
-    quotas: Annotated[
-        dict[str, Any],
-        Setting("who may take how much, see [quotas](#quotas); in the file alone", "no bounds"),
-    ] = {}
+    min_free: Annotated[int, Setting(
+        "MiB free on the disk of state or output below which nothing new is taken", metavar="MIB")] = 64
+    half_life: Annotated[float, Setting(
+        "hours after which half of the GPU time that a user has used is forgotten; 0: all that has ended is",
+        metavar="HOURS")] = 24.0
+    quotas: Annotated[dict[str, Any], Setting(
+        "who may take how much, see [quotas](#quotas); in the file alone", "no bounds")] = {}
+    # fmt: on
 
 
 class Row(NamedTuple):
