@@ -108,7 +108,8 @@ class CgroupTree:
                 open(os.path.join(directory, "cgroup.procs"), encoding="ascii") as file,
             ):
                 pids += [int(line) for line in file]
-        return [pid for pid in {*pids} if (process := stat(pid)) and not process.gone]
+        # Parents first, as the kernel lists them: a script traps SIGTERM before it sees that its child has ended.
+        return [pid for pid in dict.fromkeys(pids) if (process := stat(pid)) and not process.gone]
 
     def kill_at_once(self) -> None:
         """Kill the whole group, from Linux 5.14 on; the leader may still be outside."""
