@@ -1,4 +1,4 @@
-"""One experiment's records, written by the daemon's own ledger, without a daemon."""
+"""The records of one experiment, written by the daemon's own transitions, without a daemon."""
 
 import contextlib
 import tempfile
@@ -38,7 +38,7 @@ class Records:
         self.wait_reasons: dict[int, WaitReason] = {}
         layout = Layout(state_dir, "/out")
         self.views = Views(self.database, self.unfinished, self.wait_reasons.get, layout)
-        self.journal = StoredHistory(self.database, self.views, layout)
+        self.history = StoredHistory(self.database, self.views, layout)
         self.transitions = Transitions(self.database, Subscriptions(), FairShare(86_400.0, {}))
         parsed = parse_config(config, "riseml.yml")
         row = ExperimentRow(

@@ -139,7 +139,7 @@ class FakeHandle:
         await self.kill(grace)
 
     def close(self) -> None:
-        """A shell that was not let go ends without having begun."""
+        """A held shell ends without having begun."""
         if self.process.alive and not self.process.begun:
             self.process.die(None)
 
@@ -204,7 +204,7 @@ class World:
             process.remove_leftovers()
 
     def alive(self) -> list[Process]:
-        """Every process that was let go and of which anything is alive."""
+        """Every process that has begun and of which anything is alive."""
         return [process for process in self.processes.values() if process.begun and process.there]
 
 
@@ -259,7 +259,7 @@ class FakeRunner:
                 self._world.codes[key] = process.begun, process.code
 
     def close(self) -> None:
-        """Nothing to let go of."""
+        """Holds nothing."""
 
 
 class FakeRevisions:
@@ -292,7 +292,7 @@ class FakeWatcher:
         """Its end."""
 
 
-class QuickStore(Database):
+class QuickDatabase(Database):
     """The real one, but for the waiting for the disk."""
 
     async def sync(self) -> None:
@@ -300,7 +300,7 @@ class QuickStore(Database):
         await trio.lowlevel.checkpoint()
 
     async def sync_start(self) -> None:
-        """The same."""
+        """As `sync`."""
         await trio.lowlevel.checkpoint()
 
 
@@ -311,7 +311,7 @@ class Life:
         """Its parts are put together as the daemon's are; what stands in for the machine is the world's."""
         self.world = world
         self.nursery = nursery
-        self.database = QuickStore(world.root)
+        self.database = QuickDatabase(world.root)
         settings = Settings(
             state_dir=world.root,
             output_dir=os.path.join(world.root, "output"),

@@ -21,8 +21,8 @@ def world() -> Iterator[Records]:
 
 def test_a_stream_opens_with_the_states_at_submission(world: Records) -> None:
     world.move(1, *RUN, State.FINISHED)
-    assert world.journal.head(CanonicalId(1)) == HeadEntry(id="1", count=3)
-    opening = world.journal.opening(CanonicalId(1))
+    assert world.history.head(CanonicalId(1)) == HeadEntry(id="1", count=3)
+    opening = world.history.opening(CanonicalId(1))
     assert [(e.id, e.state) for e in opening] == [
         ("1", State.PENDING),
         ("1.1", State.PENDING),
@@ -36,11 +36,11 @@ def test_a_members_stream_is_about_the_member(world: Records) -> None:
     world.move(1, *RUN)
     world.move(2, *RUN, State.FAILED)
     target = CanonicalId(1, 2, "train")
-    assert world.journal.head(target).id == "1.2"
-    assert [(e.id, e.state) for e in world.journal.opening(target)] == [("1.2", State.CREATED)]
-    events = world.journal.events(target, 0, 100)
+    assert world.history.head(target).id == "1.2"
+    assert [(e.id, e.state) for e in world.history.opening(target)] == [("1.2", State.CREATED)]
+    events = world.history.events(target, 0, 100)
     assert [(e.id, e.state) for e in events] == [("1.2", s) for s in (*RUN, State.FAILED)]
-    assert [a.job_id for a in world.journal.attempts(target, 0, 100)] == ["1.2.train"]
+    assert [a.job_id for a in world.history.attempts(target, 0, 100)] == ["1.2.train"]
 
 
 @pytest.mark.parametrize("page", [1, 2, 100])
@@ -50,7 +50,7 @@ def test_events_come_once_and_in_order_however_they_are_paged(world: Records, pa
     world.move(1, State.KILLED)
     world.move(3, *RUN, State.FAILED)
     seen, after = [], 0
-    while events := world.journal.events(CanonicalId(1), after, page):
+    while events := world.history.events(CanonicalId(1), after, page):
         seen += events
         after = events[-1].seq
     assert [e.seq for e in seen] == sorted({e.seq for e in seen})
@@ -60,18 +60,18 @@ def test_events_come_once_and_in_order_however_they_are_paged(world: Records, pa
         ("1", State.FINISHED),
     ]
     assert seen[-1].id == "1"
-    own = world.journal.events(CanonicalId(1, 1), 0, 100)
+    own = world.history.events(CanonicalId(1, 1), 0, 100)
     assert [e.state for e in own] == [State.STARTING, State.RUNNING, State.KILLED]
 
 
 def test_each_retry_is_an_attempt_with_a_log_of_its_own(world: Records) -> None:
     world.move(1, *RUN, *RUN, State.FINISHED)
-    first, second = world.journal.attempts(CanonicalId(1), 0, 100)
+    first, second = world.history.attempts(CanonicalId(1), 0, 100)
     assert (first.key, second.key) == ("1.1.train/1", "1.1.train/2")
     assert first.log != second.log
     assert first.ended is not None
     assert first.began < first.ended < second.began < (second.ended or 0)
-    ends = [e for e in world.journal.events(CanonicalId(1), 0, 100) if e.attempt]
+    ends = [e for e in world.history.events(CanonicalId(1), 0, 100) if e.attempt]
     assert [(e.state, e.attempt.attempt if e.attempt else 0) for e in ends] == [
         (State.RUNNING, 1),
         (State.PENDING, 1),
@@ -82,24 +82,24 @@ def test_each_retry_is_an_attempt_with_a_log_of_its_own(world: Records) -> None:
 
 def test_an_attempt_that_goes_on_has_no_end(world: Records) -> None:
     world.move(1, *RUN)
-    (attempt,) = world.journal.attempts(CanonicalId(1), 0, 100)
+    (attempt,) = world.history.attempts(CanonicalId(1), 0, 100)
     assert (attempt.ended, attempt.ended_ms) == (None, None)
 
 
 def test_an_experiment_without_parameters_has_one_stream() -> None:
     with records(ONE) as world:
         world.move(0, *RUN, State.FINISHED)
-        events = world.journal.events(CanonicalId(1), 0, 100)
+        events = world.history.events(CanonicalId(1), 0, 100)
         assert [(e.id, e.state) for e in events] == [
             ("1", State.STARTING),
             ("1", State.RUNNING),
             ("1", State.FINISHED),
         ]
-        (attempt,) = world.journal.attempts(CanonicalId(1), 0, 100)
+        (attempt,) = world.history.attempts(CanonicalId(1), 0, 100)
         assert attempt.key == "1.train/1"
-        assert world.journal.head(CanonicalId(1)).count == 0
+        assert world.history.head(CanonicalId(1)).count == 0
 
 
-def test_what_is_not_there_has_no_journal(world: Records) -> None:
+def test_an_experiment_that_does_not_exist_has_no_history(world: Records) -> None:
     with pytest.raises(NotFound):
-        world.journal.head(CanonicalId(2))
+        world.history.head(CanonicalId(2))

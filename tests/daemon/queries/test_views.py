@@ -34,15 +34,15 @@ def test_all_views_agree_with_what_happened(walk: list[tuple[int, list[State]]])
         assert world.views.counts(row) == counts
         assert world.views.summary(row).counts == counts
         assert world.views.detail(row).counts == counts
-        assert world.journal.standing(CanonicalId(world.number)).counts == counts
-        known = world.journal.known(CanonicalId(world.number), 100)
+        assert world.history.standing(CanonicalId(world.number)).counts == counts
+        known = world.history.known(CanonicalId(world.number), 100)
         told = {e.id: e.state for e in known if isinstance(e, StateEntry)}
         assert len(told) == len(known)
         assert told.pop("1") == row.state
         assert told == {experiment_id(1, m): state for m, state in world.states.items()}
         for m, state in world.states.items():
-            assert world.journal.standing(CanonicalId(1, m)).state is state
-            (entry,) = world.journal.known(CanonicalId(1, m), 100)
+            assert world.history.standing(CanonicalId(1, m)).state is state
+            (entry,) = world.history.known(CanonicalId(1, m), 100)
             assert isinstance(entry, StateEntry)
             assert entry.state is state
 
@@ -53,7 +53,7 @@ def test_what_is_left_out_is_counted(walk: list[tuple[int, list[State]]], limit:
     with records(SET.format(6)) as world:
         for member, steps in walk:
             world.move(member, *steps)
-        known = world.journal.known(CanonicalId(world.number), limit)
+        known = world.history.known(CanonicalId(world.number), limit)
         told = Counter(e.state for e in known if isinstance(e, StateEntry) and e.id != "1")
         for entry in known:
             if isinstance(entry, ElidedEntry):
@@ -82,7 +82,7 @@ def test_one_that_was_overtaken_on_its_way_to_its_start_is_shown_too() -> None:
         world.experiment.pop()
         world.experiment.pop()
         world.move(3, State.PENDING, State.STARTING)
-        known = world.journal.known(CanonicalId(1), 100)
+        known = world.history.known(CanonicalId(1), 100)
         assert [(e.id, e.state) for e in known if e.id != "1"] == [
             ("1.1", State.PENDING),
             ("1.2", State.CREATED),
@@ -129,8 +129,8 @@ def test_a_million_members_cost_what_is_shown_of_them() -> None:
         assert world.views.counts(row) == {"CREATED": 999_999, "PENDING": 1}
         assert [m.id for m in world.shown(3)] == ["1.1", "1.2", "1.3"]
         assert world.shown(3)[2].params == {"n": "3"}
-        assert len(world.journal.known(CanonicalId(1), 10)) == 3
-        opening = world.journal.opening(CanonicalId(1))
+        assert len(world.history.known(CanonicalId(1), 10)) == 3
+        opening = world.history.opening(CanonicalId(1))
         assert isinstance(opening[-1], ElidedEntry)
         assert sum(getattr(entry, "count", 1) for entry in opening) == 1_000_001
 
