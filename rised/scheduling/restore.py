@@ -81,6 +81,8 @@ class Restorer:
             if row.attempt or row.member < frontier:
                 experiment.push(row.member)
             return
+        # What was killed with its experiment may have ended of that while nobody watched.
+        row = row._replace(kill=max(row.kill, experiment.row.kill))
         uuids = self._services.gpu_uuids
         gpus = tuple(current_index(index, uuid, uuids) for index, uuid in json.loads(row.gpus))
         request = experiment.request

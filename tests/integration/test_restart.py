@@ -170,6 +170,25 @@ def test_a_kill_that_was_written_down_is_carried_out_by_the_next_daemon(make_box
     assert_nothing_is_left(box)
 
 
+def test_what_ends_unwatched_after_a_kill_was_written_down_is_killed(make_box: MakeBox) -> None:
+    """The kill of the set, whose members were not asked to end yet, is found with the members gone already."""
+    box = make_box()
+    box.start(crash_at="kill-recorded")
+    gate = train(box, UNTIL_TOLD, "1.1", "1.2")
+    running = shells(box, "1.1") + shells(box, "1.2")
+    assert box.run("kill", "1", check=False).returncode == 2
+    box.wait_for_crash()
+    gate.open()
+    wait_until_gone(running)
+    with database(box.state) as db:  # no process has such a pid any more, though init may not have reaped them yet
+        db.execute("UPDATE members SET handle = json_set(handle, '$.start', 1)")
+    box.start()
+    assert box.wait_for_end("1") is State.KILLED
+    assert [m["state"] for m in members(box)] == ["KILLED", "KILLED", "KILLED"]
+    box.stop()
+    assert_nothing_is_left(box)
+
+
 RETRIED = """\
 project: restart
 train:
