@@ -180,7 +180,9 @@ def test_what_ends_unwatched_after_a_kill_was_written_down_is_killed(make_box: M
     box.wait_for_crash()
     gate.open()
     wait_until_gone(running)
-    with database(box.state) as db:  # no process has such a pid any more, though init may not have reaped them yet
+    with database(
+        box.state
+    ) as db:  # no process has such a pid any more, though init may not have reaped them yet
         db.execute("UPDATE members SET handle = json_set(handle, '$.start', 1)")
     box.start()
     assert box.wait_for_end("1") is State.KILLED
