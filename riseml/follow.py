@@ -17,7 +17,6 @@ from riseml.screen import Screen
 from riseml.transport.http import Client
 from riseml_proto.errors import DaemonError, Unreachable
 from riseml_proto.messages import (
-    ElidedEntry,
     EndEntry,
     Entry,
     HeadEntry,
@@ -37,10 +36,7 @@ _DECODER = msgspec.json.Decoder(Entry)
 
 
 def follow(connect: Connect, request: LogRequest, *, out: TextIO | None = None) -> EndEntry:
-    """Show the log of `request` on `out` (default: stdout) and return the stream's last entry.
-
-    Raises the daemon's errors, and `DaemonError` where the daemon does not come back in time.
-    """
+    """Show the log of `request` on `out` (default: stdout); the stream's last entry. Raises the daemon's errors."""
     screen = Screen(out)
     try:
         for _, entry in entries(connect, request, screen.notice):
@@ -136,16 +132,11 @@ class _Progress:
             if entry.seq <= after:
                 return False
             self._seq = max(entry.seq, self._seq)
-        elif not self._is_first(entry):
+        elif entry in self._unnumbered:  # such entries open a stream, also a resumed one
             return False
+        else:
+            self._unnumbered.add(entry)
         self._latest = max(entry.time, self._latest or entry.time)
-        return True
-
-    def _is_first(self, entry: StateEntry | ElidedEntry) -> bool:
-        """Whether an entry without a `seq` is new: such entries open a stream, also a resumed one."""
-        if entry in self._unnumbered:
-            return False
-        self._unnumbered.add(entry)
         return True
 
 

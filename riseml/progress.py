@@ -3,8 +3,7 @@
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any, Self, TextIO
+from typing import TYPE_CHECKING, Self, TextIO
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -31,13 +30,17 @@ def plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
-class _Bar:
-    """A progress bar on `out`, for use in a `with`; none where that is no terminal, or it is done soon."""
+class Bar:
+    """A progress bar on a terminal, for use in a `with`; none where it is done within `patience` seconds."""
 
-    def __init__(self, out: TextIO, patience: float) -> None:
-        """`patience`: seconds before the bar appears."""
-        self._out = out
-        self._live = out.isatty() and os.environ.get("TERM") != "dumb"
+    def __init__(
+        self, out: TextIO | None = None, *, patience: float = PATIENCE, title: str = ""
+    ) -> None:
+        """On `out`, by default stderr, behind `title`."""
+        self._out = out or sys.stderr
+        self._live = self._out.isatty() and os.environ.get("TERM") != "dumb"
+        self._title = title
+        self._step = ""
         self._total = self._done = 0
         self._due = time.monotonic() + patience
         self._bar: Progress | None = None
@@ -49,29 +52,42 @@ class _Bar:
         if self._bar:
             self._bar.stop()
 
+    def start(self, total: int, step: str = "") -> None:
+        """Begin a `step` (`reading`, `sending`) that has to deal with `total` bytes."""
+        self._step, self._total, self._done = step, total, 0
+        if self._bar:
+            self._draw(self._bar)
+
     def advance(self, amount: int) -> None:
         """Count `amount` bytes more as done."""
         self._done += amount
         if self._live and (now := time.monotonic()) >= self._due:
             self._due = now + _REFRESH
             self._bar = self._bar or self._begin()
-            self._bar.update(self._bar.task_ids[0], completed=self._done, refresh=True)
+            self._draw(self._bar)
+
+    def _draw(self, bar: "Progress") -> None:
+        text, task = f"{self._title} {self._step}", bar.task_ids[0]
+        bar.update(task, description=text, total=self._total, completed=self._done, refresh=True)
 
     def _begin(self) -> "Progress":
-        raise NotImplementedError
+        from rich import progress  # takes 80 ms, and only what takes long needs it
+        from rich.console import Console
 
-    def _progress(self, *columns: Any, **fields: Any) -> "Progress":
-        from rich.console import Console  # takes 80 ms, and only what takes long needs it
-        from rich.progress import Progress
-
-        console = Console(file=self._out)
-        bar = Progress(*columns, console=console, transient=True, auto_refresh=False)
-        bar.add_task(**fields, total=self._total, completed=self._done)
+        columns = [progress.BarColumn(), progress.DownloadColumn(), progress.TransferSpeedColumn()]
+        bar = progress.Progress(
+            *(["{task.description}", *columns] if self._title else columns),
+            *([] if self._title else [progress.TimeRemainingColumn()]),
+            console=Console(file=self._out),
+            transient=True,
+            auto_refresh=False,
+        )
+        bar.add_task("", total=self._total)
         bar.start()
         return bar
 
 
-class SyncLine(_Bar):
+class SyncLine(Bar):
     """The line of a sync, for use in a `with`: it is begun there, and ended by `done` or `failed`.
 
     A progress bar stands in its place while a slow sync goes on. The line that stays is the same to
@@ -84,9 +100,8 @@ class SyncLine(_Bar):
         self, size: int, count: int, out: TextIO | None = None, *, patience: float = PATIENCE
     ) -> None:
         """Of `count` files with `size` bytes; written to `out`, by default stdout."""
-        super().__init__(out or sys.stdout, patience)
+        super().__init__(out or sys.stdout, patience=patience, title="Syncing project:")
         self._text = f"Syncing project ({size_text(size)}, {plural(count, 'file')})..."
-        self._step = ""
 
     def __enter__(self) -> Self:
         if self._out.isatty():
@@ -102,46 +117,6 @@ class SyncLine(_Bar):
         self._out.write(begun + ("done\n" if error is None else "failed\n"))
         self._out.flush()
 
-    def start(self, step: str, total: int) -> None:
-        """Begin a `step` (`reading`, `sending`) that has to deal with `total` bytes."""
-        self._step, self._total, self._done = step, total, 0
-        if self._bar:
-            self._bar.reset(self._bar.task_ids[0], total=total, step=step)
-
     def _begin(self) -> "Progress":
-        from rich.progress import BarColumn, DownloadColumn, TransferSpeedColumn
-
         self._out.write("\r\x1b[K")
-        label = "{task.description} {task.fields[step]}"
-        columns = label, BarColumn(), DownloadColumn(), TransferSpeedColumn()
-        return self._progress(*columns, description="Syncing project:", step=self._step)
-
-
-class CopyBar(_Bar):
-    """The progress bar of `riseml cp`, on stderr."""
-
-    def __init__(self, out: TextIO | None = None, *, patience: float = PATIENCE) -> None:
-        super().__init__(out or sys.stderr, patience)
-
-    def expect(self, total: int) -> None:
-        """Set the number of bytes that will be copied."""
-        self._total = total
-
-    def skip(self, amount: int) -> None:
-        """Count `amount` bytes that an earlier copy has brought."""
-        self._done += amount
-
-    def watch(self, pieces: Iterable[memoryview]) -> Iterator[memoryview]:
-        """`pieces`, each counted as done when the next one is taken."""
-        for piece in pieces:
-            yield piece
-            self.advance(len(piece))
-
-    def _begin(self) -> "Progress":
-        from rich import progress
-
-        columns = (
-            *(progress.BarColumn(), progress.DownloadColumn()),
-            *(progress.TransferSpeedColumn(), progress.TimeRemainingColumn()),
-        )
-        return self._progress(*columns, description="")
+        return super()._begin()

@@ -16,39 +16,25 @@ from riseml_proto.errors import ConfigError, InvalidInput
 _LARGEST = 1 << 16  # bytes, so that /dev/zero is not read for ever
 
 
+def user_directory(environ: Mapping[str, str], variable: str, default: str) -> str:
+    """The directory in a `variable` such as XDG_CACHE_HOME, else `default`. The standard forbids relative ones."""
+    path = environ.get(variable, "")
+    return path if path.startswith("/") else os.path.expanduser(default)
+
+
 def config_file(environ: Mapping[str, str]) -> str:
     """Path of the settings, in $XDG_CONFIG_HOME, by default ~/.config."""
-    given = environ.get("XDG_CONFIG_HOME", "")
-    base = given if given.startswith("/") else os.path.expanduser("~/.config")
+    base = user_directory(environ, "XDG_CONFIG_HOME", "~/.config")
     return os.path.join(base, "riseml", "config.yml")
 
 
 def configured_host(environ: Mapping[str, str]) -> str | SshAddress | None:
-    """The value of `host:`, as `address.parse` returns it; None where it is not set.
-
-    Raises `ConfigError`.
-    """
+    """The value of `host:`, as `address.parse` returns it; None where it is not set. Raises `ConfigError`."""
     path = config_file(environ)
     try:
-        with open(path, "rb") as file:
-            data = file.read(_LARGEST + 1)
+        text = read_config(path, path, _LARGEST, remedy="remove it")
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except OSError as error:
-        raise ConfigError(
-            f"cannot be read ({error.strerror}); let it be yours, or remove it", file=path
-        ) from None
-    if len(data) > _LARGEST:
-        raise ConfigError("is too large for a configuration; remove it", file=path)
-    try:
-        text = data.decode()
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise ConfigError("is not UTF-8 text; save it as that", file=path, line=line) from None
-    return _host(text, path)
-
-
-def _host(text: str, path: str) -> str | SshAddress | None:
     if not any(line.strip() and not line.lstrip().startswith("#") for line in text.split("\n")):
         return None
     from riseml_proto.yamltext import compose  # takes 20 ms, only needed with such a file
@@ -59,3 +45,23 @@ def _host(text: str, path: str) -> str | SshAddress | None:
         return address.parse(host)
     except InvalidInput as error:
         raise value.error(str(error)) from None
+
+
+def read_config(path: str, name: str, largest: int, *, remedy: str) -> str:
+    """The text of the file at `path`, called `name` in errors, of at most `largest` bytes.
+
+    Raises `ConfigError` with the `remedy`, and `FileNotFoundError` or `NotADirectoryError` where there is none.
+    """
+    try:
+        with open(path, "rb") as file:
+            data = file.read(largest + 1)
+        if len(data) > largest:
+            raise ConfigError(f"is too large for a configuration; {remedy}", file=name)
+        return data.decode()
+    except (FileNotFoundError, NotADirectoryError):
+        raise
+    except OSError as error:
+        raise ConfigError(f"cannot be read ({error.strerror}); {remedy}", file=name) from None
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise ConfigError("is not UTF-8 text; save it as that", file=name, line=line) from None

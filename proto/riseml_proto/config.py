@@ -7,6 +7,7 @@ sent. The text that a person wrote is kept beside its meaning, so that it can be
 import re
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
+from functools import partial
 
 import msgspec
 
@@ -100,13 +101,8 @@ def parse_config(text: str, file: str = "riseml.yml") -> Config:
     parameters: ParameterSource = NoParameters()
     if "parameters" in written:
         parameters = sections.grid(written["parameters"])
-    cpus, mem, gpus = (
-        sections.resources(written["resources"]) if "resources" in written else (0.0, 0, 0)
-    )
-    shm = sections.shared_memory(written["resources"]) if "resources" in written else 0
-    cpus_limit, mem_limit = (
-        sections.limits(written["limits"], cpus, mem) if "limits" in written else (0.0, 0)
-    )
+    cpus, mem, gpus, shm = sections.resources(written)
+    cpus_limit, mem_limit = sections.limits(written, cpus, mem)
     image, install = sections.image(written)
     return Config(
         file=file,
@@ -117,7 +113,7 @@ def parse_config(text: str, file: str = "riseml.yml") -> Config:
         image=image,
         install=install,
         parameters=parameters,
-        concurrency=sections.read(written, "concurrency", quantities.at_least_one, 1),
+        concurrency=sections.read(written, "concurrency", partial(quantities.whole, least=1), 1),
         cpus=cpus,
         mem=mem,
         gpus=gpus,
@@ -139,11 +135,7 @@ def parse_config(text: str, file: str = "riseml.yml") -> Config:
 
 
 def check_placeholders(config: Config) -> list[ConfigError]:
-    """One error for each placeholder in `run` that no parameter defines.
-
-    The caller raises them (`--strict`) or shows them as warnings: such a placeholder stays in the
-    command as it is.
-    """
+    """One error for each placeholder in `run` that no parameter defines, to be raised (`--strict`) or shown."""
     known = config.parameters.names
     return [
         ConfigError(

@@ -108,12 +108,12 @@ class Unreachable(DaemonError, code="unreachable"):
         self,
         text: str,
         *,
-        patience: float = PATIENCE,
+        patience: float | None = None,
         notice: str = "the daemon does not answer; waiting for it to come back",
     ) -> None:
-        """`patience`: the seconds for which a client tries again; `notice`: what a person reads meanwhile."""
+        """`patience`: seconds for which a client tries again (PATIENCE); `notice`: what a person reads meanwhile."""
         super().__init__(text)
-        self.patience = patience
+        self.patience = PATIENCE if patience is None else patience
         self.notice = notice
 
 

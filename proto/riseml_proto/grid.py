@@ -59,12 +59,6 @@ class DecimalRange(Sequence[str]):
     def __eq__(self, other: object) -> bool:
         return isinstance(other, DecimalRange) and self.texts == other.texts
 
-    def __hash__(self) -> int:
-        return hash(self.texts)
-
-    def __repr__(self) -> str:
-        return f"DecimalRange{self.texts}"
-
     def _text(self, index: int) -> str:
         if index == 0:
             return self.texts[0]
@@ -121,12 +115,6 @@ class Grid:
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Grid) and (self.names, self.values) == (other.names, other.values)
-
-    def __hash__(self) -> int:
-        return hash((self.names, self.values))
-
-    def __repr__(self) -> str:
-        return f"Grid({dict(zip(self.names, self.values, strict=True))})"
 
 
 def decimal(text: str) -> Decimal:

@@ -17,14 +17,13 @@ _MEBIBYTES = {"": 1, "M": 1, "G": 1024, "T": 1024**2}
 _SECONDS = (86400, 3600, 60, 1)
 
 
-def whole(text: str) -> int:
-    """A whole number from 0 to 999,999,999."""
-    return _whole(text, 0)
-
-
-def at_least_one(text: str) -> int:
-    """A whole number from 1 to 999,999,999."""
-    return _whole(text, 1)
+def whole(text: str, least: int = 0) -> int:
+    """A whole number from `least` to 999,999,999."""
+    if not _WHOLE.fullmatch(text):
+        raise ValueError("must be a whole number")
+    if int(text) < least:
+        raise ValueError(f"must be {least} or more")
+    return int(text)
 
 
 def cpus(text: str) -> float:
@@ -52,11 +51,3 @@ def duration(text: str) -> float:
     if seconds > 0:
         return seconds
     raise ValueError("must be a time, more than 0, such as 2h, 30m, 1h30m or 90 (seconds)")
-
-
-def _whole(text: str, least: int) -> int:
-    if not _WHOLE.fullmatch(text):
-        raise ValueError("must be a whole number")
-    if int(text) < least:
-        raise ValueError(f"must be {least} or more")
-    return int(text)

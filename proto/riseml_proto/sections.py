@@ -163,23 +163,21 @@ def tensorboard(train: Mapping[str, Value]) -> bool:
     return read(fields, "tensorboard", _boolean, False) or wanted
 
 
-def resources(value: Value) -> tuple[float, int, int]:
-    """`resources`: CPUs, MiB of memory, and GPUs."""
-    fields = value.fields(RESOURCE_KEYS)
+def resources(section: Mapping[str, Value]) -> tuple[float, int, int, int]:
+    """`resources`: CPUs, MiB of memory, GPUs, and MiB of /dev/shm; 0 for what is not there."""
+    fields = section["resources"].fields(RESOURCE_KEYS) if "resources" in section else {}
     return (
         read(fields, "cpus", quantities.cpus, 0.0),
         read(fields, "mem", quantities.memory, 0),
         read(fields, "gpus", quantities.whole, 0),
+        read(fields, "shm_size", quantities.memory, 0),
     )
 
 
-def shared_memory(value: Value) -> int:
-    """MiB of /dev/shm in `resources`; 0 where they have none."""
-    return read(value.fields(RESOURCE_KEYS), "shm_size", quantities.memory, 0)
-
-
-def limits(value: Value, cpus: float, mem: int) -> tuple[float, int]:
+def limits(train: Mapping[str, Value], cpus: float, mem: int) -> tuple[float, int]:
     """`limits`: CPUs and MiB that a job may use at most, 0 for any. `true` means its guaranteed amounts."""
+    if (value := train.get("limits")) is None:
+        return 0.0, 0
     if not isinstance(value.content, dict):
         if not amount(value, _boolean):
             return 0.0, 0
@@ -238,8 +236,7 @@ def _processes(written: Value) -> None:
         return
     fields = written.fields(("count", "resources"))
     amount(required(written, "count", "say how many"), quantities.whole)
-    if "resources" in fields:
-        resources(fields["resources"])
+    resources(fields)
 
 
 def _horovod(written: Value) -> None:
@@ -250,7 +247,7 @@ def _horovod(written: Value) -> None:
     for name, value in written.entries().items():
         if not _PARAMETER.fullmatch(name):
             raise value.error("unknown key; remove it")
-        _ = resources(value) if name == "resources" else value.text()
+        _ = resources({name: value}) if name == "resources" else value.text()
 
 
 def _command(written: Value) -> str:

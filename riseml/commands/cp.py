@@ -19,6 +19,7 @@ import errno
 import os
 import sys
 
+from riseml.progress import Bar
 from riseml.screen import notice
 from riseml.transport.daemon import connect
 from riseml_proto import uris
@@ -49,7 +50,6 @@ def run(args: argparse.Namespace) -> int:
         )
     if not (args.source and args.target):
         raise InvalidInput("a name may not be empty; . is this directory")
-    from riseml.progress import CopyBar
     from riseml.transfer.download import download
     from riseml.transfer.upload import upload
 
@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
         notice(text)
 
     try:
-        with connect(args.host) as client, CopyBar() as bar:
+        with connect(args.host) as client, Bar() as bar:
             if source:
                 path = os.fsencode(args.target)
                 download(client, source, path, recursive=args.recursive, warn=warn, bar=bar)

@@ -68,7 +68,8 @@ def run(args: argparse.Namespace) -> int:
     script = os.path.isfile("train.py")
     try:
         with open(_FILE, "w" if args.force else "x", encoding="utf-8") as file:
-            file.write(first_config(project, script=script, python=_python()))
+            python = "python" if shutil.which("python") else "python3"
+            file.write(first_config(project, script=script, python=python))
     except FileExistsError:
         raise InvalidInput(
             f"there is a {_FILE} already; riseml init --force overwrites it"
@@ -92,7 +93,3 @@ def project_name(directory: str) -> str:
     """A valid project name, as close to the name of the directory as can be."""
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", directory).strip(".-")
     return name[:_LONGEST] or "project"
-
-
-def _python() -> str:
-    return "python" if shutil.which("python") else "python3"

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING
 from riseml.commands import add_json, priority, show
 from riseml.progress import plural
 from riseml.screen import notice
+from riseml.settings import read_config
 from riseml.transport.daemon import connect
 from riseml_proto.config import check_placeholders, parse_config, warnings
 from riseml_proto.errors import ConfigError, DaemonError, InvalidInput, SyncError
@@ -75,7 +76,11 @@ def run(args: argparse.Namespace) -> int:
             "--json goes with --detach or --dry-run; riseml logs -f --json follows in JSON"
         )
     name = os.fsencode(args.file).decode("utf-8", "replace")
-    text = read_config(args.file, name)
+    try:
+        text = read_config(args.file, name, _LARGEST, remedy="-f FILE names another")
+    except (FileNotFoundError, NotADirectoryError):
+        remedy = _elsewhere(args.file) or "riseml init writes a first one, -f FILE names another"
+        raise ConfigError(f"there is no such file; {remedy}", file=name) from None
     config = parse_config(text, name)
     if args.strict and (unknown := check_placeholders(config)):
         raise unknown[0]
@@ -97,26 +102,6 @@ def run(args: argparse.Namespace) -> int:
     if args.detach:
         return show(args, submitted, _report(submitted))
     return _follow(submitted.id, args.host)
-
-
-def read_config(path: str, name: str) -> str:
-    """The text of the riseml.yml at `path`, which errors call `name`. Raises `ConfigError`."""
-    try:
-        with open(path, "rb") as file:
-            data = file.read(_LARGEST + 1)
-        if len(data) > _LARGEST:
-            raise ConfigError("is too large for a configuration; -f names the right one", file=name)
-        return data.decode()
-    except FileNotFoundError:
-        remedy = _elsewhere(path) or "riseml init writes a first one, -f FILE names another"
-        raise ConfigError(f"there is no such file; {remedy}", file=name) from None
-    except OSError as error:
-        raise ConfigError(
-            f"cannot be read ({error.strerror}); -f FILE names another", file=name
-        ) from None
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise ConfigError("is not UTF-8 text; save it as that", file=name, line=line) from None
 
 
 def _elsewhere(path: str) -> str | None:
@@ -158,11 +143,11 @@ def _submit(
     with connect(host) as client:
         out = sys.stderr if quiet else sys.stdout
         with SyncLine(scanned.size, len(scanned.files), out) as line:
-            line.start("reading", scanned.size)
+            line.start(scanned.size, "reading")
             files = list_files(root, scanned.files, line.advance)
             manifest = Manifest(project=project, files=files)
             try:
-                sending = partial(line.start, "sending")
+                sending = partial(line.start, step="sending")
                 revision = upload(client, root, manifest, scanned.files, sending, line.advance)
             except SyncError:
                 forget(root)  # an id in its cache may be wrong

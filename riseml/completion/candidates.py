@@ -5,7 +5,7 @@ one runs and answers at once. No daemon is started, and nobody is asked for a pa
 """
 
 import argparse
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from riseml import parsing
@@ -22,6 +22,12 @@ class Candidate(NamedTuple):
     help: str = ""
 
 
+_COMMANDS = [Candidate(*command) for command in COMMANDS]
+_OPTIONS = [
+    Candidate("--host", "the daemon"),
+    Candidate("--help", "list the commands"),
+    Candidate("--version", "show the version and exit"),
+]
 Ids = Callable[[str, str | None, str], Iterator[Candidate]]
 """Given a command, a host (None: the usual one) and the text typed so far: IDs that may complete it."""
 
@@ -33,7 +39,7 @@ def candidates(words: Sequence[str], ids: Ids) -> list[Candidate]:
         return []
     name, *typed = rest
     if not typed or name == "help":
-        offers: Iterator[Candidate] = _global_options() if name.startswith("-") else _commands()
+        offers: Iterable[Candidate] = _OPTIONS if name.startswith("-") else _COMMANDS
     elif any(name == command.name for command in COMMANDS):
         offers = _arguments(name, typed, host, ids)
     else:
@@ -52,16 +58,6 @@ def _leading_options(words: Sequence[str]) -> tuple[str | None, Sequence[str]]:
                 host = words[0].partition("=")[2]
             words = words[1:]
     return host, words
-
-
-def _commands() -> Iterator[Candidate]:
-    return (Candidate(*command) for command in COMMANDS)
-
-
-def _global_options() -> Iterator[Candidate]:
-    yield Candidate("--host", "the daemon")
-    yield Candidate("--help", "list the commands")
-    yield Candidate("--version", "show the version and exit")
 
 
 def _arguments(name: str, typed: Sequence[str], host: str | None, ids: Ids) -> Iterator[Candidate]:

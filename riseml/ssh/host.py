@@ -14,10 +14,7 @@ from riseml_proto.errors import SshFailed, Unreachable
 
 
 class SshHost:
-    """The `Endpoint` of the daemon at `address`.
-
-    A connection that is released idle is kept for the next `open`, so that a command starts ssh once.
-    """
+    """The `Endpoint` of the daemon at `address`; it keeps an idle connection, so that a command starts ssh once."""
 
     remote = True
 
@@ -38,14 +35,10 @@ class SshHost:
         atexit.register(self.close)
 
     def open(self, timeout: float) -> socket.socket:
-        """Connect; see `Endpoint`.
-
-        `timeout` is not used: a person may be typing a password, and the other end has a timeout of
-        its own for the daemon.
-        """
+        """Connect, without a timeout: a person may type a password, and the other end has one for the daemon."""
         idle, self._idle = self._idle, None
         if idle:
-            if _is_quiet(idle):
+            if not select.select([idle], [], [], 0)[0]:  # only its end could be read
                 return idle
             self.release(idle, idle=False)
         call = self._call()
@@ -110,8 +103,3 @@ class SshHost:
         self._reached = True
         self._sessions[session.connection] = session
         return session.connection
-
-
-def _is_quiet(connection: socket.socket) -> bool:
-    """Whether nothing can be read: on an idle connection only its end could be."""
-    return not select.select([connection], [], [], 0)[0]

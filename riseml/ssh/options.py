@@ -11,6 +11,7 @@ Options that would disturb a pipe (forwarded ports and agents, a terminal, the u
 command) are turned off, as scp does.
 """
 
+import hashlib
 import os
 import socket
 import subprocess
@@ -19,14 +20,13 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from riseml.transport.address import SshAddress
-from riseml.transport.unix import is_private
+from riseml.transport.unix import LONGEST_PATH, is_private
 from riseml_proto.errors import DaemonError
 
 PERSIST = "10m"
 """How long ssh keeps an idle connection open."""
 _CONNECT_TIMEOUT = 20  # seconds
 _ALIVE_INTERVAL = 10  # seconds; ssh gives up after three of them
-_LONGEST_PATH = 107  # bytes in the kernel's sockaddr_un
 _NAME_LENGTH = 20
 _SPARE = 1 + _NAME_LENGTH + 17  # ssh appends 17 while it makes the socket
 _UNSAFE = frozenset('"$\\')  # characters that have a meaning for ssh
@@ -58,7 +58,9 @@ class Call(NamedTuple):
 
 def call(address: SshAddress, environ: Mapping[str, str], *, ask: bool = True) -> Call:
     """The command line of ssh for `address`. `ask`: it may ask for passwords. Raises `DaemonError`."""
-    target = _target(address)
+    user = ["-l", address.user] if address.user else []
+    port = ["-p", str(address.port)] if address.port else []
+    target = [*user, *port, "--", address.host]
     text = _configuration(target)
     pairs = (line.partition(" ") for line in text.splitlines())
     configured = {name.lower(): value for name, _, value in pairs}
@@ -67,30 +69,36 @@ def call(address: SshAddress, environ: Mapping[str, str], *, ask: bool = True) -
         control: str | None = theirs
         keep = {"ControlMaster": "no"}
     else:
-        directory = control_directory(environ, os.getuid())
-        control = f"{directory}/{_name(text)}" if directory else None
-        keep = _keeping(control) if control else {"ControlPath": "none"}
+        control, keep = None, {"ControlPath": "none"}
+        if directory := control_directory(environ, os.getuid()):
+            # Hosts with different options get different connections.
+            name = hashlib.sha256(text.encode()).hexdigest()[:_NAME_LENGTH]
+            control = f"{directory}/{name}"
+            quoted = f'"{control.replace("%", "%%")}"'  # as in ssh's configuration file
+            keep = {"ControlMaster": "auto", "ControlPersist": PERSIST, "ControlPath": quoted}
     usual = {
         name: value
         for name, value in _USUAL.items()
         if configured.get(name.lower(), value) != value
     }
-    options = {**_PIPE, **usual, **_watching(configured), **keep, **({} if ask else _QUIET)}
+    watch = {}  # a dead network is noticed, where the user's configuration leaves that open
+    if configured.get("serveraliveinterval") == "0":
+        watch["ServerAliveInterval"] = str(_ALIVE_INTERVAL)
+    if configured.get("connecttimeout") == "none":
+        watch["ConnectTimeout"] = str(_CONNECT_TIMEOUT)
+    options = {**_PIPE, **usual, **watch, **keep, **({} if ask else _QUIET)}
     flags = [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
     return Call(["ssh", "-T", *flags, *target], control)
 
 
 def control_directory(environ: Mapping[str, str], uid: int) -> str | None:
-    """The directory of control sockets: $XDG_RUNTIME_DIR/riseml, else ~/.cache/riseml.
-
-    It is made, closed to other users. None where neither can be used.
-    """
+    """The private directory of control sockets, in $XDG_RUNTIME_DIR or ~/.cache; None where neither can be used."""
     places = [environ.get("XDG_RUNTIME_DIR", ""), os.path.expanduser("~/.cache")]
     for base in places:
         path = os.path.join(base, "riseml")
         if not base.startswith("/") or _UNSAFE & {*path}:
             continue
-        if len(os.fsencode(path)) + _SPARE > _LONGEST_PATH:
+        if len(os.fsencode(path)) + _SPARE > LONGEST_PATH:
             continue
         with suppress(OSError):
             os.makedirs(path, mode=0o700, exist_ok=True)
@@ -107,35 +115,6 @@ def is_open(control: str) -> bool:
         except OSError:
             return False
     return True
-
-
-def _target(address: SshAddress) -> list[str]:
-    user = ["-l", address.user] if address.user else []
-    port = ["-p", str(address.port)] if address.port else []
-    return [*user, *port, "--", address.host]
-
-
-def _name(configuration: str) -> str:
-    """The control socket's name, a hash: hosts with different options get different connections."""
-    import hashlib
-
-    return hashlib.sha256(configuration.encode()).hexdigest()[:_NAME_LENGTH]
-
-
-def _keeping(path: str) -> dict[str, str]:
-    """The options that keep a connection at `path`, quoted as in ssh's configuration file."""
-    path = path.replace("%", "%%")
-    return {"ControlMaster": "auto", "ControlPersist": PERSIST, "ControlPath": f'"{path}"'}
-
-
-def _watching(configured: Mapping[str, str]) -> dict[str, str]:
-    """The options that notice a dead network, where the user's configuration leaves them open."""
-    options = {}
-    if configured.get("serveraliveinterval") == "0":
-        options["ServerAliveInterval"] = str(_ALIVE_INTERVAL)
-    if configured.get("connecttimeout") == "none":
-        options["ConnectTimeout"] = str(_CONNECT_TIMEOUT)
-    return options
 
 
 def _configuration(target: list[str]) -> str:

@@ -4,6 +4,7 @@ ssh's stdin and stdout are one end of a socket pair; the other end is the connec
 messages to our stderr and asks for passwords on the terminal, so it stays in the foreground.
 """
 
+import re
 import socket
 import subprocess
 from typing import NoReturn
@@ -42,10 +43,7 @@ class Session:
                 raise
 
     def greet(self, timeout: float | None) -> None:
-        """Wait until the other end is ready. `timeout`: seconds for each piece of its first line.
-
-        Raises the error that the first line names, `SshFailed` where ssh fails, and `TimeoutError`.
-        """
+        """Wait until the other end is ready; `timeout`: seconds for each piece of its first line. Raises why not."""
         self.connection.settimeout(timeout)
         try:
             line = self._first_line()
@@ -62,7 +60,7 @@ class Session:
     def _first_line(self) -> str:
         """The next line with the mark; text before it is ignored."""
         seen = b""
-        while not (line := _marked(seen)):
+        while not (line := re.search(re.escape(relay.MARK) + rb"([^\n]+)\n", seen)):
             data = self.connection.recv(4096)  # nothing follows that line until we send something
             seen += data
             if not data:
@@ -72,7 +70,7 @@ class Session:
                     f"a shell {self._where} prints too much where nobody types at it; let its "
                     "start-up files be quiet there"
                 )
-        return line
+        return line[1].decode("utf-8", "replace")
 
     def lost(self) -> bool:
         """Whether ssh has failed. Waits up to 2 s for an ssh whose connection has just ended."""
@@ -111,9 +109,3 @@ class Session:
             f"{self._where}: riseml pipe ended without a word (exit code {code}); the riseml there "
             "may be too old, and ssh must be allowed to run a command there"
         )
-
-
-def _marked(seen: bytes) -> str:
-    _, marked, rest = seen.partition(relay.MARK)
-    line, ended, _ = rest.partition(b"\n")
-    return line.decode("utf-8", "replace") if marked and ended else ""

@@ -12,6 +12,8 @@ from riseml_proto.paths import quote
 REGULAR = 0o100644
 EXECUTABLE = 0o100755
 LINK = 0o120000
+OPEN_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+"""O_NONBLOCK: if a pipe now has the file's name, opening it would wait for a writer."""
 
 _NOT_THAT_FILE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)  # ELOOP: a link has taken its place
 _CHUNK = 1 << 20  # bytes read at once, so that a large file needs little memory
@@ -46,17 +48,12 @@ class ScannedFile(NamedTuple):
 
 
 def read(root: bytes, source: ScannedFile) -> Iterator[bytes]:
-    """The content in chunks.
-
-    Raises `SyncError` where the file has changed since the scan or cannot be read.
-    """
+    """The content in chunks. Raises `SyncError` where the file has changed since the scan or cannot be read."""
     if source.target is not None:
         yield source.target
         return
     try:
-        # O_NONBLOCK: if a pipe now has the file's name, opening it would wait for a writer.
-        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        fd = os.open(root + b"/" + source.path, flags)
+        fd = os.open(root + b"/" + source.path, OPEN_FLAGS)
         try:
             yield from _unchanged(fd, source)
         finally:

@@ -17,6 +17,7 @@ from contextlib import suppress
 
 import msgspec
 
+from riseml.settings import user_directory
 from riseml.sync.files import FileStamp, ScannedFile, read
 from riseml_proto.messages import File
 from riseml_proto.paths import quote
@@ -82,9 +83,7 @@ def _hash(root: bytes, source: ScannedFile, advance: Callable[[int], None]) -> s
 
 def _cache_file(root: bytes) -> str:
     """Path of the cache of the project in `root`."""
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    if not os.path.isabs(base):  # the standard says to ignore such a value
-        base = os.path.expanduser("~/.cache")
+    base = user_directory(os.environ, "XDG_CACHE_HOME", "~/.cache")
     name = hashlib.sha1(os.path.realpath(root), usedforsecurity=False).hexdigest()
     return os.path.join(base, "riseml", name)
 

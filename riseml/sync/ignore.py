@@ -71,10 +71,7 @@ class Ignore(NamedTuple):
     stacks: tuple[tuple[Layer, ...], ...] = tuple(() for _ in IGNORE_FILES)
 
     def inside(self, directory: bytes, texts: tuple[bytes | None, ...]) -> "Ignore":
-        """The rules within `directory`, which is empty or ends with `/`.
-
-        `texts` are the contents of its own ignore files, in the order of IGNORE_FILES.
-        """
+        """The rules within `directory` (empty, or with `/` behind), whose own ignore files hold `texts`."""
         if not any(texts):
             return self
         return Ignore(

@@ -12,7 +12,16 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from riseml.progress import size_text
-from riseml.sync.files import EXECUTABLE, LINK, REGULAR, FileStamp, ScannedFile, show, trouble
+from riseml.sync.files import (
+    EXECUTABLE,
+    LINK,
+    OPEN_FLAGS,
+    REGULAR,
+    FileStamp,
+    ScannedFile,
+    show,
+    trouble,
+)
 from riseml.sync.ignore import IGNORE_FILES, Ignore
 from riseml_proto.errors import ProjectTooLarge, SyncError
 
@@ -52,10 +61,11 @@ def scan(root: bytes, limits: ProjectLimits) -> Scan:
     waiting = deque([(b"", Ignore())])
     while waiting:
         directory, outer = waiting.popleft()
-        rules = outer.inside(directory, _ignore_files(root, directory))
         folder = directory.rstrip(b"/")
         try:
-            with os.scandir(root + b"/" + directory) as entries:
+            with os.scandir(root + b"/" + directory) as listing:
+                entries = list(listing)
+                rules = outer.inside(directory, _ignore_files(directory, entries))
                 for entry in entries:
                     path = directory + entry.name
                     inner = entry.is_dir(follow_symlinks=False)
@@ -84,32 +94,17 @@ def special_text(special: list[bytes]) -> str:
     return f"sockets, pipes and devices are not synced: {named}{more}"
 
 
-def _ignore_files(root: bytes, directory: bytes) -> tuple[bytes | None, ...]:
+def _ignore_files(directory: bytes, entries: list[os.DirEntry[bytes]]) -> tuple[bytes | None, ...]:
     """The contents of the ignore files in `directory`. A link is none, as in git."""
-    texts: list[bytes | None] = []
-    for name in IGNORE_FILES:
-        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        path = directory + name
-        try:
-            fd = os.open(root + b"/" + path, flags)
-        except FileNotFoundError:
-            texts.append(None)
-            continue
-        except OSError as error:
-            if not _is_link(root, path, directory):
-                raise trouble(path, error) from None
-            texts.append(None)
-            continue
-        with open(fd, "rb") as file:
-            texts.append(file.read() if stat.S_ISREG(os.fstat(fd).st_mode) else None)
-    return tuple(texts)
-
-
-def _is_link(root: bytes, path: bytes, directory: bytes) -> bool:
-    try:
-        return stat.S_ISLNK(os.lstat(root + b"/" + path).st_mode)
-    except OSError as error:  # the directory cannot be searched
-        raise trouble(directory.rstrip(b"/"), error) from None
+    texts = dict[bytes, bytes]()
+    for entry in entries:
+        if entry.name in IGNORE_FILES and entry.is_file(follow_symlinks=False):
+            try:
+                with open(os.open(entry.path, OPEN_FLAGS), "rb") as file:
+                    texts[entry.name] = file.read()
+            except OSError as error:
+                raise trouble(directory + entry.name, error) from None
+    return tuple(map(texts.get, IGNORE_FILES))
 
 
 def _source(entry: os.DirEntry[bytes], path: bytes) -> ScannedFile | None:

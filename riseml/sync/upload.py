@@ -71,10 +71,7 @@ def pick(
 def frames(
     root: bytes, missing: Iterable[tuple[str, ScannedFile]], advance: Callable[[int], None]
 ) -> Iterator[bytes]:
-    """The body of POST /v1/objects, in pieces of at least `_BATCH` bytes.
-
-    Raises `SyncError` for a changed file.
-    """
+    """The body of POST /v1/objects, in pieces of at least `_BATCH` bytes. Raises `SyncError` for a changed file."""
     batch = bytearray()
     for blob, source in missing:
         digest = new_id(source.size)

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from riseml.progress import CopyBar
+from riseml.progress import Bar
 from riseml.transfer import Warn, local
 from riseml.transfer.batches import batches
 from riseml.transfer.frames import FrameReader
@@ -52,7 +52,7 @@ def listing(client: Client, request: List) -> Iterator[FileInfo]:
 
 
 def download(
-    client: Client, source: Remote, target: bytes, *, recursive: bool, warn: Warn, bar: CopyBar
+    client: Client, source: Remote, target: bytes, *, recursive: bool, warn: Warn, bar: Bar
 ) -> None:
     """Copy `source` to `target`, or into it if it is a directory. Raises `RisemlError`, `OSError`."""
     info = look(client, source)
@@ -66,13 +66,13 @@ def download(
         raise InvalidInput(f"{os.fsdecode(target)}: there is no such directory; make it first")
     if info.type == "file":
         local.check_target(target)
-        bar.expect(info.size)
+        bar.start(info.size)
         _fetch(client, source, [_File(info, b"", target)], warn, bar)
     else:
         _tree(client, source, target.rstrip(b"/"), warn, bar)
 
 
-def _tree(client: Client, source: Remote, target: bytes, warn: Warn, bar: CopyBar) -> None:
+def _tree(client: Client, source: Remote, target: bytes, warn: Warn, bar: Bar) -> None:
     made = {b""}
     _make_directory(target)
     files, links = list[_File](), list[FileInfo]()
@@ -97,7 +97,7 @@ def _tree(client: Client, source: Remote, target: bytes, warn: Warn, bar: CopyBa
                 files.append(file)
         else:
             warn(f"{source.below(path)} is no regular file and was left out")
-    bar.expect(sum(file.info.size for file in files))
+    bar.start(sum(file.info.size for file in files))
     for batch in batches(
         files, lambda file: file.info.size, count=_BATCH, most=_BATCH_BYTES, alone=_BATCH_BYTES
     ):
@@ -141,7 +141,7 @@ def _is_there(file: _File) -> bool:
     return False
 
 
-def _fetch(client: Client, source: Remote, files: list[_File], warn: Warn, bar: CopyBar) -> None:
+def _fetch(client: Client, source: Remote, files: list[_File], warn: Warn, bar: Bar) -> None:
     wanted, parts = list[Wanted](), list[bytes]()
     for file in files:
         name = str(source.below(file.path))
@@ -157,21 +157,16 @@ def _fetch(client: Client, source: Remote, files: list[_File], warn: Warn, bar: 
                 raise InvalidInput(info.error)
             warn(info.error)
             continue
-        bar.skip(info.offset)
-        if info.version != one.version:
-            part = _renewed(part, file, str(source.below(file.path)), info)
+        bar.advance(info.offset)
+        if info.version != one.version:  # it changed since it was listed
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(part)
+            part = local.part_of(file.target, str(source.below(file.path)), info.version)
         local.check_target(file.target)
-        content = bar.watch(frames.content(info.size - info.offset))
+        content = frames.content(info.size - info.offset, bar.advance)
         try:
             local.write(file.target, part, info, content)
         except OSError as error:
             if error.errno == errno.ENOSPC:
                 raise
             raise RisemlError(f"{os.fsdecode(file.target)}: {error.strerror}") from None
-
-
-def _renewed(part: bytes, file: _File, uri: str, info: FileInfo) -> bytes:
-    """The partial file for a file that changed since it was listed; that of the old version is removed."""
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(part)
-    return local.part_of(file.target, uri, info.version)

@@ -1,7 +1,6 @@
 """The answer to `Fetch`: lines of JSON, each followed by as many bytes as it announces."""
 
-from collections.abc import Iterator
-from typing import NoReturn
+from collections.abc import Callable, Iterator
 
 import msgspec
 
@@ -15,35 +14,31 @@ class FrameReader:
     def __init__(self, pieces: Iterator[bytes]) -> None:
         self._pieces = pieces
         self._held = b""
-        self._at = 0
 
     def info(self) -> FileInfo:
         """The next line. Raises `DaemonError` where the answer has ended or is no such line."""
-        while (end := self._held.find(b"\n", self._at)) < 0:
-            self._more()
-        line, self._at = self._held[self._at : end], end + 1
+        while b"\n" not in self._held:
+            self._held += self._more()
+        line, _, self._held = self._held.partition(b"\n")
         try:
             return msgspec.json.decode(line, type=FileInfo)
         except (msgspec.DecodeError, UnicodeDecodeError):
-            self._nonsense()
+            raise _nonsense() from None
 
-    def content(self, size: int) -> Iterator[memoryview]:
-        """The `size` bytes after the line. Raises as `info`."""
+    def content(self, size: int, advance: Callable[[int], None]) -> Iterator[bytes]:
+        """The `size` bytes after the line; `advance` is called with how many were used. Raises as `info`."""
         while size:
-            if self._at == len(self._held):
-                self._held, self._at = b"", 0
-                self._more()
-            piece = memoryview(self._held)[self._at : self._at + size]
-            self._at += len(piece)
+            data = self._held or self._more()
+            piece, self._held = data[:size], data[size:]
             size -= len(piece)
             yield piece
+            advance(len(piece))
 
-    def _more(self) -> None:
-        for piece in self._pieces:
-            self._held = self._held[self._at :] + piece if self._at < len(self._held) else piece
-            self._at = 0
-            return
-        self._nonsense()
+    def _more(self) -> bytes:
+        if (piece := next(self._pieces, None)) is None:
+            raise _nonsense()
+        return piece
 
-    def _nonsense(self) -> NoReturn:
-        raise DaemonError("the daemon sent less than it announced; its log tells why")
+
+def _nonsense() -> DaemonError:
+    return DaemonError("the daemon sent less than it announced; its log tells why")

@@ -56,7 +56,7 @@ def check_target(target: bytes) -> None:
             raise InvalidInput(f"{os.fsdecode(target)} is {kind}; say another name")
 
 
-def write(target: bytes, part: bytes, info: FileInfo, content: Iterable[memoryview]) -> None:
+def write(target: bytes, part: bytes, info: FileInfo, content: Iterable[bytes]) -> None:
     """Write `content` into `part` from `info.offset` on, then rename it to `target`.
 
     Raises `OSError`, `InvalidInput` where another process is copying the same, and the errors of `content`. A large
@@ -66,11 +66,11 @@ def write(target: bytes, part: bytes, info: FileInfo, content: Iterable[memoryvi
     fd = os.open(part, flags, 0o666)
     whole = False
     try:
-        _lock(fd, target)
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         os.ftruncate(fd, info.offset)
         os.lseek(fd, info.offset, os.SEEK_SET)
         for piece in content:
-            view = piece
+            view = memoryview(piece)
             while view:
                 view = view[os.write(fd, view) :]
         status = os.fstat(fd)
@@ -85,20 +85,15 @@ def write(target: bytes, part: bytes, info: FileInfo, content: Iterable[memoryvi
             os.utime(fd, ns=(ns, ns))
         os.rename(part, target)
         whole = True
+    except BlockingIOError:
+        raise InvalidInput(
+            f"{os.fsdecode(target)} is being copied by another riseml cp; wait for that to end"
+        ) from None
     finally:
         os.close(fd)
         if not whole and info.size < RESUMABLE:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(part)
-
-
-def _lock(fd: int, target: bytes) -> None:
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise InvalidInput(
-            f"{os.fsdecode(target)} is being copied by another riseml cp; wait for that to end"
-        ) from None
 
 
 def microseconds(moment: datetime) -> int:

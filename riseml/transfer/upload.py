@@ -14,7 +14,7 @@ from urllib.parse import quote_plus
 
 import msgspec
 
-from riseml.progress import CopyBar
+from riseml.progress import Bar
 from riseml.transfer import Warn, local
 from riseml.transfer.batches import batches
 from riseml.transfer.download import listing, look
@@ -37,7 +37,7 @@ class _Item(NamedTuple):
 
 
 def upload(
-    client: Client, source: bytes, target: Remote, *, recursive: bool, warn: Warn, bar: CopyBar
+    client: Client, source: bytes, target: Remote, *, recursive: bool, warn: Warn, bar: Bar
 ) -> None:
     """Copy `source` to `target`, or into it if it is a directory. Raises `RisemlError`, `OSError`."""
     status = os.stat(source)
@@ -50,11 +50,16 @@ def upload(
     above, _, name = target.path.rpartition(b"/")
     base = Remote(target.experiment, above)
     if is_tree:
-        known = _known(client, target) if there else {}
+        listed = listing(client, List(uri=str(target), recursive=True)) if there else ()
+        known = {
+            paths.unquote(info.path): (info.size, info.mtime)
+            for info in listed
+            if info.type == "file"
+        }
         items = list(_tree(source, name, known, warn))
     else:
         items = [_Item(_head(status, name), source)]
-    bar.expect(sum(item.head.size for item in items))
+    bar.start(sum(item.head.size for item in items))
     for batch in batches(
         items, lambda item: item.head.size, count=_BATCH, most=_BATCH_BYTES, alone=local.RESUMABLE
     ):
@@ -83,19 +88,10 @@ def _settle(client: Client, source: bytes, target: Remote, *, is_tree: bool) -> 
     return inside, True
 
 
-def _known(client: Client, target: Remote) -> dict[bytes, tuple[int, datetime | None]]:
-    """Path → size and time of each file below `target`."""
-    return {
-        paths.unquote(info.path): (info.size, info.mtime)
-        for info in listing(client, List(uri=str(target), recursive=True))
-        if info.type == "file"
-    }
-
-
 def _tree(
     source: bytes, name: bytes, known: dict[bytes, tuple[int, datetime | None]], warn: Warn
 ) -> Iterator[_Item]:
-    """What is to be sent: each directory before its files, without files that are `known` as they are."""
+    """What is to be sent: each directory before its files, without those whose size and time are `known`."""
     yield _Item(Stored(path=paths.quote(name), type="directory"))
     todo = [b""]
     while todo:
@@ -131,19 +127,19 @@ def _head(status: os.stat_result, path: bytes) -> Stored:
     )
 
 
-def _store(client: Client, base: Remote, items: list[_Item], bar: CopyBar) -> None:
+def _store(client: Client, base: Remote, items: list[_Item], bar: Bar) -> None:
     first = items[0].head
     if first.size >= local.RESUMABLE:
         uri = base.below(paths.unquote(first.path))
         part = client.post("/v1/files/part", PartRequest(uri=str(uri), version=first.version), Part)
         offset = part.size if part.size <= first.size else 0
         items = [items[0]._replace(head=msgspec.structs.replace(first, offset=offset))]
-        bar.skip(offset)
+        bar.advance(offset)
     path = f"/v1/files/store?uri={quote_plus(str(base))}"
     client.send(path, _body(items, bar), Storing)
 
 
-def _body(items: list[_Item], bar: CopyBar) -> Iterator[bytes]:
+def _body(items: list[_Item], bar: Bar) -> Iterator[bytes]:
     batch = bytearray()
     for head, source in items:
         batch += msgspec.json.encode(head) + b"\n"

@@ -33,10 +33,7 @@ class SshAddress(NamedTuple):
 
 
 def parse(text: str) -> str | SshAddress:
-    """The socket's path of a `unix://` address, or the parts of an `ssh://` address.
-
-    Raises `InvalidInput`.
-    """
+    """The socket's path of a `unix://` address, or the parts of an `ssh://` address. Raises `InvalidInput`."""
     scheme, _, rest = text.partition("://")
     if scheme == "unix" and rest.startswith("/"):
         return unquote(rest)

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
-from riseml.settings import configured_host
+from riseml.settings import configured_host, user_directory
 from riseml.transport.address import SshAddress, parse
 from riseml.transport.endpoint import Endpoint
 from riseml.transport.unix import UnixSocket, is_private
@@ -38,11 +38,7 @@ _OPEN_TIMEOUT = 30.0  # seconds that a listening daemon may take to accept a con
 
 @contextmanager
 def connect(host: str | None = None) -> "Iterator[Client]":
-    """A connected client of the daemon at `host`, or of the one that the rules above find.
-
-    Raises `InvalidInput` where `host` is no address, `DaemonError` where the daemon cannot be
-    reached.
-    """
+    """A connected client of the daemon at `host`, or of the one that the rules above find. Raises `RisemlError`."""
     from riseml.transport.http import Client  # takes 30 ms, which `riseml pipe` does not need
 
     address = configured_address(host, os.environ)
@@ -82,33 +78,25 @@ def configured_address(host: str | None, environ: Mapping[str, str]) -> str | Ss
 
 
 def local_socket(environ: Mapping[str, str]) -> tuple[str, bool]:
-    """The socket of a daemon of this machine, and whether it is the user's own, which may be started.
-
-    Raises `DaemonError`.
-    """
+    """The socket of a daemon of this machine, and whether it is the user's own. Raises `DaemonError`."""
     if os.path.exists(SYSTEM_SOCKET):
         return SYSTEM_SOCKET, False
     path = own_socket(environ, os.getuid())
     return (path if os.path.exists(path) else recorded_socket(environ) or path), True
 
 
-def endpoint(address: str | SshAddress) -> Endpoint:
-    """The endpoint at a path of this machine or behind ssh; of each host there is one per process."""
-    return UnixSocket(address) if isinstance(address, str) else _ssh_host(address)
-
-
 @functools.cache
-def _ssh_host(address: SshAddress) -> Endpoint:
+def endpoint(address: str | SshAddress) -> Endpoint:
+    """The endpoint at a path of this machine or behind ssh; of each there is one per process."""
+    if isinstance(address, str):
+        return UnixSocket(address)
     from riseml.ssh.host import SshHost  # takes 15 ms, only needed with ssh
 
     return SshHost(address, os.environ)
 
 
 def own_socket(environ: Mapping[str, str], uid: int) -> str:
-    """The socket of `uid`'s own daemon. Its directory is made where it is missing.
-
-    Raises `DaemonError` where the directory cannot be made or others can write to it.
-    """
+    """The socket of `uid`'s own daemon, in a directory that only `uid` can write to. Raises `DaemonError`."""
     path = user_socket(environ, uid, run_user=is_private(f"/run/user/{uid}", uid))
     directory = os.path.dirname(path)
     try:
@@ -167,8 +155,7 @@ def start(path: str, environ: Mapping[str, str]) -> None:
 
 def log_file(environ: Mapping[str, str]) -> str:
     """Path of the daemon's own log, in $XDG_STATE_HOME, by default ~/.local/state."""
-    state = environ.get("XDG_STATE_HOME", "")
-    base = state if state.startswith("/") else os.path.expanduser("~/.local/state")
+    base = user_directory(environ, "XDG_STATE_HOME", "~/.local/state")
     return os.path.join(base, "rised", "rised.log")
 
 

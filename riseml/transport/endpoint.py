@@ -27,10 +27,7 @@ class Endpoint(Protocol):
     """Whether it is on another machine, where paths and environments of this one mean nothing."""
 
     def open(self, timeout: float) -> socket.socket:
-        """Connect. `timeout`: the seconds that a daemon may take to accept the connection.
-
-        Raises `DaemonError`; `Unreachable` where it is worth trying again.
-        """
+        """Connect. `timeout`: the seconds that the daemon may take to accept it. Raises `DaemonError`."""
 
     def release(self, connection: socket.socket, *, idle: bool) -> None:
         """Close a connection, or keep it for the next `open` if it is `idle`."""
@@ -42,10 +39,7 @@ class Endpoint(Protocol):
         """The text after "restart the daemon" in a message: empty, or a blank and the command."""
 
     def bring(self, url: str) -> str | None:
-        """The URL by which this machine reaches `url`, a server on 127.0.0.1 of the daemon's machine.
-
-        None where it cannot.
-        """
+        """The URL by which this machine reaches `url` on 127.0.0.1 of the daemon's machine; None where it cannot."""
 
     def drop(self, url: str) -> None:
         """Undo `bring(url)`."""

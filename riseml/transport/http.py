@@ -9,7 +9,7 @@ used again for one request after the other. It is dropped where a reply was not 
 
 import select
 import socket
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NoReturn, Self, TypeVar
 from urllib.parse import quote, urlencode
 
@@ -58,7 +58,7 @@ class Client:
     def get(self, path: str, reply: type[T], query: Mapping[str, object] | None = None) -> T:
         """GET `path`, and decode the answer as a `reply`. Raises `RisemlError`, as all requests."""
         target = f"{path}?{urlencode(query, quote_via=quote)}" if query else path
-        return self._decode(self._request("GET", target, [], self._timeout), reply)
+        return self._decode(self._request("GET", target, b"", self._timeout), reply)
 
     def post(
         self, path: str, message: msgspec.Struct, reply: type[T], *, patient: bool = False
@@ -66,49 +66,42 @@ class Client:
         """POST `message`, and decode the answer as a `reply`. `patient`: without a timeout."""
         timeout = None if patient else self._timeout
         body = msgspec.json.encode(message)
-        return self._decode(self._request("POST", path, [body], timeout, len(body)), reply)
+        return self._decode(self._request("POST", path, body, timeout), reply)
 
     def send(self, path: str, chunks: Iterable[bytes], reply: type[T]) -> T:
-        """POST a body of `chunks`, and decode the answer as a `reply`.
-
-        The next chunk is made when the daemon has read the one before.
-        """
+        """POST a body of `chunks`, each made when the daemon has read the one before; return the `reply`."""
         return self._decode(self._request("POST", path, chunks, _SEND_TIMEOUT), reply)
 
     def stream(self, path: str, message: msgspec.Struct) -> Iterator[bytes]:
-        """POST `message`; the lines of the answer, without line ends, as they arrive.
-
-        Raises `Unreachable` where the stream stops in the middle.
-        """
-        return _lines(self.raw(path, message), self._cut)
+        """POST `message`; the lines of the answer as they come. Raises `Unreachable` where they stop in the middle."""
+        rest = b""
+        for data in self.raw(path, message):
+            *lines, rest = (rest + data).split(b"\n")
+            yield from lines
+        if rest:
+            self._cut()
 
     def raw(self, path: str, message: msgspec.Struct) -> Iterator[bytes]:
         """POST `message`; the bytes of the answer as they arrive. Raises as `stream`."""
-        body = msgspec.json.encode(message)
-        return self._request("POST", path, [body], None, len(body))
+        return self._request("POST", path, msgspec.json.encode(message), None)
 
     # One request
 
     def _request(
-        self,
-        method: str,
-        path: str,
-        chunks: Iterable[bytes],
-        timeout: float | None,
-        length: int | None = None,
+        self, method: str, path: str, body: bytes | Iterable[bytes], timeout: float | None
     ) -> Iterator[bytes]:
-        """Send a request and read the head of its answer; the iterator reads the body."""
+        """Send a request, a `body` of chunks as it is made, and read the answer's head; the iterator reads the rest."""
         self.connect()
         headers = [("Host", "rised"), ("Rised-Api", str(API_VERSION))]
-        if method == "POST":
-            whole = length is not None  # otherwise the body is sent as it is made
-            headers += [
-                ("Content-Type", "application/json" if whole else "application/octet-stream"),
-                ("Content-Length", str(length)) if whole else ("Transfer-Encoding", "chunked"),
-            ]
+        if not isinstance(body, bytes):
+            headers.append(("Content-Type", "application/octet-stream"))
+            headers.append(("Transfer-Encoding", "chunked"))
+        elif method == "POST":
+            headers.append(("Content-Type", "application/json"))
+            headers.append(("Content-Length", str(len(body))))
         try:
             if self._write(h11.Request(method=method, target=path, headers=headers)):
-                for chunk in chunks:
+                for chunk in [body] if isinstance(body, bytes) else body:
                     if chunk and not self._write(h11.Data(data=chunk)):
                         break
                 else:
@@ -127,7 +120,8 @@ class Client:
         self._check_version(dict(event.headers).get(_HEADER))
         body = self._body(timeout)
         if event.status_code >= 400:
-            self._raise_problem(event.status_code, b"".join(body))
+            problem = self._decode(body, Problem)
+            raise from_code(problem.code, problem.error)
         return body
 
     def _body(self, timeout: float | None) -> Iterator[bytes]:
@@ -146,13 +140,6 @@ class Client:
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             self._nonsense(f"{data[:60]!r} is no {reply.__name__}: {error}")
 
-    def _raise_problem(self, status: int, data: bytes) -> NoReturn:
-        try:
-            problem = msgspec.json.decode(data, type=Problem)
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            self._nonsense(f"status {status} with {data[:60]!r}")
-        raise from_code(problem.code, problem.error)
-
     def _check_version(self, version: bytes | None) -> None:
         if version == str(API_VERSION).encode():
             return
@@ -160,20 +147,17 @@ class Client:
         theirs = f"version {name}" if name else "no version that it names"
         raise DaemonError(
             f"the daemon {self.endpoint.where} speaks {theirs} of the API, this riseml {VERSION} speaks "
-            f"version {API_VERSION}; restart the daemon{self._how_to_restart()}, "
+            f"version {API_VERSION}; restart the daemon{self.endpoint.how_to_restart(self._socket)}, "
             "or install the riseml that fits it"
         )
 
     def _nonsense(self, detail: str) -> NoReturn:
-        how = self._how_to_restart()
+        how = self.endpoint.how_to_restart(self._socket)
         self.close()
         raise DaemonError(
             f"what listens {self.endpoint.where} does not answer like rised ({detail}); "
             f"restart the daemon{how}, or name its socket with --host"
         )
-
-    def _how_to_restart(self) -> str:
-        return self.endpoint.how_to_restart(self._socket)
 
     def _cut(self) -> NoReturn:
         assert self._socket
@@ -234,18 +218,9 @@ class Client:
         return event
 
     def _no_answer(self, timeout: float) -> NoReturn:
-        how = self._how_to_restart()
+        how = self.endpoint.how_to_restart(self._socket)
         self.close()
         raise DaemonError(
             f"the daemon {self.endpoint.where} gives no answer for {timeout:g} s; try again, "
             f"and if it stays silent, restart it{how}: running jobs go on"
         )
-
-
-def _lines(body: Iterator[bytes], cut: Callable[[], NoReturn]) -> Iterator[bytes]:
-    rest = b""
-    for data in body:
-        *lines, rest = (rest + data).split(b"\n")
-        yield from lines
-    if rest:
-        cut()

@@ -9,7 +9,8 @@ from riseml.transport.endpoint import hung_up
 from riseml_proto.default_socket import SYSTEM_SOCKET
 from riseml_proto.errors import DaemonError, Unreachable
 
-_LONGEST_PATH = 107  # bytes that fit into the kernel's sockaddr_un
+LONGEST_PATH = 107
+"""Bytes that fit into the kernel's sockaddr_un."""
 
 
 class UnixSocket:
@@ -24,9 +25,9 @@ class UnixSocket:
     def open(self, timeout: float) -> socket.socket:
         """Connect; see `Endpoint`."""
         path = os.fsencode(self.path)
-        if len(path) > _LONGEST_PATH:
+        if len(path) > LONGEST_PATH:
             raise DaemonError(
-                f"{self.path}: a socket's path may have {_LONGEST_PATH} bytes, "
+                f"{self.path}: a socket's path may have {LONGEST_PATH} bytes, "
                 f"this one has {len(path)}; use a shorter one"
             )
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)

@@ -386,9 +386,9 @@ def test_a_long_sync_on_a_terminal_shows_a_bar_and_leaves_only_its_line(
         open(theirs, "w", encoding="utf-8") as out,
         SyncLine(2_000_000, 7, out, patience=0) as line,
     ):
-        line.start("reading", 2_000_000)
+        line.start(2_000_000, "reading")
         line.advance(1_000_000)
-        line.start("sending", 500_000)
+        line.start(500_000, "sending")
         line.advance(500_000)
     shown = drain(ours).decode()
     assert "reading" in shown
@@ -399,6 +399,6 @@ def test_a_long_sync_on_a_terminal_shows_a_bar_and_leaves_only_its_line(
 def test_a_quick_sync_on_a_terminal_shows_no_bar() -> None:
     ours, theirs = pty.openpty()
     with open(theirs, "w", encoding="utf-8") as out, SyncLine(512, 1, out) as line:
-        line.start("reading", 512)
+        line.start(512, "reading")
         line.advance(512)
     assert drain(ours) == b"Syncing project (512 B, 1 file)...done\r\n"
