@@ -18,7 +18,10 @@ from rised.logs.read import CHUNK, LogLines
 from rised.logs.source import Attempt
 from riseml_proto.messages import LineEntry, PartialEntry
 
-BATCH_ENTRIES = 500
+BATCH_LINES = 500
+"""Lines that are read at once."""
+BATCH_ENTRIES = 2 * BATCH_LINES
+"""Entries that are sent at once: a batch of lines, which is not cut, and fewer that waited for it."""
 BATCH_BYTES = 65536
 _BUFFERS = 8 * 1024 * 1024
 """Bytes that all logs read at one time may hold together; but each log gets 16 KiB."""
@@ -222,7 +225,7 @@ class _Batch:
     @property
     def full(self) -> bool:
         return (
-            len(self.entries) >= BATCH_ENTRIES
+            len(self.entries) >= BATCH_LINES
             or self._size >= BATCH_BYTES
             or self.taken >= _LINES_AT_ONCE
         )

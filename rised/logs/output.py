@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import trio
 
 from rised.logs.cursor import Cursor, since_ms
-from rised.logs.merge import BATCH_ENTRIES, MergedLog, MergedLogs, count_lines
+from rised.logs.merge import BATCH_LINES, MergedLog, MergedLogs, count_lines
 from rised.logs.read import LogLines, size_of, tail_offset
 from rised.logs.source import Attempt, LogSource
 from riseml_proto.ids import CanonicalId
@@ -69,7 +69,7 @@ class Output:
             lines = await trio.to_thread.run_sync(self.merged.take_rest, attempt)
         else:
             lines = self.merged.take_rest(attempt)
-        self._behind = len(lines) >= BATCH_ENTRIES
+        self._behind = len(lines) >= BATCH_LINES
         return lines
 
     def begin(self, attempt: Attempt) -> None:

@@ -22,7 +22,7 @@ from collections.abc import Awaitable, Callable, Sequence
 import trio
 
 from rised.logs.cursor import Cursor
-from rised.logs.merge import BATCH_BYTES, BATCH_ENTRIES, moment
+from rised.logs.merge import BATCH_BYTES, BATCH_ENTRIES, BATCH_LINES, moment
 from rised.logs.output import Output
 from rised.logs.source import Attempt, Event, LogSource
 from rised.subscriptions import Subscription
@@ -152,7 +152,7 @@ class _Outbox:
         """Add `entries`; send all once they make a batch."""
         self._entries.extend(entries)
         self._size += sum(len(entry.text) for entry in entries if isinstance(entry, LineEntry))
-        if len(self._entries) >= BATCH_ENTRIES or self._size >= BATCH_BYTES:
+        if len(self._entries) >= BATCH_LINES or self._size >= BATCH_BYTES:
             await self.flush()
 
     async def flush(self) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import trio
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from rised.logs import merge, stamps
@@ -325,6 +325,7 @@ def test_followers_cut_off_anywhere_get_everything_once_and_in_order(
 
 
 @given(ACTIONS, st.lists(st.integers(1, 4), max_size=6), st.sampled_from([1, 2, 1000]))
+@example([("start", 1, "a\n"), ("write", 1, "x\n" * 700)], [1], 1)
 @settings(deadline=None, max_examples=100)
 def test_the_cursor_at_a_cut_is_all_that_is_needed_to_go_on(
     live: list[tuple[str, int, str]], cuts: list[int], page: int
