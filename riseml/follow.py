@@ -1,8 +1,7 @@
 """Follow an experiment's states and output, also across restarts of the daemon.
 
-A stream that stops without its `end` entry was cut. The follower then connects again and sends how
-far it has read: the highest `seq`, and the byte offset in each attempt's log. So nothing is shown
-twice and nothing is lost.
+A stream that stops without its `end` entry was cut. The follower then connects again and sends how far it has
+read, the highest `seq` and the byte offset in each attempt's log: nothing is shown twice and nothing is lost.
 """
 
 import time

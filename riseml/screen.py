@@ -1,8 +1,7 @@
 """Text for people: times, ages, colours, and a job's output without what could harm a terminal.
 
-The functions are pure. `Screen` writes the lines of `riseml train` and `riseml logs`. Where the
-output is no terminal it writes plain text. On a terminal it uses colours, and keeps the line that a
-job is still writing, such as a progress bar, at the bottom and draws it again as it grows.
+`Screen` writes the lines of `riseml train` and `riseml logs`. On a terminal it keeps the line that a job is still
+writing, such as a progress bar, at the bottom and draws it again as it grows.
 """
 
 import os

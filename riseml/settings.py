@@ -1,9 +1,6 @@
-"""The user's settings, in ~/.config/riseml/config.yml:
+"""The user's settings: `host: ssh://gpu-box` in ~/.config/riseml/config.yml.
 
-    host: ssh://gpu-box
-
-The file is read only where neither --host nor RISEML_HOST is given. The YAML reader is imported only
-where there is such a file.
+They are read only where neither --host nor RISEML_HOST is given, and the YAML reader is imported only for them.
 """
 
 import os

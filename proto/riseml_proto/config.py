@@ -1,7 +1,7 @@
 """riseml.yml: the keys that it may have, and what they mean.
 
-A mistake is one `ConfigError` that names file, line, path and remedy. It is raised before anything is
-sent. The text that a person wrote is kept beside its meaning, so that it can be written back.
+A mistake is one `ConfigError` that names file, line, path and remedy. The text that a person wrote is kept beside its
+meaning, so that it can be written back.
 """
 
 import re
@@ -19,16 +19,10 @@ from riseml_proto.value import Data, Value, shown
 from riseml_proto.yamltext import compose, lines
 
 _REPEATED = (
-    "resources",
-    "limits",
-    "env",
-    "time_limit",
-    "retries",
-    "framework",
-    "tensorflow",
-    "tensorboard",
+    *("resources", "limits", "env", "time_limit", "retries"),
+    *("framework", "tensorflow", "tensorboard"),
 )
-_NO_EFFECT = {"distributed": "it starts one process", "horovod": "it starts one process"}
+_NO_EFFECT = ("distributed", "horovod")
 _LISTED = 10
 
 
@@ -155,10 +149,9 @@ def warnings(config: Config) -> list[str]:
         text = f"lists {shown(value)} twice, and every combination with it runs twice; remove one"
         texts.append(str(ConfigError(text, file=config.file, line=line, path=path)))
     for path, line in config.without_effect.items():
-        effect = _NO_EFFECT.get(path.rpartition(".")[2])
-        text = f"is accepted, but this version does not act on it: {effect}"
-        if effect is None:
-            text = "installs nothing: there is no image to install it in"
+        text = "installs nothing: there is no image to install it in"
+        if path.endswith(_NO_EFFECT):
+            text = "is accepted, but this version does not act on it: it starts one process"
         texts.append(str(ConfigError(text, file=config.file, line=line, path=path)))
     return texts
 

@@ -1,8 +1,7 @@
 """The grid: the combination of parameter values that belongs to a sub-experiment's number.
 
-Parameters sort by name and the last one varies fastest. So sub-experiment n is the number n - 1
-written in a mixed radix whose digits are the values. The combinations are never stored: a grid of a
-billion needs as much memory as its lists of values, and a range needs none.
+Parameters sort by name and the last one varies fastest: sub-experiment n is the number n - 1 in a mixed radix whose
+digits are the values. No combination is stored, so a grid of a billion needs no more memory than its values.
 """
 
 import math

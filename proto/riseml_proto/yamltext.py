@@ -1,7 +1,6 @@
 """Reads YAML as it was written: each scalar keeps its text, each value has its line and its path.
 
-YAML's own types are not used, because they lose what a person wrote: `1e-6` would be a text,
-`0.0001` a float, `007` a seven. Duplicate keys, which other loaders accept, are errors. Nothing here
+YAML's own types would lose what a person wrote: `1e-6` would be a text, `0.0001` a float, `007` a seven. Nothing here
 is recursive, and length, depth and number of values are limited, so that a hostile text costs little.
 """
 

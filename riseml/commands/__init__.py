@@ -62,7 +62,7 @@ def current_project() -> str | None:
     return parse_config(text, "riseml.yml").project
 
 
-def priority(text: str) -> int:
+def _priority(text: str) -> int:
     """The value of `--priority`, from -100 to 100. Raises `ArgumentTypeError`, as argparse wants it."""
     try:
         number = int(text)
@@ -94,8 +94,14 @@ def _checked_id(text: str) -> str:
     return text
 
 
-def add_json(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", action="store_true", help="print JSON, for programs")
+def add_json(parser: argparse.ArgumentParser, text: str = "print JSON, for programs") -> None:
+    parser.add_argument("--json", action="store_true", help=text)
+
+
+def add_priority(parser: argparse.ArgumentParser, default: int | None = None) -> None:
+    shown = "" if default is None else f" ({default})"
+    text = f"among your own, from -100 to 100; the highest goes first{shown}"
+    parser.add_argument("--priority", type=_priority, default=default, metavar="N", help=text)
 
 
 def print_json(value: Any, *, indent: int = 2) -> None:

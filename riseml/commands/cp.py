@@ -53,11 +53,10 @@ def run(args: argparse.Namespace) -> int:
     from riseml.transfer.download import download
     from riseml.transfer.upload import upload
 
-    left_out = 0
+    left_out = list[str]()
 
     def warn(text: str) -> None:
-        nonlocal left_out
-        left_out += 1
+        left_out.append(text)
         notice(text)
 
     try:

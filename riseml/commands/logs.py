@@ -25,7 +25,7 @@ import sys
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
-from riseml.commands import add_ids, current_project
+from riseml.commands import add_ids, add_json, current_project
 from riseml.follow import entries, follow
 from riseml.screen import notice
 from riseml.transport.daemon import connect
@@ -48,9 +48,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--raw", action="store_true", help="the bytes of one job's log, exactly as it wrote them"
     )
-    parser.add_argument(
-        "--json", action="store_true", help="print JSON, one entry a line, for programs"
-    )
+    add_json(parser, "print JSON, one entry a line, for programs")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -34,14 +34,13 @@ def run(args: argparse.Namespace) -> int:
     with connect(args.host) as client:
         queue = client.get("/v1/queue", Queue)
     if queue.experiments or not sys.stdout.isatty():
-        lines = table(queue.experiments, datetime.now(UTC), columns(sys.stdout))
+        lines = _table(queue.experiments, datetime.now(UTC))
     else:
         lines = ["Nothing waits; riseml status shows what runs"]
     return show(args, queue, lines)
 
 
-def table(waiting: Sequence[Queued], now: datetime, width: int | None) -> list[str]:
-    """A table with a line for each waiting experiment, the next one first."""
+def _table(waiting: Sequence[Queued], now: datetime) -> list[str]:
     expected = f"{'EXPECTED':<{len(AGE)}}"
     titles = ["POS", "ID", "USER", "PROJECT", "PRIORITY", "GPUS", "LEFT", expected, "WHY"]
     rows = [
@@ -58,7 +57,7 @@ def table(waiting: Sequence[Queued], now: datetime, width: int | None) -> list[s
         ]
         for one in waiting
     ]
-    return render(titles, rows, width=width)
+    return render(titles, rows, width=columns(sys.stdout))
 
 
 def _expected(one: Queued, now: datetime) -> str:

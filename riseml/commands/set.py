@@ -11,7 +11,7 @@ alone: with a lower concurrency nothing new starts until so few are left.
 
 import argparse
 
-from riseml.commands import add_ids, add_json, change, priority
+from riseml.commands import add_ids, add_json, add_priority, change
 from riseml_proto.errors import InvalidInput
 from riseml_proto.messages import Change
 
@@ -24,23 +24,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="how many sub-experiments may run at once, 1 or more",
     )
-    parser.add_argument(
-        "--priority",
-        type=priority,
-        metavar="N",
-        help="among your own, from -100 to 100; the highest goes first",
-    )
+    add_priority(parser)
     add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    if args.concurrency is None and args.priority is None:
+    names = "concurrency", "priority"
+    said = [f"{name} {{standing.{name}}}" for name in names if getattr(args, name) is not None]
+    if not said:
         raise InvalidInput("nothing is to be changed; say --concurrency N or --priority N")
-    said = []
-    if args.concurrency is not None:
-        said.append("concurrency {standing.concurrency}")
-    if args.priority is not None:
-        said.append("priority {standing.priority}")
     request = Change(ids=args.ids, priority=args.priority, concurrency=args.concurrency)
     return change(args, request, "experiment {}: " + ", ".join(said))
 

@@ -103,8 +103,8 @@ def _members(detail: Detail, view: View) -> list[str]:
     ]
     if view.long:
         table += [
-            ("GPUS", [_gpus(m) for m in members]),
-            ("EXIT", [_number(m.exit_code) for m in members]),
+            ("GPUS", [",".join(map(str, m.gpus)) or "-" for m in members]),
+            ("EXIT", ["-" if m.exit_code is None else str(m.exit_code) for m in members]),
             ("REASON", [clean(m.reason or "-", colour=False) for m in members]),
         ]
     params = ("PARAMS", [show_params(m.params) for m in members])
@@ -170,11 +170,3 @@ def show_counts(counts: dict[str, int]) -> str:
     """`2 RUNNING, 6 CREATED`, the latest state first."""
     order = [state for state in reversed(State) if counts.get(state)]
     return ", ".join(f"{counts[state]:,} {state}" for state in order)
-
-
-def _gpus(member: Member) -> str:
-    return ",".join(map(str, member.gpus)) or "-"
-
-
-def _number(value: int | None) -> str:
-    return "-" if value is None else str(value)

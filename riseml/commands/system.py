@@ -97,7 +97,7 @@ def node(system: System) -> list[str]:
     """A table with the machine's line and the total, which are the same while there is one machine."""
     taken = [gpu for gpu in system.gpus if gpu.used_by]
     amounts = [
-        _amount(system.cpus),
+        f"{system.cpus.used:g}/{system.cpus.total:g}",
         _mebibytes(system.memory),
         f"{len(taken)}/{len(system.gpus)}",
         _mebibytes(Amount(used=_memory(taken), total=_memory(system.gpus))),
@@ -141,10 +141,6 @@ def settings(system: System) -> list[str]:
 
 def _memory(devices: list[Gpu]) -> float:
     return sum(gpu.memory or 0 for gpu in devices)
-
-
-def _amount(amount: Amount) -> str:
-    return f"{amount.used:g}/{amount.total:g}"
 
 
 def _mebibytes(amount: Amount) -> str:

@@ -10,7 +10,7 @@ parameters and results are in its HPARAMS tab. Without an ID: the last experimen
 import argparse
 from contextlib import ExitStack
 
-from riseml.commands import add_ids, current_project, print_json
+from riseml.commands import add_ids, add_json, current_project, print_json
 from riseml.transport.daemon import connect
 from riseml_proto.errors import DaemonError
 from riseml_proto.messages import Board, BoardRequest
@@ -18,9 +18,7 @@ from riseml_proto.messages import Board, BoardRequest
 
 def configure(parser: argparse.ArgumentParser) -> None:
     add_ids(parser, "*", "such as 144 or 144.2")
-    parser.add_argument(
-        "--json", action="store_true", help="print JSON, a line with the URL, for programs"
-    )
+    add_json(parser, "print JSON, a line with the URL, for programs")
 
 
 def run(args: argparse.Namespace) -> int:

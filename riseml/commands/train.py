@@ -24,7 +24,7 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
-from riseml.commands import add_json, priority, show
+from riseml.commands import add_json, add_priority, show
 from riseml.progress import plural
 from riseml.screen import notice
 from riseml.settings import read_config
@@ -60,13 +60,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="refuse placeholders that no parameter defines, instead of a warning",
     )
-    parser.add_argument(
-        "--priority",
-        type=priority,
-        default=0,
-        metavar="N",
-        help="among your own, from -100 to 100: the highest goes first (0)",
-    )
+    add_priority(parser, default=0)
     add_json(parser)
 
 

@@ -1,8 +1,7 @@
 """Forwards ports of the other machine's 127.0.0.1 to this machine, over the connection that ssh keeps.
 
-The port here is the same if it is free, otherwise the next of a fixed list that depends on the port
-alone. So a second request for the same port meets the first one's forwarding, and no record has to be
-kept. ssh itself reports whether a port is free, and accepts the same forwarding twice.
+The port here is the same if it is free, otherwise the next of a fixed list that depends on the port alone: a second
+request meets the first one's forwarding without a record of it, since ssh accepts the same forwarding twice.
 """
 
 import subprocess

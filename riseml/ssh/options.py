@@ -1,14 +1,8 @@
-"""The options of ssh: the user's configuration, and a connection that ssh keeps open.
+"""The options of ssh: the user's configuration, as `ssh -G` prints it, and what that leaves open.
 
-`ssh -G` prints the user's configuration for a host. Those options are never changed. Options that it
-leaves open are set here:
-
-- ssh keeps a connection open for ten minutes, so that the user authenticates once. Where the user's
-  own configuration keeps connections and one is open, that one is used.
-- ssh notices a dead network.
-
-Options that would disturb a pipe (forwarded ports and agents, a terminal, the user's own remote
-command) are turned off, as scp does.
+ssh keeps a connection open for ten minutes, so that the user authenticates once. A connection that the user's own
+configuration keeps is used where it is open. A dead network is noticed. Options that would disturb a pipe (forwarded
+ports and agents, a terminal, the user's own remote command) are turned off, as scp does.
 """
 
 import hashlib

@@ -1,10 +1,8 @@
 """The far end of a connection through ssh: carries bytes between stdin, stdout and a socket.
 
-`riseml pipe` runs this. Where a machine has no riseml, the text of this file is sent and any Python
-there runs it. So it uses only the standard library of Python 3.6.
-
-Before any other byte it writes one line: `riseml-pipe: ready`, or `riseml-pipe: KIND WHY`, where
-KIND is the code of an error or `unreachable`. A shell's start-up files may have printed text before.
+`riseml pipe` runs this. Where a machine has no riseml, the text of this file is sent and any Python there runs it: it
+uses only the standard library of Python 3.6. Before any other byte it writes the line `riseml-pipe: ready`, or
+`riseml-pipe: KIND WHY` with the code of an error. A shell's start-up files may have printed text before.
 """
 
 import os

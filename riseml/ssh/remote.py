@@ -1,8 +1,7 @@
 """The command that ssh runs on the other machine: `riseml pipe`, or Python with the text of `relay`.
 
-The user's login shell reads it, and that can be any shell. So the command is one `sh -c '…'` without
-characters that some shell changes within single quotes: quotes, backslashes, exclamation marks, line
-breaks. A path is encoded as in a URL. The text of `relay` is sent afterwards, when it is asked for.
+The user's login shell reads it, and that can be any shell. So it is one `sh -c '…'` without characters that some
+shell changes within single quotes, and a path is encoded as in a URL. `relay` is sent when it is asked for.
 """
 
 from urllib.parse import quote

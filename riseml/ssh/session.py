@@ -1,7 +1,7 @@
 """One run of ssh: a connection to a daemon, or the error that says why there is none.
 
-ssh's stdin and stdout are one end of a socket pair; the other end is the connection. ssh writes its
-messages to our stderr and asks for passwords on the terminal, so it stays in the foreground.
+ssh's stdin and stdout are one end of a socket pair, the other end is the connection. ssh asks for passwords on the
+terminal, so it stays in the foreground.
 """
 
 import re

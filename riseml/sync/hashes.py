@@ -1,10 +1,8 @@
 """Git's id of each file, computed only for files that may have changed since the last sync.
 
-The ids are cached per project in the user's cache directory. A cached id is used while the file's
-size, times and inode are the same. It is cached only where the file had not been written for two
-seconds before it was read: two writes within one tick of the file system's clock cannot be told
-apart (git calls such an entry racy). A cache that is missing, damaged or cannot be written costs
-time and is no error.
+The ids are cached per project, and used while a file's size, times and inode are the same. An id is cached only where
+the file had not been written for two seconds: two writes within one tick of the file system's clock cannot be told
+apart (git calls such an entry racy). A cache that is missing or damaged costs time and is no error.
 """
 
 import hashlib

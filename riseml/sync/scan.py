@@ -1,8 +1,7 @@
 """The files of a project: all below its directory but `.git` and what ignore files name.
 
-The walk enters no ignored directory and follows no link. It goes level by level, so that it has seen
-the largest directories when it stops because a project is too large. Empty directories are not part
-of a project, as in git.
+The walk enters no ignored directory and follows no link. It goes level by level, so that it has seen the largest
+directories when it stops because a project is too large. Empty directories are no part of a project, as in git.
 """
 
 import os

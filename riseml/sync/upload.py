@@ -4,9 +4,7 @@
     POST /v1/objects      the missing contents    → how many arrived
     POST /v1/revisions    the manifest again      → a revision
 
-A content is sent as a line `<git's id> <size>\\n` and its bytes. It is hashed again while it is
-sent: if the file has changed since it was listed, the sync stops, and no revision uses what was
-sent.
+A content is hashed again while it is sent. If the file has changed since it was listed, the sync stops.
 """
 
 from collections.abc import Callable, Iterable, Iterator

@@ -3,8 +3,7 @@
     POST /v1/files          the list of files
     POST /v1/files/fetch    many small files at a time, or a large one from where it was cut off
 
-Below the target directory nothing is written through a symbolic link. One that is there already is an error; links that
-are copied are made after everything else.
+Nothing is written through a symbolic link below the target; links are made after everything else.
 """
 
 import contextlib

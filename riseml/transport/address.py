@@ -1,7 +1,7 @@
-"""A daemon's address, in --host, RISEML_HOST and config.yml: `unix:///path` or `ssh://[user@]host[:port][/path]`.
+"""A daemon's address: `unix:///path` or `ssh://[user@]host[:port][/path]`.
 
-Pure. Parts of an address become arguments of ssh and, through ssh_config (ProxyCommand with %h and
-%r), parts of shell commands. So only what OpenSSH itself accepts there is accepted here.
+Parts of it become arguments of ssh and, through ssh_config (ProxyCommand with %h and %r), parts of shell commands. So
+only what OpenSSH itself accepts there is accepted here.
 """
 
 import re

@@ -3,11 +3,9 @@
     --host or RISEML_HOST given     the daemon at that address, here or behind ssh
     host: in config.yml             the daemon at that address
     /run/rised/rised.sock exists    the machine's daemon, which serves every user
-    otherwise                       the user's own daemon, wherever it listens; the first command
-                                    that needs it starts it
+    otherwise                       the user's own daemon, started by the first command that needs it
 
-Only the last one is ever started from here. Only its user may be able to write to its socket's
-directory: anybody else who can could put a daemon of their own there.
+Only its user may be able to write to its socket's directory: anybody else could put a daemon of their own there.
 """
 
 import functools

@@ -1,8 +1,4 @@
-"""Where a daemon is: how a client connects to it, and how messages name it.
-
-`unix.UnixSocket` is a socket of this machine, `ssh.host.SshHost` is another machine. Callers see the
-difference only in `Endpoint.remote`.
-"""
+"""Where a daemon is: `unix.UnixSocket` of this machine, or `ssh.host.SshHost` of another."""
 
 import socket
 from typing import Protocol

@@ -1,10 +1,8 @@
 """A blocking HTTP/1.1 client for one daemon: h11 for the protocol, a plain socket for the bytes.
 
-Not httpx, because importing it takes longer than a whole `riseml status` may.
-
-Whatever the other end does, a caller gets the reply that it expects, the `RisemlError` that the
-daemon's `Problem` stands for, or a `DaemonError` that says what to do. One connection is kept and
-used again for one request after the other. It is dropped where a reply was not read to its end.
+Not httpx, because importing it takes longer than a whole `riseml status` may. Whatever the other end does, a caller
+gets the reply that it expects, the `RisemlError` of the daemon's `Problem`, or a `DaemonError` that says what to do.
+One connection serves one request after the other; it is dropped where a reply was not read to its end.
 """
 
 import select
