@@ -5,7 +5,7 @@ meaning, so that it can be written back.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from functools import partial
 
@@ -15,14 +15,13 @@ from riseml_proto import placeholders, quantities, sections
 from riseml_proto.errors import ConfigError
 from riseml_proto.folding import fold
 from riseml_proto.parameters import NoParameters, ParameterSource
-from riseml_proto.value import Data, Value, shown
+from riseml_proto.value import Data, Value
 from riseml_proto.yamltext import compose, lines
 
 _REPEATED = (
     *("resources", "limits", "env", "time_limit", "retries"),
     *("framework", "tensorflow", "tensorboard"),
 )
-_NO_EFFECT = ("distributed", "horovod")
 _LISTED = 10
 
 
@@ -67,10 +66,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     """The sections, as texts, that riseml-configuration.yml repeats as they were written."""
     placeholder_lines: dict[str, int]
     """Name of each placeholder in `run` → the first line that has it."""
-    repeated_values: dict[str, tuple[int, str]]
-    """Path of a parameter that lists a value twice → the second line with the value, and its text."""
-    without_effect: dict[str, int]
-    """Path → line of each key that this version accepts but does not act on."""
+    notes: list[str]
+    """Warnings about values that are listed twice, and about keys that have no effect."""
 
     @property
     def count(self) -> int:
@@ -121,10 +118,7 @@ def parse_config(text: str, file: str = "riseml.yml") -> Config:
         framework=written["framework"].text() if "framework" in written else None,
         written={key: written[key].data() for key in _REPEATED if key in written},
         placeholder_lines=_placeholder_lines(commands, lines(text), run.line),
-        repeated_values=(
-            sections.repeated(written["parameters"]) if "parameters" in written else {}
-        ),
-        without_effect=_without_effect(written),
+        notes=[str(error) for error in (*sections.repeated(written), *_without_effect(written))],
     )
 
 
@@ -144,16 +138,7 @@ def check_placeholders(config: Config) -> list[ConfigError]:
 
 def warnings(config: Config) -> list[str]:
     """Warnings about a valid riseml.yml, a line each."""
-    texts = [str(error) for error in check_placeholders(config)]
-    for path, (line, value) in config.repeated_values.items():
-        text = f"lists {shown(value)} twice, and every combination with it runs twice; remove one"
-        texts.append(str(ConfigError(text, file=config.file, line=line, path=path)))
-    for path, line in config.without_effect.items():
-        text = "installs nothing: there is no image to install it in"
-        if path.endswith(_NO_EFFECT):
-            text = "is accepted, but this version does not act on it: it starts one process"
-        texts.append(str(ConfigError(text, file=config.file, line=line, path=path)))
-    return texts
+    return [*map(str, check_placeholders(config)), *config.notes]
 
 
 def _placeholder_lines(commands: Sequence[str], source: list[str], first: int) -> dict[str, int]:
@@ -169,14 +154,18 @@ def _placeholder_lines(commands: Sequence[str], source: list[str], first: int) -
     return missing | first_lines
 
 
-def _without_effect(train: Mapping[str, Value]) -> dict[str, int]:
-    ignored = []
-    if "tensorflow" in train:
-        fields = train["tensorflow"].entries()
-        ignored = [fields[key] for key in _NO_EFFECT if key in fields]
+def _without_effect(train: Mapping[str, Value]) -> Iterator[ConfigError]:
+    fields = train["tensorflow"].entries() if "tensorflow" in train else {}
+    ignored = [fields[key] for key in ("distributed", "horovod") if key in fields]
     if "install" in train and "image" not in train:
         ignored.append(train["install"])
-    return {value.path: value.line for value in sorted(ignored, key=lambda value: value.line)}
+    for value in sorted(ignored, key=lambda value: value.line):
+        if value is train.get("install"):
+            yield value.error("installs nothing: there is no image to install it in")
+        else:
+            yield value.error(
+                "is accepted, but this version does not act on it: it starts one process"
+            )
 
 
 def _hint(name: str, known: Sequence[str]) -> str:

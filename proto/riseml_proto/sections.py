@@ -4,7 +4,8 @@ A reader raises `ConfigError` for a mistake.
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 from riseml_proto import quantities
@@ -98,16 +99,16 @@ def grid(value: Value) -> Grid:
     return _valid(value, lambda: Grid(values))
 
 
-def repeated(value: Value) -> dict[str, tuple[int, str]]:
-    """Path of each list in `parameters` with a value twice → line and text of the first such value."""
-    repetitions: dict[str, tuple[int, str]] = {}
-    for written in value.entries().values():
+def repeated(train: Mapping[str, Value]) -> Iterator[ConfigError]:
+    """A warning for each list in `parameters` that holds a value twice."""
+    for written in train["parameters"].entries().values() if "parameters" in train else ():
         seen = set()
         for item in written.content if isinstance(written.content, list) else ():
             if item.text() in seen:
-                repetitions.setdefault(written.path, (item.line, item.text()))
+                text = f"lists {shown(item.text())} twice, and every combination with it runs twice"
+                yield replace(item, path=written.path).error(f"{text}; remove one")
+                break
             seen.add(item.text())
-    return repetitions
 
 
 def env(value: Value, parameters: Sequence[str]) -> dict[str, str]:

@@ -9,7 +9,6 @@ from riseml.ssh import forward, options
 from riseml.ssh.remote import command
 from riseml.ssh.session import Session
 from riseml.transport.address import SshAddress
-from riseml.transport.endpoint import hung_up
 from riseml_proto.errors import SshFailed, Unreachable
 
 
@@ -65,10 +64,10 @@ class SshHost:
         while self._sessions:
             self._sessions.popitem()[1].end()
 
-    def cut(self, connection: socket.socket) -> Unreachable:
-        """See `Endpoint`; tells a failure of ssh from one of the daemon."""
+    def lost(self, connection: socket.socket) -> Unreachable | None:
+        """The error of an ssh that has failed, which is none of the daemon's."""
         session = self._sessions[connection]
-        return session.gone() if session.lost() else hung_up(self.where)
+        return session.gone() if session.lost() else None
 
     def how_to_restart(self, connection: socket.socket | None) -> str:
         """Both ways: from here nobody knows whether it is the machine's daemon or a user's own."""

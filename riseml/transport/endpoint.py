@@ -6,14 +6,6 @@ from typing import Protocol
 from riseml_proto.errors import Unreachable
 
 
-def hung_up(where: str) -> Unreachable:
-    """The error for a connection that the daemon closed before the end of an answer."""
-    return Unreachable(
-        f"the daemon {where} hung up in the middle of an answer; try again, and if it happens again, "
-        "its log tells why"
-    )
-
-
 class Endpoint(Protocol):
     """A daemon's address, and the connections to it."""
 
@@ -28,8 +20,8 @@ class Endpoint(Protocol):
     def release(self, connection: socket.socket, *, idle: bool) -> None:
         """Close a connection, or keep it for the next `open` if it is `idle`."""
 
-    def cut(self, connection: socket.socket) -> Unreachable:
-        """The error for a connection that ended before the end of an answer."""
+    def lost(self, connection: socket.socket) -> Unreachable | None:
+        """The error for a connection that ended since the way to the daemon failed, else None."""
 
     def how_to_restart(self, connection: socket.socket | None) -> str:
         """The text after "restart the daemon" in a message: empty, or a blank and the command."""

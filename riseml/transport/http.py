@@ -17,7 +17,7 @@ import msgspec
 from riseml.transport.endpoint import Endpoint
 from riseml.transport.unix import UnixSocket
 from riseml_proto import API_VERSION, VERSION
-from riseml_proto.errors import DaemonError, from_code
+from riseml_proto.errors import DaemonError, Unreachable, from_code
 from riseml_proto.messages import Problem
 
 T = TypeVar("T")
@@ -159,9 +159,12 @@ class Client:
 
     def _cut(self) -> NoReturn:
         assert self._socket
-        error = self.endpoint.cut(self._socket)
+        lost = self.endpoint.lost(self._socket)
         self.close()
-        raise error
+        raise lost or Unreachable(
+            f"the daemon {self.endpoint.where} hung up in the middle of an answer; try again, and "
+            "if it happens again, its log tells why"
+        )
 
     # Bytes
 

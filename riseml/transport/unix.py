@@ -5,7 +5,6 @@ import socket
 import stat
 import struct
 
-from riseml.transport.endpoint import hung_up
 from riseml_proto.default_socket import SYSTEM_SOCKET
 from riseml_proto.errors import DaemonError, Unreachable
 
@@ -47,9 +46,8 @@ class UnixSocket:
         """Close the connection."""
         connection.close()
 
-    def cut(self, connection: socket.socket) -> Unreachable:
-        """See `Endpoint`."""
-        return hung_up(self.where)
+    def lost(self, connection: socket.socket) -> None:
+        """Return None: on this machine only the daemon can fail."""
 
     def how_to_restart(self, connection: socket.socket | None) -> str:
         """The machine's daemon by systemctl, a user's own by its pid."""

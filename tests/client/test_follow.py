@@ -207,7 +207,7 @@ def test_an_endpoint_may_ask_for_more_patience_and_say_why(
     ]
 
     class Far(UnixSocket):
-        def cut(self, connection: object) -> Unreachable:
+        def lost(self, connection: object) -> Unreachable:
             return Unreachable("gone", patience=60, notice="the network is away")
 
     def connect() -> Client:
