@@ -46,7 +46,7 @@ class UnixSocket:
         """Close the connection."""
         connection.close()
 
-    def lost(self, connection: socket.socket) -> None:
+    def lost(self, connection: socket.socket) -> Unreachable | None:
         """Return None: on this machine only the daemon can fail."""
 
     def how_to_restart(self, connection: socket.socket | None) -> str:
