@@ -39,7 +39,6 @@ from rised.log import log
 from rised.logs.watch import LogWatcher
 from rised.policy.fairshare import FairShare
 from rised.policy.resources import Inventory
-from rised.queries.history import StoredHistory
 from rised.queries.views import Views
 from rised.revisions import Revisions
 from rised.runners.client_package import link_client
@@ -55,7 +54,6 @@ from rised.scheduling.scheduler import Scheduler
 from rised.scheduling.submission import Submissions
 from rised.settings import Settings, group_id, quotas
 from rised.storage.database import Database
-from rised.storage.layout import Layout
 from rised.subscriptions import Subscriptions
 from rised.tensorboard.manager import TensorBoards
 from riseml_proto import VERSION
@@ -109,7 +107,7 @@ class Daemon:
                 await nursery.start(self.containers.run)
                 await nursery.start(context.scheduler.run)
                 await self._answer(nursery, manager, ready)
-                if context.settings.stop_jobs:
+                if services.settings.stop_jobs:
                     await context.scheduler.stop_jobs()
                 nursery.cancel_scope.cancel()
         running = sum(1 for _ in context.scheduler.inventory.grants())
@@ -119,7 +117,7 @@ class Daemon:
         self, nursery: trio.Nursery, manager: ServiceManager, ready: Callable[[], None]
     ) -> None:
         """Accept requests until a signal comes; those that are served by then are served on."""
-        settings, given = self.context.settings, manager.listening_socket()
+        settings, given = self.context.services.settings, manager.listening_socket()
         with (
             # Before anyone is told that it is ready: who starts a daemon may stop it at once.
             trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals,
@@ -160,35 +158,26 @@ def build(settings: Settings, database: Database) -> Daemon:
         settings.state_dir, max_files=settings.max_files, max_bytes=settings.max_bytes
     )
     share = FairShare(settings.half_life * 3600, database.usage.all())
-    subscriptions = Subscriptions()
     services = Services(
         database=database,
-        transitions=Transitions(database, subscriptions, share),
+        transitions=Transitions(database, Subscriptions(), share),
         runner=RunnerRouter(processes, containers),
         revisions=revisions,
         watcher=LogWatcher(),
-        layout=Layout(settings.state_dir, settings.output_dir),
-        subscriptions=subscriptions,
         settings=settings,
         gpu_uuids={gpu.index: gpu.uuid for gpu in gpus},
     )
     images = Images(engine, containers, revisions)
-    context = build_context(
-        settings=settings, services=services, images=images, share=share, gpus=gpus
-    )
+    context = build_context(services, images, share, gpus)
     return Daemon(context=context, children=children, engine=engine, containers=containers)
 
 
 def build_context(
-    *,
-    settings: Settings,
-    services: Services,
-    images: Images,
-    share: FairShare,
-    gpus: list[devices.GpuDevice],
+    services: Services, images: Images, share: FairShare, gpus: list[devices.GpuDevice]
 ) -> Context:
     """Put together the scheduler and what requests need beside it."""
-    database, nvml, allowed = services.database, Nvml(gpus), quotas(settings)
+    settings, database, nvml = services.settings, services.database, Nvml(gpus)
+    allowed = quotas(settings)
     inventory = Inventory(
         cpus=_cpus() if settings.cpus is None else settings.cpus,
         mem=_memory() if settings.mem is None else settings.mem,
@@ -207,7 +196,6 @@ def build_context(
     unfinished = scheduler.unfinished
     views = Views(database, unfinished.experiments, unfinished.wait_reason, services.layout)
     return Context(
-        settings=settings,
         services=services,
         scheduler=scheduler,
         submissions=Submissions(
@@ -222,7 +210,6 @@ def build_context(
         images=images,
         tensorboards=tensorboards,
         views=views,
-        history=StoredHistory(database, views, services.layout),
         gpus=Gpus(devices=gpus, monitor=monitor, nvml=nvml),
     )
 

@@ -11,11 +11,9 @@ from rised.experiments.job_spec import TRAIN
 from rised.gpus.devices import GpuDevice
 from rised.gpus.monitor import GpuMonitor
 from rised.gpus.nvml import Nvml
-from rised.queries.history import StoredHistory
 from rised.queries.views import Views
 from rised.scheduling.scheduler import Scheduler
 from rised.scheduling.submission import Submissions
-from rised.settings import Settings
 from rised.storage.rows import ExperimentRow
 from rised.tensorboard.manager import TensorBoards
 from rised.users.peer import Peer
@@ -38,14 +36,12 @@ class Gpus:
 class Context:
     """The parts of the daemon that handlers use, and the caller's rights to them."""
 
-    settings: Settings
     services: Services
     scheduler: Scheduler
     submissions: Submissions
     images: Images
     tensorboards: TensorBoards
     views: Views
-    history: StoredHistory
     gpus: Gpus
 
     def check_peer(self, peer: Peer) -> None:
@@ -53,7 +49,7 @@ class Context:
 
         A person's own daemon serves that person and root. A daemon with `--system` serves all users, or one group's.
         """
-        settings = self.settings
+        settings = self.services.settings
         if settings.system:
             group = settings.group
             if not (group is None or _is_in(peer, group) or self.is_admin(peer)):
@@ -68,15 +64,15 @@ class Context:
 
     def is_admin(self, peer: Peer) -> bool:
         """Whether the caller may do everything that root may."""
-        if peer.uid == ROOT or not self.settings.system:
+        if peer.uid == ROOT or not self.services.settings.system:
             return True
-        group = self.settings.admin_group
+        group = self.services.settings.admin_group
         return group is not None and _is_in(peer, group)
 
     def check_admin(self, peer: Peer) -> None:
         """Raise `Forbidden` for a caller who is no administrator of this daemon."""
         if not self.is_admin(peer):
-            group = self.settings.admin_group
+            group = self.services.settings.admin_group
             members = f"root and members of the group {group}" if group else "root"
             raise Forbidden(f"only {members} may do this")
 

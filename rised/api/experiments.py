@@ -42,7 +42,7 @@ async def index(context: Context, request: Request) -> Streamed:
     `?mine=true` leaves out other users' experiments. Everybody may see all summaries.
     """
     everything, peer = request.flag("all"), request.peer
-    mine = request.flag("mine") and context.settings.system
+    mine = request.flag("mine") and context.services.settings.system
 
     def pages() -> Iterator[list[Summary]]:
         for rows in context.views.rows(ended=everything):

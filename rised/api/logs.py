@@ -10,6 +10,7 @@ from rised.experiments.job_spec import TRAIN
 from rised.http.request import Request, Send, Streamed
 from rised.logs.raw import raw
 from rised.logs.stream import LogStream
+from rised.queries.history import StoredHistory
 from riseml_proto.errors import InvalidInput
 from riseml_proto.ids import CanonicalId, experiment_id
 from riseml_proto.messages import Entry, LogRequest
@@ -44,6 +45,9 @@ def _answer(context: Context, request: Request, message: LogRequest) -> Streamed
     if message.raw:
         return _raw(context, message, target, row.members)
 
+    services = context.services
+    history = StoredHistory(services.database, context.views, services.layout)
+
     async def write(send: Send) -> None:
         encoder = msgspec.json.Encoder()
 
@@ -51,8 +55,8 @@ def _answer(context: Context, request: Request, message: LogRequest) -> Streamed
             await send(encoder.encode_lines(entries))
 
         member = target.member if row.members else None
-        with context.services.subscriptions.listen(row.id, member) as subscription:
-            await LogStream(message, target, context.history).run(subscription, send_entries)
+        with services.transitions.subscriptions.listen(row.id, member) as subscription:
+            await LogStream(message, target, history).run(subscription, send_entries)
 
     return Streamed(write)
 
@@ -76,7 +80,7 @@ def _raw(context: Context, message: LogRequest, target: CanonicalId, count: int)
         )
 
     async def write(send: Send) -> None:
-        with context.services.subscriptions.listen(number) as subscription:
+        with context.services.transitions.subscriptions.listen(number) as subscription:
             attempt = max(1, context.views.attempt(number, member, job))
             path = context.views.log(number, member, job, attempt)
             await raw(

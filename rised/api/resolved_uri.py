@@ -35,16 +35,16 @@ def resolve(context: Context, peer: Peer, text: str) -> ResolvedUri:
     uri = uris.parse(text)
     owner = of_peer(peer)
     if (
-        not context.settings.system
+        not context.services.settings.system
     ):  # root sees the files of a person's own daemon with that person's rights
         owner = msgspec.structs.replace(own(), umask=owner.umask)
     if uri.experiment is None:
-        return ResolvedUri(uri, context.settings.data_dir, b"", owner)
+        return ResolvedUri(uri, context.services.settings.data_dir, b"", owner)
     target, row = context.target(peer, str(uri.experiment))
     check_member(row.members, row.id, target.member)
     # An administrator, whom the kernel does not know as one, gets the rights of the experiment's owner.
-    if row.uid != peer.uid and context.settings.system:
+    if row.uid != peer.uid and context.services.settings.system:
         owner = owner_of(row)
-    top = os.path.join(context.settings.output_dir, row.user)
+    top = os.path.join(context.services.settings.output_dir, row.user)
     prefix = os.path.relpath(context.views.output_dir(row, target.member or 0), top)
     return ResolvedUri(uri, top, os.fsencode(prefix), owner)

@@ -23,7 +23,7 @@ _LONGEST_REASON = 200
 async def system(context: Context, request: Request) -> Answer:
     """Show the machine, and what of it is handed out (`System`)."""
     await context.gpus.monitor.refresh()
-    inventory, settings = context.scheduler.inventory, context.settings
+    inventory, settings = context.scheduler.inventory, context.services.settings
     total, free = inventory.total, inventory.free
     unavailable = context.gpus.monitor.unavailable
     users = {

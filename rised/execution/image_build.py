@@ -233,7 +233,7 @@ class ImageBuild:
         return self._services.layout.log(self._experiment.number, 0, BUILD, attempt)
 
     def _notify(self) -> None:
-        self._services.subscriptions.notify(self._experiment.number)
+        self._services.transitions.subscriptions.notify(self._experiment.number)
 
 
 def _announced(steps: Sequence[str]) -> list[str]:

@@ -194,7 +194,9 @@ class Lifecycle:
     async def _see_through(self, job: Job, handle: JobHandle) -> bool:
         """Watch a started job until nothing of it is left. Return whether there is to be another attempt."""
         services = self._services
-        notify = partial(services.subscriptions.notify, self._experiment.number, self._row.member)
+        notify = partial(
+            services.transitions.subscriptions.notify, self._experiment.number, self._row.member
+        )
         watch = services.watcher.add(job.log, notify)
         self._handle = handle
         try:

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from rised.experiments.job_spec import TRAIN
 from rised.experiments.transitions import Transitions
@@ -13,7 +14,6 @@ from rised.runners.identity import JobIdentity, decode
 from rised.settings import Settings
 from rised.storage.database import Database
 from rised.storage.layout import Layout
-from rised.subscriptions import Subscriptions
 from riseml_proto.ids import job_id
 
 
@@ -26,11 +26,14 @@ class Services:
     runner: Runner
     revisions: Revisions
     watcher: LogWatcher
-    layout: Layout
-    subscriptions: Subscriptions
     settings: Settings
     gpu_uuids: Mapping[int, str | None]
     """Index → UUID of each GPU; None where it is unknown."""
+
+    @cached_property
+    def layout(self) -> Layout:
+        """Where logs and outputs are."""
+        return Layout(self.settings.state_dir, self.settings.output_dir)
 
     def has_room(self) -> bool:
         """Whether more than `min_free` is free where working copies are made."""

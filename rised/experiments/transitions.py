@@ -39,7 +39,7 @@ class Transitions:
     def __init__(self, database: Database, subscriptions: Subscriptions, share: FairShare) -> None:
         """`subscriptions` are notified after each change; `share` learns what users have used."""
         self._database = database
-        self._subscriptions = subscriptions
+        self.subscriptions = subscriptions
         self._share = share
 
     def submit(self, row: ExperimentRow, config: Config) -> Experiment:
@@ -143,10 +143,10 @@ class Transitions:
                     event.set()
             else:
                 experiment.active[row.member] = row.state
-            self._subscriptions.notify(experiment.number, row.member)
+            self.subscriptions.notify(experiment.number, row.member)
         if outcome:
             experiment.done.set()
-            self._subscriptions.notify(experiment.number)
+            self.subscriptions.notify(experiment.number)
 
     async def write_surely(self, experiment: Experiment, changes: list[MemberChange]) -> None:
         """Write what has already happened and must not get lost: wait for room on the disk.
@@ -166,7 +166,7 @@ class Transitions:
         with self._database.transaction():
             self._database.experiments.change(row)
         experiment.change(row)
-        self._subscriptions.notify(experiment.number)
+        self.subscriptions.notify(experiment.number)
 
     def mark_killed(self, experiment: Experiment, mode: KillMode) -> None:
         """Write the wish to end the whole experiment; what runs for it carries it out. Raises `StorageFull`."""
@@ -217,7 +217,7 @@ class Transitions:
         experiment.state = outcome or experiment.state
         experiment.skip_all()
         self._announce(experiment, waiting, outcome)
-        self._subscriptions.notify(number)
+        self.subscriptions.notify(number)
 
     def build_again(self, experiment: Experiment, attempt: int) -> None:
         """Begin another attempt at a build, for nothing is left of the last one. Raises `StorageFull`."""
@@ -228,7 +228,7 @@ class Transitions:
                 experiment.number, State.BUILDING, time_ms, attempt=attempt
             )
         experiment.build_attempt = attempt
-        self._subscriptions.notify(experiment.number)
+        self.subscriptions.notify(experiment.number)
 
     def save_job(self, row: JobRow) -> None:
         """Write the row of a build or a TensorBoard. Raises `StorageFull`."""
@@ -254,7 +254,7 @@ class Transitions:
         experiment.state = State.PENDING
         experiment.build_attempt = 0
         self._announce(experiment, [row], None)
-        self._subscriptions.notify(number)
+        self.subscriptions.notify(number)
 
     def _end_build(self, experiment: Experiment, time_ms: int, code: int | None) -> None:
         if experiment.build_attempt and (job := self._database.jobs.get(experiment.number, BUILD)):

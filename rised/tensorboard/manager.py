@@ -95,7 +95,9 @@ class TensorBoards:
             row = row._replace(handle=encode(handle.identity))
             services.transitions.save_job(row)
             handle.begin("")
-        watch = services.watcher.add(path, partial(services.subscriptions.notify, number))
+        watch = services.watcher.add(
+            path, partial(services.transitions.subscriptions.notify, number)
+        )
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_cancel_after, done.wait, nursery.cancel_scope)
@@ -107,7 +109,7 @@ class TensorBoards:
             handle.close()
         with contextlib.suppress(StorageFull):  # the next daemon finds that it is gone
             services.transitions.save_job(row._replace(ended_ms=now_ms()))
-        services.subscriptions.notify(number)
+        services.transitions.subscriptions.notify(number)
         return done.is_set()
 
     async def _start(self, job: Job) -> JobHandle:

@@ -214,3 +214,26 @@ def test_no_source_file_is_a_whole_house() -> None:
         for p in place.rglob("*.py")
     }
     assert max(sizes.values()) < 500, max(sizes, key=sizes.__getitem__)
+
+
+def parameters(node: ast.ClassDef) -> int:
+    """How many parameters the constructor of a class has, beside `self`: a dataclass has one for each field."""
+    for statement in node.body:
+        if isinstance(statement, ast.FunctionDef) and statement.name == "__init__":
+            names = statement.args
+            return len([*names.posonlyargs, *names.args, *names.kwonlyargs]) - 1
+    if any("dataclass" in ast.unparse(decorator) for decorator in node.decorator_list):
+        return sum(isinstance(statement, ast.AnnAssign) for statement in node.body)
+    return 0
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_no_constructor_takes_more_than_seven_parameters(package: str) -> None:
+    """Rows, messages and settings are data and may have any number of fields: they are named tuples and structs."""
+    counts = {
+        f"{module(path)}.{node.name}": parameters(node)
+        for path in PACKAGES[package].rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_bytes()))
+        if isinstance(node, ast.ClassDef)
+    }
+    assert {name: count for name, count in counts.items() if count > 7} == {}

@@ -33,7 +33,6 @@ from rised.runners.docker.runner import ContainerRunner
 from rised.runners.identity import JobIdentity, ProcessIdentity
 from rised.settings import Settings
 from rised.storage.database import Database
-from rised.storage.layout import Layout
 from rised.storage.rows import ExperimentRow
 from rised.subscriptions import Subscriptions
 from riseml_proto.config import parse_config
@@ -324,25 +323,19 @@ class Life:
         )
         engine, devices = Engine({}), [GpuDevice(index) for index in range(gpus)]
         share = FairShare(86_400.0, self.database.usage.all())
-        self.subscriptions = Subscriptions()
-        self.layout = Layout(settings.state_dir, settings.output_dir)
-        self.transitions = Transitions(self.database, self.subscriptions, share)
+        self.transitions = Transitions(self.database, Subscriptions(), share)
         services = Services(
             database=self.database,
             transitions=self.transitions,
             runner=FakeRunner(world),
             revisions=FakeRevisions(),  # type: ignore[arg-type]  # they stand in for it
             watcher=FakeWatcher(),  # type: ignore[arg-type]
-            layout=self.layout,
-            subscriptions=self.subscriptions,
             settings=settings,
             gpu_uuids=dict.fromkeys(range(gpus)),
         )
         containers = ContainerRunner(world.root, "0" * 32, engine)
         images = Images(engine, containers, services.revisions)
-        context = build_context(
-            settings=settings, services=services, images=images, share=share, gpus=devices
-        )
+        context = build_context(services, images, share, devices)
         self.context, self.scheduler, self.views = context, context.scheduler, context.views
         services.runner.remove_leftovers(services.unended_jobs())
 

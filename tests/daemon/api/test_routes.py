@@ -12,6 +12,7 @@ import trio
 
 from rised.api.context import Context
 from rised.api.routes import ROUTES, handler
+from rised.execution.services import Services
 from rised.http.request import Request
 from rised.settings import Settings
 from rised.users.peer import Peer
@@ -21,10 +22,9 @@ OWNER = Peer(1, os.getuid(), os.getgid(), "owner")
 OTHER = Peer(1, os.getuid() + 1, 1000, "eve")
 ROOT = Peer(1, 0, 0, "root")
 # Who may ask, and what for, is decided before anything of the daemon is touched.
-NOTHING: Any = Context(
-    settings=Settings(),
-    **{field.name: None for field in fields(Context) if field.name != "settings"},  # type: ignore[arg-type]
-)
+SERVICES: Any = dict.fromkeys((field.name for field in fields(Services)), None)
+PARTS: Any = dict.fromkeys((field.name for field in fields(Context)), None)
+NOTHING = Context(**PARTS | {"services": Services(**SERVICES | {"settings": Settings()})})
 
 
 def ask(method: str, path: str, peer: Peer = OWNER) -> RisemlError:
