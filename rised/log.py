@@ -12,60 +12,33 @@ import json
 import logging
 import os
 import time
+from collections.abc import MutableMapping
 from datetime import UTC, datetime
+from typing import Any
 
 from riseml_proto.errors import InvalidInput
 
 MAX_BYTES = 5 << 20
 """A larger file becomes FILE.1, in the place of an older one."""
+LOOK_SECONDS = 1.0
+"""Pause between two looks at the file's size, and at whether it is still there."""
 _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-/:,@+")
 _STDOUT, _STDERR = 1, 2
 
 
-class Log:
-    """Writes events. `time=… level=info event="job started" job=144.2.train`."""
+class Log(logging.LoggerAdapter[logging.Logger]):
+    """Writes events. `time=… level=info event="job started" job=144.2.train`.
 
-    def __init__(self, name: str) -> None:
-        """`name` is that of a logger of the standard library."""
-        self._logger = logging.getLogger(name)
+    `info`: what an administrator may want to know. `warning`: what works less well than it should. `error`: what
+    someone should look at. Their keyword arguments are the facts of the event.
+    """
 
-    def info(self, event: str, **facts: object) -> None:
-        """Something that an administrator may want to know."""
-        self._write(logging.INFO, event, facts)
-
-    def warning(self, event: str, **facts: object) -> None:
-        """Something that works less well than it should."""
-        self._write(logging.WARNING, event, facts)
-
-    def error(self, event: str, **facts: object) -> None:
-        """Something that someone should look at."""
-        self._write(logging.ERROR, event, facts)
-
-    def _write(self, level: int, event: str, facts: dict[str, object]) -> None:
-        logger = self._logger
-        if logger.isEnabledFor(level):
-            logger.handle(_Event(logger.name, level, event, facts))
+    def process(self, msg: str, kwargs: MutableMapping[str, Any]) -> tuple[str, dict[str, Any]]:
+        """Hand the facts on to the formatter."""
+        return msg, {"extra": {"facts": kwargs}}
 
 
-log = Log("rised")
-
-
-_LEFT_OUT: dict[str, object] = {
-    **dict.fromkeys(
-        ("pathname", "filename", "module", "funcName", "threadName", "processName"), ""
-    ),
-    **dict.fromkeys(("lineno", "thread", "process", "msecs", "relativeCreated"), 0),
-    **dict.fromkeys(("args", "exc_info", "exc_text", "stack_info")),
-}
-
-
-class _Event(logging.LogRecord):
-    """An event of our own, without what this log does not show, such as the caller, who takes long to find."""
-
-    def __init__(self, name: str, level: int, event: str, facts: dict[str, object]) -> None:
-        self.__dict__.update(_LEFT_OUT)
-        self.name, self.levelno, self.levelname = name, level, logging.getLevelName(level)
-        self.msg, self.facts, self.created = event, facts, time.time()
+log = Log(logging.getLogger("rised"))
 
 
 class KeyValueFormatter(logging.Formatter):
@@ -95,13 +68,14 @@ class StderrHandler(logging.Handler):
         super().__init__()
         self.setFormatter(KeyValueFormatter())
         self._path = path
-        self._file: tuple[int, int] | None = None
+        self._look_at = 0.0
         if path is not None:
-            self._open(path)
+            _lead_to(path)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one line."""
-        if self._path is not None:
+        if self._path is not None and time.monotonic() >= self._look_at:
+            self._look_at = time.monotonic() + LOOK_SECONDS
             self._keep_small(self._path)
         line = self.format(record) + "\n"
         with contextlib.suppress(OSError):
@@ -110,27 +84,22 @@ class StderrHandler(logging.Handler):
     def _keep_small(self, path: str) -> None:
         """Move the file aside when it is full, and make one where there is none. Where that fails, nothing changes."""
         with contextlib.suppress(OSError):
-            try:
+            with contextlib.suppress(FileNotFoundError):
                 stat = os.stat(path)
-                is_ours = (stat.st_dev, stat.st_ino) == self._file
-            except FileNotFoundError:
-                is_ours = False
-            if is_ours:
-                if stat.st_size < MAX_BYTES:
-                    return
-                os.replace(path, f"{path}.1")
-            self._open(path)
+                if os.path.samestat(stat, os.fstat(_STDERR)):
+                    if stat.st_size < MAX_BYTES:
+                        return
+                    os.replace(path, f"{path}.1")
+            _lead_to(path)
 
-    def _open(self, path: str) -> None:
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY
-        fd = os.open(path, flags, 0o600)
-        try:
-            stat = os.fstat(fd)
-            os.dup2(fd, _STDOUT)
-            os.dup2(fd, _STDERR)
-        finally:
-            os.close(fd)
-        self._file = stat.st_dev, stat.st_ino
+
+def _lead_to(path: str) -> None:
+    """Make standard output and error the file `path`. Raises `OSError`."""
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY
+    fd = os.open(path, flags, 0o600)
+    os.dup2(fd, _STDOUT)
+    os.dup2(fd, _STDERR)
+    os.close(fd)
 
 
 def start(path: str | None = None) -> None:
@@ -139,6 +108,7 @@ def start(path: str | None = None) -> None:
         handler = StderrHandler(path)
     except OSError as error:
         raise InvalidInput(f"--log-file: {path}: {error.strerror}") from None
+    logging._srcfile = None  # as its manual says: nobody looks for the caller, which takes long
     logging.captureWarnings(True)
     logging.getLogger("rised").setLevel(logging.INFO)
     logging.root.handlers[:] = [handler]

@@ -6,6 +6,7 @@ import os
 import re
 import shlex
 import shutil
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -125,6 +126,7 @@ def test_a_full_file_is_moved_aside_and_both_stay_small(
 ) -> None:
     with log_file(tmp_path) as file:
         monkeypatch.setattr(module, "MAX_BYTES", 1000)
+        monkeypatch.setattr(module, "LOOK_SECONDS", 0)
         for number in range(100):
             log.info("x", number=number)
             os.write(2, b"raw words\n")
@@ -137,8 +139,11 @@ def test_a_full_file_is_moved_aside_and_both_stay_small(
         assert lines[-1] == "raw words"
 
 
-def test_a_file_that_somebody_removed_or_moved_is_made_anew(tmp_path: Path) -> None:
+def test_a_file_that_somebody_removed_or_moved_is_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with log_file(tmp_path) as file:
+        monkeypatch.setattr(module, "LOOK_SECONDS", 0)
         file.unlink()
         log.info("after rm")
         os.write(2, b"raw\n")
@@ -147,6 +152,19 @@ def test_a_file_that_somebody_removed_or_moved_is_made_anew(tmp_path: Path) -> N
         log.info("after mv")
         assert "after mv" in file.read_text()
         assert "after mv" not in Path(f"{file}.old").read_text()
+
+
+def test_the_file_is_looked_at_now_and_then_and_not_for_each_event(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with log_file(tmp_path) as file:
+        monkeypatch.setattr(module, "LOOK_SECONDS", 0.1)
+        began = time.monotonic()
+        log.info("a look")
+        file.unlink()
+        while not file.exists():
+            log.info("another event")
+        assert 0.1 <= time.monotonic() - began < 60
 
 
 def test_a_restart_goes_on_with_the_file(tmp_path: Path) -> None:
