@@ -1,14 +1,12 @@
 """Resource usage of running jobs, and telemetry of the GPUs."""
 
 import time
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import trio
 
 from rised.api.context import Context
 from rised.experiments.experiment import Experiment, RunningMember, check_member
-from rised.gpus.nvml import GpuTelemetry
 from rised.http.request import Answer, Request
 from rised.linux.processes import ProcessSnapshot
 from rised.linux.usage import Use
@@ -28,19 +26,19 @@ async def show(context: Context, request: Request) -> Answer:
     """Show what running jobs use (`Usage`): all of them, or those of `?id=144`."""
     jobs = _jobs(context, request)
 
-    def measure() -> tuple[list[Use], list[GpuTelemetry], float]:
+    def measure() -> tuple[list[Use], list[GpuUse], float]:
         snapshot = ProcessSnapshot()
         uses = [job.run.use(snapshot) for job in jobs]
         return uses, context.gpus.nvml.telemetry(), time.monotonic()
 
-    uses, telemetry, now = await trio.to_thread.run_sync(measure)
+    uses, gpus, now = await trio.to_thread.run_sync(measure)
     return Answer(
         Usage(
             time=now,
             cpus=context.scheduler.inventory.cpus,
             memory=context.scheduler.inventory.mem,
             jobs=[_job_use(job, use) for job, use in zip(jobs, uses, strict=True)],
-            gpus=_gpus(context, telemetry),
+            gpus=gpus,
         )
     )
 
@@ -74,19 +72,3 @@ def _job_use(job: _Job, use: Use) -> JobUse:
         requested_cpus=experiment.request.cpus,
         requested_memory=experiment.request.mem,
     )
-
-
-def _gpus(context: Context, telemetry: Sequence[GpuTelemetry]) -> list[GpuUse]:
-    return [
-        GpuUse(
-            index=gpu.index,
-            name=gpu.name,
-            util=reading.util,
-            memory=reading.memory,
-            total=gpu.memory,
-            power=reading.power,
-            temperature=reading.temperature,
-            bus_id=gpu.bus_id,
-        )
-        for gpu, reading in zip(context.gpus.devices, telemetry, strict=True)
-    ]

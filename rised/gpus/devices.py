@@ -13,8 +13,7 @@ from typing import Any
 from rised.log import log
 from riseml_proto.errors import InvalidInput
 
-DRIVER = "/dev/nvidiactl"
-"""Where this is missing, the machine has no NVIDIA driver, and its library is not loaded."""
+_DRIVER = "/dev/nvidiactl"
 MAX_GPUS = 1024
 
 
@@ -65,19 +64,16 @@ def ask_driver(nvml: Any = None) -> list[GpuDevice]:
 
     `nvml` is the module `pynvml`; by default that, where the machine has the driver.
     """
+    nvml = nvml or library()
     if nvml is None:
-        if not os.path.exists(DRIVER):
-            return []
-        import pynvml
-
-        nvml = pynvml
+        return []
     try:
         nvml.nvmlInit()
     except nvml.NVMLError as error:
         log.warning("no GPUs: the NVIDIA driver does not answer", error=str(error))
         return []
     try:
-        driver = _ask(nvml, nvml.nvmlSystemGetDriverVersion)
+        driver = ask(nvml, nvml.nvmlSystemGetDriverVersion)
         gpus = (_describe(nvml, index, driver) for index in range(nvml.nvmlDeviceGetCount()))
         return [gpu for gpu in gpus if gpu]
     except nvml.NVMLError as error:
@@ -91,30 +87,39 @@ def ask_driver(nvml: Any = None) -> list[GpuDevice]:
 def _describe(nvml: Any, index: int, driver: str | None) -> GpuDevice | None:
     try:
         device = nvml.nvmlDeviceGetHandleByIndex(index)
-        uuid = decoded(nvml.nvmlDeviceGetUUID(device))
+        uuid = _decoded(nvml.nvmlDeviceGetUUID(device))
     except nvml.NVMLError as error:  # such as one that has fallen off its bus
         log.warning("a GPU is left out: it does not answer", index=index, error=str(error))
         return None
-    memory = _ask(nvml, lambda: nvml.nvmlDeviceGetMemoryInfo(device).total)
+    memory = ask(nvml, lambda: nvml.nvmlDeviceGetMemoryInfo(device).total)
     return GpuDevice(
         index,
         uuid=uuid,
-        name=_ask(nvml, lambda: nvml.nvmlDeviceGetName(device)),
+        name=ask(nvml, lambda: nvml.nvmlDeviceGetName(device)),
         memory=None if memory is None else int(memory) >> 20,
         driver=driver,
-        serial=_ask(nvml, lambda: nvml.nvmlDeviceGetSerial(device)),
-        bus_id=_ask(nvml, lambda: nvml.nvmlDeviceGetPciInfo(device).busId),
+        serial=ask(nvml, lambda: nvml.nvmlDeviceGetSerial(device)),
+        bus_id=ask(nvml, lambda: nvml.nvmlDeviceGetPciInfo(device).busId),
     )
 
 
-def _ask(nvml: Any, call: Callable[[], Any]) -> Any:
-    """The result of a call; None where the model does not support it, as consumer cards have no serial number."""
+def library() -> Any:
+    """The module `pynvml`; None where the machine has no NVIDIA driver."""
+    if not os.path.exists(_DRIVER):
+        return None
+    import pynvml
+
+    return pynvml
+
+
+def ask(nvml: Any, call: Callable[[], Any]) -> Any:
+    """The result of a call; None where the model does not support it, or the GPU is lost."""
     try:
-        return decoded(call())
+        return _decoded(call())
     except nvml.NVMLError:
         return None
 
 
-def decoded(value: Any) -> Any:
+def _decoded(value: Any) -> Any:
     """Bytes as text: some versions of `pynvml` return bytes where others return text."""
     return value.decode() if isinstance(value, bytes) else value

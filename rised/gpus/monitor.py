@@ -111,9 +111,9 @@ class GpuMonitor:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Take GPUs out whose faults the driver reports, until cancelled."""
         task_status.started()
-        events = self._nvml.xid_events() if self._asks_driver else None
-        while events is not None:
-            event = await trio.to_thread.run_sync(events.wait, _EVENT_MS, abandon_on_cancel=True)
+        next_event = self._nvml.xid_events() if self._asks_driver else None
+        while next_event is not None:
+            event = await trio.to_thread.run_sync(next_event, _EVENT_MS, abandon_on_cancel=True)
             if event is None or not is_gpu_fault(event.xid):
                 continue
             log.error("a GPU has failed", index=event.index, xid=event.xid)

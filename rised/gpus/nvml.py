@@ -5,31 +5,16 @@ the driver is not asked for them.
 """
 
 import contextlib
-import os
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from rised.gpus.devices import DRIVER, GpuDevice, decoded
+from rised.gpus.devices import GpuDevice, ask, library
 from rised.gpus.health import GpuHealth, GpuProcess
 from rised.log import log
-
-
-@dataclass(frozen=True)
-class GpuTelemetry:
-    """One GPU now; a value that the model or the driver does not report is None."""
-
-    index: int
-    util: int | None = None
-    """Percent of the last sampling period in which it computed."""
-    memory: int | None = None
-    """MiB in use."""
-    power: float | None = None
-    """Watts."""
-    temperature: int | None = None
-    """Degrees Celsius."""
+from riseml_proto.messages import GpuUse
 
 
 @dataclass(frozen=True)
@@ -38,27 +23,6 @@ class XidEvent:
 
     index: int
     xid: int
-
-
-class XidEvents:
-    """Waits for the driver's events."""
-
-    def __init__(self, nvml: Any, event_set: Any, indices: dict[str, int]) -> None:
-        """`indices`: UUID → index."""
-        self._nvml = nvml
-        self._event_set = event_set
-        self._indices = indices
-
-    def wait(self, milliseconds: int) -> XidEvent | None:
-        """Return the next one; None if none comes in this time. Blocks; for a thread of its own."""
-        nvml = self._nvml
-        try:
-            event = nvml.nvmlEventSetWait_v2(self._event_set, milliseconds)
-            uuid = nvml.nvmlDeviceGetUUID(event.device)
-        except nvml.NVMLError:
-            return None
-        index = self._indices.get(decoded(uuid))
-        return None if index is None else XidEvent(index, int(event.eventData))
 
 
 class Nvml:
@@ -72,33 +36,38 @@ class Nvml:
         self._open = False
         self._complained = False
 
-    def telemetry(self) -> list[GpuTelemetry]:
+    def telemetry(self) -> list[GpuUse]:
         """What each GPU does, in their order."""
         with self._lock:
-            if not self._connect():
-                return [GpuTelemetry(gpu.index) for gpu in self._gpus]
-            return [self._telemetry(gpu) for gpu in self._gpus]
+            connected = self._connect()
+            return [self._use(gpu, self._device(gpu) if connected else None) for gpu in self._gpus]
 
     def health(self) -> list[GpuHealth]:
         """Which processes use each GPU, and for which GPUs the driver does not answer."""
         with self._lock:
             return [self._health(gpu) for gpu in self._gpus] if self._connect() else []
 
-    def xid_events(self) -> XidEvents | None:
-        """The stream of Xid events; None where the driver has none."""
+    def xid_events(self) -> Callable[[int], XidEvent | None] | None:
+        """A function that waits so many milliseconds for the next Xid; None where the driver tells of none.
+
+        It blocks; call it in a thread of its own. It returns None if no Xid comes in this time.
+        """
         with self._lock:
-            if not self._connect():
-                return None
-            nvml = self._nvml
-            event_set = self._ask(nvml.nvmlEventSetCreate)
-            if event_set is None:
+            nvml = self._nvml if self._connect() else None
+            if nvml is None or (event_set := self._ask(nvml.nvmlEventSetCreate)) is None:
                 return None
             kind, indices = nvml.nvmlEventTypeXidCriticalError, {}
             for gpu in self._gpus:
-                if gpu.uuid and (device := self._device(gpu.uuid)) is not None:
+                if (device := self._device(gpu)) is not None:
                     self._ask(partial(nvml.nvmlDeviceRegisterEvents, device, kind, event_set))
                     indices[gpu.uuid] = gpu.index
-            return XidEvents(nvml, event_set, indices)
+
+        def wait(milliseconds: int) -> XidEvent | None:
+            event = self._ask(lambda: nvml.nvmlEventSetWait_v2(event_set, milliseconds))
+            uuid = event and self._ask(lambda: nvml.nvmlDeviceGetUUID(event.device))
+            return XidEvent(indices[uuid], int(event.eventData)) if uuid in indices else None
+
+        return wait
 
     def close(self) -> None:
         """Close the driver's library; the next call opens it anew."""
@@ -112,12 +81,9 @@ class Nvml:
         """Open the driver's library if it is not open. Return whether it is now."""
         if self._open or not any(gpu.uuid for gpu in self._gpus):
             return self._open
+        self._nvml = self._nvml or library()
         if self._nvml is None:
-            if not os.path.exists(DRIVER):
-                return False
-            import pynvml
-
-            self._nvml = pynvml
+            return False
         try:
             self._nvml.nvmlInit()
         except self._nvml.NVMLError as error:
@@ -146,28 +112,32 @@ class Nvml:
             memory[min(memory)] = used >> 20
         return GpuHealth(gpu.index, tuple(GpuProcess(*row) for row in sorted(memory.items())))
 
-    def _telemetry(self, gpu: GpuDevice) -> GpuTelemetry:
-        nvml, device = self._nvml, self._device(gpu.uuid) if gpu.uuid else None
-        if device is None:
-            return GpuTelemetry(gpu.index)
-        used = self._ask(lambda: nvml.nvmlDeviceGetMemoryInfo(device).used)
-        milliwatts = self._ask(lambda: nvml.nvmlDeviceGetPowerUsage(device))
-        sensor = nvml.NVML_TEMPERATURE_GPU
-        return GpuTelemetry(
-            gpu.index,
-            util=self._ask(lambda: nvml.nvmlDeviceGetUtilizationRates(device).gpu),
+    def _use(self, gpu: GpuDevice, device: Any) -> GpuUse:
+        nvml = self._nvml
+
+        def read(call: Callable[[], Any]) -> Any:
+            return None if device is None else self._ask(call)
+
+        used = read(lambda: nvml.nvmlDeviceGetMemoryInfo(device).used)
+        milliwatts = read(lambda: nvml.nvmlDeviceGetPowerUsage(device))
+        return GpuUse(
+            index=gpu.index,
+            name=gpu.name,
+            util=read(lambda: nvml.nvmlDeviceGetUtilizationRates(device).gpu),
             memory=None if used is None else used >> 20,
+            total=gpu.memory,
             power=None if milliwatts is None else milliwatts / 1000,
-            temperature=self._ask(lambda: nvml.nvmlDeviceGetTemperature(device, sensor)),
+            temperature=read(
+                lambda: nvml.nvmlDeviceGetTemperature(device, nvml.NVML_TEMPERATURE_GPU)
+            ),
+            bus_id=gpu.bus_id,
         )
 
-    def _device(self, uuid: str) -> Any:
+    def _device(self, gpu: GpuDevice) -> Any:
         """The driver's handle. Asked for each time: it is worthless once the driver has reset its GPU."""
-        return self._ask(lambda: self._nvml.nvmlDeviceGetHandleByUUID(uuid.encode()))
+        with contextlib.suppress(self._nvml.NVMLError):
+            return self._nvml.nvmlDeviceGetHandleByUUID(gpu.uuid.encode()) if gpu.uuid else None
+        return None
 
     def _ask(self, call: Callable[[], Any]) -> Any:
-        """The result of a call; None where the model does not support it, or the GPU is lost."""
-        try:
-            return call()
-        except self._nvml.NVMLError:
-            return None
+        return ask(self._nvml, call)
