@@ -211,11 +211,12 @@ class Box:
         """Jobs that were to run on had groups, which only the next daemon would have removed."""
         with contextlib.suppress(sqlite3.Error), contextlib.closing(self._database()) as database:
             query = "SELECT value FROM meta WHERE name = 'instance'"
-            groups = [f"rised-{instance}" for (instance,) in database.execute(query)]
+            groups = {f"rised-{instance}" for (instance,) in database.execute(query)}
             mounts = [line.split() for line in Path("/proc/self/mounts").read_text().splitlines()]
             for place in (mount[1] for mount in mounts if mount[2] == "cgroup2"):
-                for group in (found for name in groups for found in Path(place).rglob(name)):
-                    for directory, _, _ in os.walk(group, topdown=False):
+                # Others' groups come and go meanwhile, which `os.walk` ignores.
+                for directory, _, _ in os.walk(place, topdown=False):
+                    if {*Path(directory).parts} & groups:
                         with contextlib.suppress(OSError):
                             os.rmdir(directory)
 
