@@ -380,6 +380,7 @@ class System(Message, frozen=True):
     api_version: int
     pid: int
     runner: str
+    """The daemon's setting: `auto`, `process` or `docker`."""
     isolation: str
     """How a job's processes are kept together: `cgroup` or `session`."""
     cpus: Amount

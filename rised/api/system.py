@@ -37,7 +37,7 @@ async def system(context: Context, request: Request) -> Answer:
             version=VERSION,
             api_version=API_VERSION,
             pid=os.getpid(),
-            runner="process",
+            runner=settings.runner,
             isolation=context.services.runner.isolation,
             cpus=Amount(total=total.cpus, used=round(total.cpus - free.cpus, 3)),
             memory=Amount(total=total.mem, used=total.mem - free.mem),
