@@ -90,10 +90,8 @@ class Bar:
 class SyncLine(Bar):
     """The line of a sync, for use in a `with`: it is begun there, and ended by `done` or `failed`.
 
-    A progress bar stands in its place while a slow sync goes on. The line that stays is the same to
-    the character. Where `out` is no terminal the line is written whole, at the end: `out` may be one
-    of the project's own files (`riseml train | tee train.log`), which must not change while it is
-    synced.
+    A progress bar stands in its place while a slow sync goes on. Where `out` is no terminal the line is written at the
+    end: it may be a file of the project (`riseml train | tee train.log`), which must not change while it is synced.
     """
 
     def __init__(

@@ -45,10 +45,7 @@ def configured_host(environ: Mapping[str, str]) -> str | SshAddress | None:
 
 
 def read_config(path: str, name: str, largest: int, *, remedy: str) -> str:
-    """The text of the file at `path`, called `name` in errors, of at most `largest` bytes.
-
-    Raises `ConfigError` with the `remedy`, and `FileNotFoundError` or `NotADirectoryError` where there is none.
-    """
+    """The text of the file at `path`, which errors call `name`. Raises `ConfigError` or `FileNotFoundError`."""
     try:
         with open(path, "rb") as file:
             data = file.read(largest + 1)

@@ -9,9 +9,8 @@ SYSTEM_SOCKET = "/run/rised/rised.sock"
 def user_socket(environ: Mapping[str, str], uid: int, *, run_user: bool) -> str:
     """The socket of `uid`'s own daemon: in $XDG_RUNTIME_DIR, /run/user/UID or /tmp/rised-UID.
 
-    `run_user`: whether /run/user/UID is a directory of `uid`'s. Others can write to /tmp, so the
-    caller has to check that the socket's directory is a directory, belongs to `uid`, and is closed to
-    others.
+    `run_user`: whether /run/user/UID is a directory of `uid`'s. Others can write to /tmp, so the caller has to check
+    that the socket's directory belongs to `uid` and is closed to others.
     """
     runtime = environ.get("XDG_RUNTIME_DIR", "")
     if runtime.startswith("/"):

@@ -8,9 +8,8 @@ _BREAKS = re.compile(r"(\n+)")
 def fold(text: str) -> str:
     """The command in a folded scalar (`>`) whose YAML value is `text`.
 
-    YAML keeps the line breaks around lines that are indented further. People who write a command this
-    way mean blanks, so such a break and the indentation become one blank. A blank line stays a line
-    break. A break after a backslash stays, too, and the shell removes both.
+    YAML keeps the line breaks around lines that are indented further. People who write a command this way mean blanks,
+    so such a break and the indentation become one blank. Blank lines stay, and so do breaks after a backslash.
     """
     first, *rest = _BREAKS.split(text.strip("\n"))
     command, previous = first.lstrip(" \t"), first

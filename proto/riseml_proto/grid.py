@@ -18,10 +18,9 @@ _NUMBER = re.compile(r"(?=.{1,40}\Z)[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]
 class DecimalRange(Sequence[str]):
     """The texts of `min`, `min` + `step`, … up to and including `max`, computed when they are needed.
 
-    Values have as many decimals as `min` was written with, and more where a value needs them: `0.5`
-    by `0.25` gives 0.5, 0.75, 1.0. The first value is `min` exactly as written, also where that is
-    `1e-3`. `max` is included only if a step reaches it. Raises `ValueError`, with a text for the
-    user, where the three texts are no range.
+    Values have as many decimals as `min` was written with, and more where a value needs them: `0.5` by `0.25` gives
+    0.5, 0.75, 1.0. The first value is `min` exactly as written, also where that is `1e-3`. `max` is included only if a
+    step reaches it. Raises `ValueError`, with a text for the user, where the three texts are no range.
     """
 
     __slots__ = ("_count", "_decimals", "_scale", "_start", "_step", "texts")

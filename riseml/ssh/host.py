@@ -20,9 +20,7 @@ class SshHost:
     def __init__(
         self, address: SshAddress, environ: Mapping[str, str], *, hurry: float | None = None
     ) -> None:
-        """`hurry`: connect within so many seconds, and only over a connection that ssh keeps open
-        already. The user is asked for nothing, and ssh prints nothing.
-        """
+        """`hurry`: connect within so many seconds, over a connection that ssh keeps, without a question or a word."""
         self.where = f"on {address.host}"
         self._address = address
         self._environ = environ

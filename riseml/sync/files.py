@@ -55,23 +55,19 @@ def read(root: bytes, source: ScannedFile) -> Iterator[bytes]:
     try:
         fd = os.open(root + b"/" + source.path, OPEN_FLAGS)
         try:
-            yield from _unchanged(fd, source)
+            _compare(fd, source)
+            left = source.size
+            while left:
+                chunk = os.read(fd, min(left, _CHUNK))
+                if not chunk:
+                    raise changed(source.path)
+                left -= len(chunk)
+                yield chunk
+            _compare(fd, source)
         finally:
             os.close(fd)
     except OSError as error:
         raise trouble(source.path, error) from None
-
-
-def _unchanged(fd: int, source: ScannedFile) -> Iterator[bytes]:
-    _compare(fd, source)
-    left = source.size
-    while left:
-        chunk = os.read(fd, min(left, _CHUNK))
-        if not chunk:
-            raise changed(source.path)
-        left -= len(chunk)
-        yield chunk
-    _compare(fd, source)
 
 
 def _compare(fd: int, source: ScannedFile) -> None:

@@ -37,10 +37,9 @@ def list_files(
     advance: Callable[[int], None],
     now: Callable[[], int] = time.time_ns,
 ) -> list[File]:
-    """The manifest entries of `sources`, in their order.
+    """The manifest entries of `sources`, in their order; `advance` is called with bytes as they are hashed or skipped.
 
-    `advance` is called with each number of bytes that were hashed or skipped. Raises `SyncError`
-    where a file cannot be read or changes meanwhile.
+    Raises `SyncError` where a file cannot be read or changes meanwhile.
     """
     cache = _cache_file(root)
     old = _load(cache)

@@ -127,10 +127,7 @@ def _pattern(line: bytes) -> tuple[bool, bytes] | None:
 
 
 def _translate(glob: bytes, within_name: bool) -> bytes:
-    """A regular expression, without groups, for what git's wildmatch lets `glob` match.
-
-    `within_name`: it is compared with a name, not a path, so that `**` means the same as `*`.
-    """
+    """A regular expression for what git's wildmatch lets `glob` match. `within_name`: `**` means the same as `*`."""
     out = bytearray()
     at = 0
     while at < len(glob):

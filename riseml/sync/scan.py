@@ -49,8 +49,7 @@ class Scan(NamedTuple):
 def scan(root: bytes, limits: ProjectLimits) -> Scan:
     """List the project in the directory `root`.
 
-    Raises `ProjectTooLarge` as soon as a limit is passed, and `SyncError` for a file that cannot be
-    read or vanishes meanwhile, and for a link that leads outside.
+    Raises `ProjectTooLarge` as soon as a limit is passed, and `SyncError` for what cannot be read or leads outside.
     """
     files: list[ScannedFile] = []
     special: list[bytes] = []

@@ -57,10 +57,9 @@ def check_target(target: bytes) -> None:
 
 
 def write(target: bytes, part: bytes, info: FileInfo, content: Iterable[bytes]) -> None:
-    """Write `content` into `part` from `info.offset` on, then rename it to `target`.
+    """Write `content` into `part` from `info.offset` on, then rename it to `target`. A large part stays after an error.
 
-    Raises `OSError`, `InvalidInput` where another process is copying the same, and the errors of `content`. A large
-    partial file stays then, to be continued.
+    Raises `OSError`, `InvalidInput` where another process is copying the same, and the errors of `content`.
     """
     flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
     fd = os.open(part, flags, 0o666)

@@ -118,8 +118,7 @@ def own_socket(environ: Mapping[str, str], uid: int) -> str:
 def recorded_socket(environ: Mapping[str, str]) -> str | None:
     """The socket of the user's running daemon, from its lock file; None where none runs.
 
-    It is another one than `own_socket` where the daemon was started with another runtime directory:
-    by cron, by su, or before a log-in.
+    A daemon that cron, su or an early log-in started has another one than `own_socket`.
     """
     try:
         with open(os.path.join(os.path.dirname(log_file(environ)), "lock"), "rb") as file:
@@ -136,10 +135,9 @@ def _try(path: str) -> None:
 
 
 def start(path: str, environ: Mapping[str, str]) -> None:
-    """Start a daemon that listens at `path`, and wait until it does.
+    """Start a daemon that listens at `path`, unless another client does, and wait until it listens.
 
-    Of several clients that try at the same time only one starts it. Raises `DaemonError` with the
-    last line of the daemon's log where it does not start.
+    Raises `DaemonError` with the last line of the daemon's log where it does not start.
     """
     import fcntl
 
