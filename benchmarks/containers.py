@@ -61,9 +61,9 @@ _QUIET = ("sh", "-c", 'exec "$@" >/dev/null', "{}")
 
 def _run(rised: Daemon, count: int, slots: int) -> float:
     """Seconds per job, from the set's acceptance to its end."""
-    found = rised.wait_for_end(rised.train(rised.project(_SET.format(count=count, slots=slots))))
-    assert found.ended_at is not None
-    return (found.ended_at - found.created_at).total_seconds() / count
+    detail = rised.wait_for_end(rised.train(rised.project(_SET.format(count=count, slots=slots))))
+    assert detail.ended_at is not None
+    return (detail.ended_at - detail.created_at).total_seconds() / count
 
 
 def _cached_build(rised: Daemon, times: int) -> Iterator[Figure]:
@@ -93,10 +93,10 @@ def _until(rised: Daemon, project: Path, state: str) -> float:
 def _lack() -> str | None:
     if shutil.which("docker") is None or shutil.which("busybox") is None:
         return "docker and busybox"
-    asked = subprocess.run(
+    version = subprocess.run(
         ["docker", "version"], capture_output=True, timeout=PATIENCE, check=False
     )
-    return "a container engine that answers" if asked.returncode else None
+    return "a container engine that answers" if version.returncode else None
 
 
 @contextlib.contextmanager

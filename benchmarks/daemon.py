@@ -137,19 +137,19 @@ class Daemon:
         begun = time.monotonic()
         with self.client() as client:
             while True:
-                found = client.get(f"/v1/experiments/{number}?limit=1", Detail)
-                if wanted(found):
-                    return found
+                detail = client.get(f"/v1/experiments/{number}?limit=1", Detail)
+                if wanted(detail):
+                    return detail
                 if time.monotonic() - begun > PATIENCE:
                     raise MeasurementFailed(f"{number} hangs in {found.state}:\n{self._log_end()}")
                 time.sleep(0.1)
 
     def wait_for_end(self, number: str) -> Detail:
         """Return what a set is like when all of it has ended, and each sub-experiment has FINISHED."""
-        found = self.wait_until(number, lambda detail: detail.ended_at is not None)
-        if set(found.counts) != {"FINISHED"}:
+        detail = self.wait_until(number, lambda detail: detail.ended_at is not None)
+        if set(detail.counts) != {"FINISHED"}:
             raise MeasurementFailed(f"not all of {number} finished: {found.counts}")
-        return found
+        return detail
 
     def _log_end(self) -> str:
         return "\n".join(self._log.read_text(errors="replace").splitlines()[-10:])

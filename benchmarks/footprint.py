@@ -44,7 +44,7 @@ def measure(ground: Ground) -> Iterator[Figure]:
 def _usage(when: str, rised: Daemon, seconds: float) -> Iterator[Figure]:
     # The first second after a request is not yet idleness: worker threads go to sleep.
     usage(rised.pid, 1)
-    found = usage(rised.pid, seconds)
+    spent = usage(rised.pid, seconds)
     limit = _NEARLY_NOTHING if when == "idle" else None
-    yield Figure(f"{when}: CPU of one core", found.cpu, "%", at_most=limit)
-    yield Figure(f"{when}: wakeups", found.wakeups, "/s")
+    yield Figure(f"{when}: CPU of one core", spent.cpu, "%", at_most=limit)
+    yield Figure(f"{when}: wakeups", spent.wakeups, "/s")

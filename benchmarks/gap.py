@@ -29,16 +29,16 @@ run: bash stamp {times} {seconds}
 
 def measure(ground: Ground) -> Iterator[Figure]:
     """Gaps of riseml and its peers, in turns."""
-    place = ground.make_directory()
+    directory = ground.make_directory()
     with daemon(ground, gpus=1) as rised:
         for seconds, count in (0.0, ground.size(150, 50)), (0.2, ground.size(30, 10)):
-            yield from _measure(rised, place, seconds, count, rounds=ground.size(2, 1))
+            yield from _measure(rised, directory, seconds, count, rounds=ground.size(2, 1))
 
 
 def _measure(
-    rised: Daemon, place: Path, seconds: float, count: int, rounds: int
+    rised: Daemon, directory: Path, seconds: float, count: int, rounds: int
 ) -> Iterator[Figure]:
-    stamp, times = place / "stamp", place / "times"
+    stamp, times = directory / "stamp", directory / "times"
     stamp.write_text(_STAMP)
     command = "bash", str(stamp), str(times), f"{seconds:g}"
 

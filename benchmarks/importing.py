@@ -34,10 +34,10 @@ def measure(ground: Ground) -> Iterator[Figure]:
     yield Figure("python -c pass, for comparison", base, "ms")
     yield Figure("import riseml adds", median(imports) - base, "ms", at_most=10)
     yield Figure("import riseml and a first report add", median(reports) - base, "ms")
-    told = subprocess.run(
+    timing = subprocess.run(
         [sys.executable, "-c", _REPORTS], env=env, cwd=directory, check=True, stdout=subprocess.PIPE
     )
-    yield Figure("each further report", 1000 * float(told.stdout), "µs")
+    yield Figure("each further report", 1000 * float(timing.stdout), "µs")
 
 
 def _took(code: str, env: dict[str, str], directory: Path) -> float:

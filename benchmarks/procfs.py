@@ -48,12 +48,12 @@ def usage(pid: int, seconds: float) -> Usage:
 
 
 def _wakeups(pid: int) -> int:
-    found = 0
+    switches = 0
     for thread in os.listdir(f"/proc/{pid}/task"):
         text = Path(f"/proc/{pid}/task/{thread}/status").read_text()
         (line,) = [x for x in text.splitlines() if x.startswith("voluntary_ctxt_switches")]
-        found += int(line.split()[1])
-    return found
+        switches += int(line.split()[1])
+    return switches
 
 
 def end_processes_of(directory: Path) -> None:

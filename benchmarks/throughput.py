@@ -44,9 +44,9 @@ def measure(ground: Ground) -> Iterator[Figure]:
 
 def _run(rised: Daemon, count: int) -> float:
     """Jobs per second, from the set's acceptance to its end."""
-    found = rised.wait_for_end(rised.train(rised.project(_SET.format(count=count))))
-    assert found.ended_at is not None
-    return count / (found.ended_at - found.created_at).total_seconds()
+    detail = rised.wait_for_end(rised.train(rised.project(_SET.format(count=count))))
+    assert detail.ended_at is not None
+    return count / (detail.ended_at - detail.created_at).total_seconds()
 
 
 def _ratio(some: list[float], others: list[float]) -> float | None:

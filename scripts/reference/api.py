@@ -81,13 +81,13 @@ def _message(name: str, kind: type[msgspec.Struct], docs: dict[str, str]) -> str
 
 def _field_docs() -> dict[str, dict[str, str]]:
     """Class → field → the text that follows the field in the source."""
-    found: dict[str, dict[str, str]] = {}
+    by_class: dict[str, dict[str, str]] = {}
     sources = (inspect.getsource(module) for module in (messages, file_messages, waiting))
     for node in (node for source in sources for node in ast.parse(source).body):
         if isinstance(node, ast.ClassDef):
-            docs = found[node.name] = {}
+            docs = by_class[node.name] = {}
             for field, text in zip(node.body, node.body[1:], strict=False):
                 if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr):
                     said = ast.literal_eval(text.value)
                     docs[ast.unparse(field.target)] = " ".join(said.split()).replace("|", "or")
-    return found
+    return by_class
