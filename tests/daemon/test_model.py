@@ -355,8 +355,8 @@ class Sweeps(RuleBasedStateMachine):
         if member is None:
             assert row.state.ended, f"{name} was said to be killed"
         else:
-            found = daemon.database.members.get(row.id, member)
-            state = found.state if found else State.KILLED if row.kill else State.CREATED
+            stored = daemon.database.members.get(row.id, member)
+            state = stored.state if stored else State.KILLED if row.kill else State.CREATED
             assert state.ended, f"{name} was said to be killed"
         for process in self.world.alive():
             assert not f"{process.key[0]}.".startswith(f"{name}."), f"{process.key} lives on"
