@@ -141,14 +141,14 @@ class Daemon:
                 if wanted(detail):
                     return detail
                 if time.monotonic() - begun > PATIENCE:
-                    raise MeasurementFailed(f"{number} hangs in {found.state}:\n{self._log_end()}")
+                    raise MeasurementFailed(f"{number} hangs in {detail.state}:\n{self._log_end()}")
                 time.sleep(0.1)
 
     def wait_for_end(self, number: str) -> Detail:
         """Return what a set is like when all of it has ended, and each sub-experiment has FINISHED."""
-        detail = self.wait_until(number, lambda detail: detail.ended_at is not None)
+        detail = self.wait_until(number, lambda one: one.ended_at is not None)
         if set(detail.counts) != {"FINISHED"}:
-            raise MeasurementFailed(f"not all of {number} finished: {found.counts}")
+            raise MeasurementFailed(f"not all of {number} finished: {detail.counts}")
         return detail
 
     def _log_end(self) -> str:
