@@ -1,7 +1,9 @@
-"""The time of day as the daemon stores it: milliseconds since the epoch, UTC."""
+"""The time of day as the daemon stores it: milliseconds since the epoch, UTC. Exact, to the year 9999."""
 
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def now_ms() -> int:
@@ -11,9 +13,9 @@ def now_ms() -> int:
 
 def to_datetime(ms: int) -> datetime:
     """Turn a stored time into that of messages."""
-    return datetime.fromtimestamp(ms / 1000, UTC)
+    return EPOCH + timedelta(milliseconds=ms)
 
 
-def to_ms(moment: datetime) -> int:
-    """Turn a time of a message into a stored one; a time without a zone is UTC."""
-    return round(moment.replace(tzinfo=moment.tzinfo or UTC).timestamp() * 1000)
+def since_epoch(moment: datetime) -> timedelta:
+    """What has passed from the epoch to `moment`; without a zone it is UTC."""
+    return moment.replace(tzinfo=moment.tzinfo or UTC) - EPOCH

@@ -1,7 +1,5 @@
 """States and output of experiments: those so far, and with `follow` those to come."""
 
-from datetime import UTC
-
 import msgspec
 
 from rised.api.context import Context
@@ -37,8 +35,6 @@ async def get(context: Context, request: Request, target: str) -> Streamed:
 
 def _answer(context: Context, request: Request, message: LogRequest) -> Streamed:
     _check(message)
-    if message.since and not message.since.tzinfo:  # without a zone it is UTC, as everywhere
-        message = msgspec.structs.replace(message, since=message.since.replace(tzinfo=UTC))
     text = message.id or str(context.last(request.peer, message.project))
     target, row = context.target(request.peer, text)
     check_member(row.members, row.id, target.member)

@@ -12,10 +12,11 @@ import fcntl
 import hashlib
 import os
 import stat
-from datetime import UTC, datetime
+from datetime import datetime, timedelta
 
+from rised.clock import since_epoch
 from rised.crashpoints import crash_point
-from rised.files.beneath import Handle, open_regular
+from rised.files.beneath import Handle, open_regular, reopen
 from rised.linux.files import write_all
 from rised.linux.processes import boot_id
 from rised.users.owner import Owner
@@ -87,7 +88,7 @@ class PartialFile:
         fd = self._file.fd
         os.fchmod(fd, self._mode(executable=executable))
         if mtime is not None:
-            ns = nanoseconds(mtime)
+            ns = since_epoch(mtime) // timedelta(microseconds=1) * 1000
             os.utime(fd, ns=(ns, ns))
         os.fsync(fd)
 
@@ -132,17 +133,14 @@ def remove_stale(folder: Handle, name: bytes, version: str) -> None:
     family = ours.rpartition(b"-")[0] + b"-"
     with (
         contextlib.suppress(OSError),
-        Handle(
-            os.open(b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=folder.fd)
-        ) as listed,
+        reopen(folder, os.O_RDONLY | os.O_DIRECTORY) as listed,
         os.scandir(listed.fd) as entries,
     ):
         for other in (os.fsencode(entry.name) for entry in entries):
             if other.startswith(family) and other != ours:
                 with contextlib.suppress(OSError), open_regular(folder, other, os.O_RDONLY) as old:
-                    fcntl.flock(
-                        old.fd, fcntl.LOCK_EX | fcntl.LOCK_NB
-                    )  # fails where it is being sent
+                    # This fails where it is being sent.
+                    fcntl.flock(old.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     os.unlink(other, dir_fd=folder.fd)
 
 
@@ -151,9 +149,3 @@ def hidden_name(name: bytes, version: str) -> bytes:
     family = hashlib.blake2b(name, digest_size=6).hexdigest()
     content = hashlib.blake2b(f"{version}\0{boot_id()}".encode(), digest_size=8).hexdigest()
     return PART_PREFIX + f"{family}-{content}".encode()
-
-
-def nanoseconds(moment: datetime) -> int:
-    """The nanoseconds from the epoch to `moment`; without a zone it is UTC."""
-    since = moment.replace(tzinfo=moment.tzinfo or UTC) - datetime(1970, 1, 1, tzinfo=UTC)
-    return (since.days * 86400 + since.seconds) * 1_000_000_000 + since.microseconds * 1000

@@ -8,11 +8,12 @@ import errno
 import os
 import stat
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from itertools import islice
 
 import msgspec
 
+from rised.clock import EPOCH
 from rised.files.beneath import Handle, reopen
 from riseml_proto.file_messages import FileInfo
 from riseml_proto.paths import quote
@@ -21,7 +22,6 @@ from riseml_proto.uris import LONGEST
 _MOST_NAMES = 1_000_000
 _DEEPEST = LONGEST - 256  # with one more name the path is still a valid one
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _YEAR_1 = -62_135_596_800_000_000  # microseconds
 _YEAR_9999 = 253_402_300_799_999_999
 
@@ -75,7 +75,7 @@ def describe(status: os.stat_result, path: bytes, target: bytes | None = None) -
 
 def _moment(ns: int) -> datetime:
     """The nearest time that a message can hold: a file's own may be in the year 300,000."""
-    return _EPOCH + timedelta(microseconds=min(max(ns // 1000, _YEAR_1), _YEAR_9999))
+    return EPOCH + timedelta(microseconds=min(max(ns // 1000, _YEAR_1), _YEAR_9999))
 
 
 def listing(start: Handle, *, inside: bool = True, recursive: bool = False) -> Iterator[FileInfo]:

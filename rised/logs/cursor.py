@@ -11,7 +11,9 @@ others are taken in when the event is sent with which they begin.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 
+from rised.clock import since_epoch
 from rised.logs.source import Attempt
 from riseml_proto.messages import LogRequest
 
@@ -75,4 +77,6 @@ class Cursor:
 
 def since_ms(request: LogRequest) -> int | None:
     """`LogRequest.since` in milliseconds since the epoch."""
-    return None if request.since is None else int(request.since.timestamp() * 1000)
+    return (
+        None if request.since is None else since_epoch(request.since) // timedelta(milliseconds=1)
+    )

@@ -9,9 +9,10 @@ import heapq
 import math
 from collections import deque
 from collections.abc import Iterable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from itertools import count
 
+from rised.clock import EPOCH, to_datetime
 from rised.logs.cursor import Cursor
 from rised.logs.lines import Line
 from rised.logs.read import CHUNK, LogLines
@@ -30,13 +31,6 @@ _LINES_AT_ONCE = 20_000
 _PARTIAL = 4096
 """Bytes that are sent of an unfinished line."""
 
-_EPOCH = datetime.fromtimestamp(0, UTC)
-
-
-def moment(time_ms: int) -> datetime:
-    """The exact time `time_ms` milliseconds after the epoch."""
-    return _EPOCH + timedelta(milliseconds=time_ms)
-
 
 class MergedLog:
     """One attempt's log among those that are merged, with one line of it in hand."""
@@ -51,7 +45,7 @@ class MergedLog:
         self._lines = lines
         self._job = attempt.job_id
         self._number = attempt.attempt
-        self._moment = (0, _EPOCH)
+        self._moment = (0, EPOCH)
         self._partial = b""
 
     def advance(self, chunk: int) -> Line | None:
@@ -93,7 +87,7 @@ class MergedLog:
 
     def _at(self, time_ms: int) -> datetime:
         if self._moment[0] != time_ms:
-            self._moment = (time_ms, moment(time_ms))
+            self._moment = (time_ms, to_datetime(time_ms))
         return self._moment[1]
 
 

@@ -20,27 +20,21 @@ class Output:
     """The output part of one stream. It moves the stream's cursor with each batch that it gives."""
 
     def __init__(
-        self,
-        *,
-        request: LogRequest,
-        target: CanonicalId,
-        history: LogSource,
-        cursor: Cursor,
-        page: int,
+        self, request: LogRequest, target: CanonicalId, history: LogSource, page: int
     ) -> None:
         """`page`: the past attempts that are asked for at once."""
-        self.merged = MergedLogs(cursor)
+        self.cursor = Cursor.of(request)
+        self.merged = MergedLogs(self.cursor)
         self._request = request
         self._since_ms = since_ms(request)
         self._target = target
         self._history = history
-        self._cursor = cursor
         self._page = page
         self._behind = True
 
     async def prepare(self) -> None:
         """Begin with the past attempts; find out how many of their lines `tail` leaves out."""
-        cursor, tail = self._cursor, self._request.tail
+        cursor, tail = self.cursor, self._request.tail
         cursor.rewind()
         if tail is None or self._request.after:
             return
@@ -52,7 +46,7 @@ class Output:
 
     async def take(self, until_ms: float) -> tuple[list[LineEntry], bool]:
         """Read the next batch of what appeared before `until_ms`; also return whether that was all of it."""
-        cursor = self._cursor
+        cursor = self.cursor
         if cursor.more_pages and not self.merged.has_upcoming:
             for log in await trio.to_thread.run_sync(self._open, self._next_page()):
                 self.merged.add(log)
@@ -76,29 +70,29 @@ class Output:
         """Read the log of `attempt` from now on."""
         for log in self._open([attempt]):
             self.merged.add(log)
-            if self._cursor.is_past(attempt):
-                self._cursor.early.add(attempt.key)
+            if self.cursor.is_past(attempt):
+                self.cursor.early.add(attempt.key)
 
     def _take(self, until_ms: float) -> tuple[list[LineEntry], bool]:
-        return self.merged.take(until_ms, more=self._cursor.more_pages)
+        return self.merged.take(until_ms, more=self.cursor.more_pages)
 
     def _count(self, attempts: Sequence[Attempt]) -> int:
         return count_lines(self._open(attempts, counting=True))
 
     def _next_page(self) -> list[Attempt]:
-        page = self._history.attempts(self._target, self._cursor.page_after, self._page)
-        return self._cursor.turn_page(page, self._page)
+        page = self._history.attempts(self._target, self.cursor.page_after, self._page)
+        return self.cursor.turn_page(page, self._page)
 
     def _open(self, attempts: Sequence[Attempt], *, counting: bool = False) -> list[MergedLog]:
         """The logs of `attempts`, without those that are seen already. `counting`: as they are now."""
         return [
             self._log(attempt, counting=counting)
             for attempt in attempts
-            if not self._cursor.is_seen(attempt, self._request)
+            if not self.cursor.is_seen(attempt, self._request)
         ]
 
     def _log(self, attempt: Attempt, *, counting: bool) -> MergedLog:
-        cursor, tail = self._cursor, self._request.tail
+        cursor, tail = self.cursor, self._request.tail
         ended = cursor.has_ended(attempt)
         offset = cursor.offsets.get(attempt.key)
         if offset is None:

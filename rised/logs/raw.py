@@ -1,10 +1,12 @@
 """The bytes of one log as they are, for `?raw=true`."""
 
+import os
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 import trio
 
-from rised.logs.read import CHUNK, read_bytes, size_of
+from rised.logs.read import CHUNK, size_of
 from rised.subscriptions import Subscription
 
 
@@ -25,7 +27,7 @@ async def raw(
         if size < offset:
             offset = 0
         while offset < size:
-            data = await trio.to_thread.run_sync(read_bytes, log, offset, min(CHUNK, size - offset))
+            data = await trio.to_thread.run_sync(_read, log, offset, min(CHUNK, size - offset))
             if not data:
                 break
             await send_bytes(data)
@@ -33,3 +35,9 @@ async def raw(
         if last:
             return
         await subscription.wait()
+
+
+def _read(log: str, offset: int, count: int) -> bytes:
+    with suppress(FileNotFoundError), open(log, "rb", 0) as file:
+        return os.pread(file.fileno(), count, offset)
+    return b""

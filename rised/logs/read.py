@@ -4,6 +4,7 @@ No file is kept open, because a set can have more logs than a process may have f
 """
 
 import os
+from contextlib import suppress
 
 from rised.logs.lines import LIMIT, Line, Splitter
 from rised.logs.stamps import Times, offset_since
@@ -85,7 +86,7 @@ class LogLines:
             fd = os.open(self._log, os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
             return False
-        try:
+        with open(fd, "rb", 0):
             status = os.fstat(fd)
             if status.st_size < self._splitter.end:
                 self._reset(0)
@@ -93,8 +94,6 @@ class LogLines:
             if self._stop is not None:
                 size = max(0, min(size, self._stop - self._splitter.end))
             data = os.pread(fd, size, self._splitter.end)
-        finally:
-            os.close(fd)
         self._splitter.feed(data)
         self._mtime_ms = status.st_mtime_ns // 1_000_000
         return bool(data)
@@ -117,11 +116,8 @@ def tail_offset(log: str, count: int) -> int:
 
     A line longer than `LIMIT` counts as its pieces, which then begin at other bytes.
     """
-    try:
-        fd = os.open(log, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return 0
-    try:
+    with suppress(OSError), open(log, "rb", 0) as file:
+        fd = file.fileno()
         end = os.fstat(fd).st_size
         # One newline more than lines: the last line may lack its own.
         missing, last = count + 1, end
@@ -140,9 +136,7 @@ def tail_offset(log: str, count: int) -> int:
                 if missing <= 0:
                     return _character(fd, last)
             end = begin
-        return 0
-    finally:
-        os.close(fd)
+    return 0
 
 
 def _character(fd: int, offset: int) -> int:
@@ -157,15 +151,3 @@ def size_of(log: str) -> int:
         return os.stat(log).st_size
     except OSError:
         return 0
-
-
-def read_bytes(log: str, offset: int, count: int) -> bytes:
-    """Up to `count` bytes from `offset` on; none where the log is gone."""
-    try:
-        fd = os.open(log, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return b""
-    try:
-        return os.pread(fd, count, offset)
-    finally:
-        os.close(fd)

@@ -4,7 +4,6 @@ from typing import NamedTuple, Protocol
 
 from riseml_proto.ids import CanonicalId, job_id
 from riseml_proto.messages import ElidedEntry, EndEntry, HeadEntry, StateEntry
-from riseml_proto.states import State
 
 
 class Attempt(NamedTuple):
@@ -37,18 +36,13 @@ class Attempt(NamedTuple):
 
 
 class Event(NamedTuple):
-    """An experiment or sub-experiment entered `state`."""
+    """An experiment or sub-experiment entered a state."""
 
-    seq: int
-    id: str
-    """`144` or `144.2`."""
-    state: State
+    entry: StateEntry
+    """What is sent of it."""
     time_ms: int
-    reason: str | None = None
-    message: str | None = None
-    exit_code: int | None = None
     attempt: Attempt | None = None
-    """The attempt that begins or ends with this event: its `began` or `ended` is this `seq`."""
+    """The attempt that begins or ends with this event: its `began` or `ended` is the `seq` of the entry."""
 
 
 class LogSource(Protocol):

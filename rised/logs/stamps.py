@@ -13,6 +13,8 @@ import os
 import struct
 from array import array
 from bisect import bisect_left, bisect_right
+from contextlib import suppress
+from io import FileIO
 from typing import NamedTuple
 
 SUFFIX = ".times"
@@ -46,38 +48,27 @@ def append(log: str, stamp: Stamp, *, anew: bool = False) -> None:
     removes.
     """
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | (os.O_TRUNC if anew else 0)
-    fd = os.open(log + SUFFIX, flags, 0o600)
-    try:
-        size = os.fstat(fd).st_size
+    with open(os.open(log + SUFFIX, flags, 0o600), "ab", 0) as index:
+        size = os.fstat(index.fileno()).st_size
         if size % RECORD.size:
-            os.ftruncate(fd, size - size % RECORD.size)
-        os.write(fd, encode(stamp))
-    finally:
-        os.close(fd)
+            index.truncate(size - size % RECORD.size)
+        index.write(encode(stamp))
 
 
 def last(log: str) -> Stamp | None:
     """The last stamp of `log`; None without one."""
-    fd = _open(log)
-    if fd is None:
-        return None
-    try:
-        count = _count(fd)
-        return _record(fd, count - 1) if count else None
-    finally:
-        os.close(fd)
+    with suppress(OSError), open(log + SUFFIX, "rb", 0) as index:
+        count = _count(index)
+        return _record(index, count - 1) if count else None
+    return None
 
 
 def offset_since(log: str, time_ms: int) -> int:
     """The offset from which on all bytes appeared at `time_ms` or later, or have no stamp."""
-    fd = _open(log)
-    if fd is None:
-        return 0
-    try:
-        first = bisect_left(range(_count(fd)), time_ms, key=lambda i: _record(fd, i).time_ms)
-        return _record(fd, first - 1).end if first else 0
-    finally:
-        os.close(fd)
+    with suppress(OSError), open(log + SUFFIX, "rb", 0) as index:
+        first = bisect_left(range(_count(index)), time_ms, key=lambda i: _record(index, i).time_ms)
+        return _record(index, first - 1).end if first else 0
+    return 0
 
 
 class Times:
@@ -97,32 +88,20 @@ class Times:
         return Stamp(self._ends[i], self._times[i]) if i < len(self._ends) else None
 
     def _load(self, offset: int) -> None:
-        fd = _open(self._log)
-        if fd is None:
-            return
-        try:
-            first = bisect_right(range(_count(fd)), offset, key=lambda i: _record(fd, i).end)
-            data = os.pread(fd, _BLOCK * RECORD.size, first * RECORD.size)
-        finally:
-            os.close(fd)
-        stamps = decode(data)
-        self._first = offset
-        self._ends = array("Q", (stamp.end for stamp in stamps))
-        self._times = array("Q", (stamp.time_ms for stamp in stamps))
+        with suppress(OSError), open(self._log + SUFFIX, "rb", 0) as index:
+            count = _count(index)
+            first = bisect_right(range(count), offset, key=lambda i: _record(index, i).end)
+            stamps = decode(os.pread(index.fileno(), _BLOCK * RECORD.size, first * RECORD.size))
+            self._first = offset
+            self._ends = array("Q", (stamp.end for stamp in stamps))
+            self._times = array("Q", (stamp.time_ms for stamp in stamps))
 
 
-def _open(log: str) -> int | None:
-    try:
-        return os.open(log + SUFFIX, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return None
+def _count(index: FileIO) -> int:
+    return os.fstat(index.fileno()).st_size // RECORD.size
 
 
-def _count(fd: int) -> int:
-    return os.fstat(fd).st_size // RECORD.size
-
-
-def _record(fd: int, number: int) -> Stamp:
+def _record(index: FileIO, number: int) -> Stamp:
     """Record `number`; one later than all others where the index was cut short meanwhile."""
-    data = os.pread(fd, RECORD.size, number * RECORD.size)
+    data = os.pread(index.fileno(), RECORD.size, number * RECORD.size)
     return Stamp(*RECORD.unpack(data)) if len(data) == RECORD.size else Stamp(2**64 - 1, 2**64 - 1)

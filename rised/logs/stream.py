@@ -21,8 +21,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import trio
 
-from rised.logs.cursor import Cursor
-from rised.logs.merge import BATCH_BYTES, BATCH_ENTRIES, BATCH_LINES, moment
+from rised.logs.merge import BATCH_BYTES, BATCH_ENTRIES, BATCH_LINES
 from rised.logs.output import Output
 from rised.logs.source import Attempt, Event, LogSource
 from rised.subscriptions import Subscription
@@ -44,14 +43,12 @@ class LogStream:
         self, request: LogRequest, target: CanonicalId, history: LogSource, *, page: int = _PAGE
     ) -> None:
         """`page`: the events, attempts and known states that are asked for at once."""
-        self.cursor = Cursor.of(request)
         self._request = request
         self._target = target
         self._history = history
         self._page = page
-        self._output = Output(
-            request=request, target=target, history=history, cursor=self.cursor, page=page
-        )
+        self._output = Output(request, target, history, page)
+        self.cursor = self._output.cursor
 
     async def run(self, subscription: Subscription, send: Send) -> None:
         """Send the entries in batches; return after the `EndEntry`.
@@ -103,14 +100,14 @@ class LogStream:
 
     async def _send_event(self, event: Event, outbox: "_Outbox") -> None:
         """The state of `event`, after all output that comes before it."""
-        attempt = event.attempt
+        seq, attempt = event.entry.seq, event.attempt
         await self._send_output(event.time_ms, outbox)
-        ends = attempt is not None and attempt.ended == event.seq
+        ends = attempt is not None and attempt.ended == seq
         if attempt is not None and ends:
             await self._send_rest(attempt, outbox)
-        self.cursor.seq = event.seq
-        await outbox.put([_state(event)])
-        if attempt is not None and attempt.began == event.seq and not ends:
+        self.cursor.seq = seq
+        await outbox.put([event.entry])
+        if attempt is not None and attempt.began == seq and not ends:
             self._output.begin(attempt)
 
     async def _send_output(self, until_ms: float, outbox: "_Outbox") -> None:
@@ -126,18 +123,6 @@ class LogStream:
             self._output.begin(attempt)
         while attempt in self._output.merged:
             await outbox.put(await self._output.take_rest(attempt))
-
-
-def _state(event: Event) -> StateEntry:
-    return StateEntry(
-        id=event.id,
-        time=moment(event.time_ms),
-        state=event.state,
-        seq=event.seq,
-        reason=event.reason,
-        message=event.message,
-        exit_code=event.exit_code,
-    )
 
 
 class _Outbox:

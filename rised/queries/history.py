@@ -140,16 +140,7 @@ class StoredHistory:
             attempt = self._attempt_of(event)
         if attempt and target.job not in (None, attempt.job):
             attempt = None
-        return Event(
-            event.seq,
-            ids.experiment_id(event.experiment, event.member),
-            event.state,
-            event.time_ms,
-            event.reason,
-            event.message,
-            event.exit_code,
-            attempt,
-        )
+        return Event(_entry(event), event.time_ms, attempt)
 
     def _attempt_of(self, event: EventRow) -> Attempt | None:
         pair = self._database.events.attempt_of(event)

@@ -15,8 +15,8 @@ import trio
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from rised.clock import to_datetime
 from rised.logs import merge, stamps
-from rised.logs.merge import moment
 from rised.logs.source import Attempt, Event
 from rised.logs.stamps import Stamp
 from rised.logs.stream import LogStream
@@ -58,8 +58,9 @@ class World:
             self.tries[attempt.member, attempt.attempt] = attempt
         self.now += 1
         name = f"144.{member}" if member else "144"
-        event = Event(len(self.told) + 1, name, state, self.now, attempt=attempt)
-        self.told.append(event)
+        seq, moment = len(self.told) + 1, to_datetime(self.now)
+        entry = StateEntry(id=name, time=moment, state=state, seq=seq)
+        self.told.append(Event(entry, self.now, attempt))
         self.state[member] = state
         self.subscriptions.notify(144)
 
@@ -109,16 +110,13 @@ class World:
 
     def opening(self, target: CanonicalId) -> list[StateEntry | ElidedEntry]:
         return [
-            StateEntry(id=f"{target}.{m}", time=moment(0), state=State.CREATED, seq=0)
+            StateEntry(id=f"{target}.{m}", time=to_datetime(0), state=State.CREATED, seq=0)
             for m in range(1, self.members + 1)
         ]
 
     def known(self, target: CanonicalId, limit: int) -> list[StateEntry | ElidedEntry]:
-        last = {event.id: event for event in self.told}
-        return [
-            StateEntry(id=e.id, time=moment(e.time_ms), state=e.state, seq=e.seq)
-            for e in sorted(last.values())[-limit:]
-        ]
+        last = {event.entry.id: event.entry for event in self.told}
+        return [*sorted(last.values(), key=lambda entry: entry.seq)[-limit:]]
 
     def events(self, target: CanonicalId, after: int, limit: int) -> list[Event]:
         return self.told[after : after + limit]
@@ -226,7 +224,7 @@ def check_law(world: World, follower: Follower, *, opening: bool) -> None:
     seqs = [e.seq for e in got if isinstance(e, StateEntry) and e.seq]
     assert seqs == sorted(set(seqs))
     if opening:
-        assert seqs == [event.seq for event in world.told]
+        assert seqs == [event.entry.seq for event in world.told]
     places = {e.seq: i for i, e in enumerate(got) if isinstance(e, StateEntry)}
     for attempt in world.tries.values():
         at = [

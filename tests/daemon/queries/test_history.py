@@ -38,7 +38,7 @@ def test_a_members_stream_is_about_the_member(world: Records) -> None:
     target = CanonicalId(1, 2, "train")
     assert world.history.head(target).id == "1.2"
     assert [(e.id, e.state) for e in world.history.opening(target)] == [("1.2", State.CREATED)]
-    events = world.history.events(target, 0, 100)
+    events = [event.entry for event in world.history.events(target, 0, 100)]
     assert [(e.id, e.state) for e in events] == [("1.2", s) for s in (*RUN, State.FAILED)]
     assert [a.job_id for a in world.history.attempts(target, 0, 100)] == ["1.2.train"]
 
@@ -51,8 +51,8 @@ def test_events_come_once_and_in_order_however_they_are_paged(world: Records, pa
     world.move(3, *RUN, State.FAILED)
     seen, after = [], 0
     while events := world.history.events(CanonicalId(1), after, page):
-        seen += events
-        after = events[-1].seq
+        seen += [event.entry for event in events]
+        after = seen[-1].seq
     assert [e.seq for e in seen] == sorted({e.seq for e in seen})
     assert [(e.id, e.state) for e in seen if e.id == "1"] == [
         ("1", State.STARTING),
@@ -60,7 +60,7 @@ def test_events_come_once_and_in_order_however_they_are_paged(world: Records, pa
         ("1", State.FINISHED),
     ]
     assert seen[-1].id == "1"
-    own = world.history.events(CanonicalId(1, 1), 0, 100)
+    own = [event.entry for event in world.history.events(CanonicalId(1, 1), 0, 100)]
     assert [e.state for e in own] == [State.STARTING, State.RUNNING, State.KILLED]
 
 
@@ -72,7 +72,7 @@ def test_each_retry_is_an_attempt_with_a_log_of_its_own(world: Records) -> None:
     assert first.ended is not None
     assert first.began < first.ended < second.began < (second.ended or 0)
     ends = [e for e in world.history.events(CanonicalId(1), 0, 100) if e.attempt]
-    assert [(e.state, e.attempt.attempt if e.attempt else 0) for e in ends] == [
+    assert [(e.entry.state, e.attempt.attempt if e.attempt else 0) for e in ends] == [
         (State.RUNNING, 1),
         (State.PENDING, 1),
         (State.RUNNING, 2),
@@ -89,7 +89,7 @@ def test_an_attempt_that_goes_on_has_no_end(world: Records) -> None:
 def test_an_experiment_without_parameters_has_one_stream() -> None:
     with records(ONE) as world:
         world.move(0, *RUN, State.FINISHED)
-        events = world.history.events(CanonicalId(1), 0, 100)
+        events = [event.entry for event in world.history.events(CanonicalId(1), 0, 100)]
         assert [(e.id, e.state) for e in events] == [
             ("1", State.STARTING),
             ("1", State.RUNNING),
