@@ -143,15 +143,12 @@ def warnings(config: Config) -> list[str]:
 
 def _placeholder_lines(commands: Sequence[str], source: list[str], first: int) -> dict[str, int]:
     """The first line, from `first` on, where each placeholder of the commands stands."""
-    missing = {name: first for command in commands for name in placeholders.names(command)}
-    first_lines: dict[str, int] = {}
-    for number, line in enumerate(source[first - 1 :], first):
-        if len(first_lines) == len(missing):
-            break
-        for name in placeholders.names(line):
-            if name in missing:
-                first_lines.setdefault(name, number)
-    return missing | first_lines
+    numbers = {name: first for command in commands for name in placeholders.names(command)}
+    for number in range(len(source), first - 1, -1):
+        for name in placeholders.names(source[number - 1]):
+            if name in numbers:
+                numbers[name] = number
+    return numbers
 
 
 def _without_effect(train: Mapping[str, Value]) -> Iterator[ConfigError]:

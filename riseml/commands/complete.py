@@ -36,6 +36,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _ids(command: str, host: str | None, typed: str) -> Iterator[Candidate]:
     """IDs that begin with what was `typed`: experiments, the newest first, or the members of one."""
+    from riseml.commands.results_view import show_params
     from riseml_proto import ids
     from riseml_proto.ids import CanonicalId
     from riseml_proto.messages import Detail, Summary
@@ -49,9 +50,8 @@ def _ids(command: str, host: str | None, typed: str) -> Iterator[Candidate]:
         if whole.experiment is not None:
             detail = client.get(f"/v1/experiments/{head}", Detail, {"limit": _MEMBERS})
             for member in detail.experiments if detail.count else ():
-                params = ", ".join(f"{name}={value}" for name, value in member.params.items())
                 number = ids.parse(member.id).member
-                yield Candidate(f"{head}.{number}", f"{member.state} {params}")
+                yield Candidate(f"{head}.{number}", f"{member.state} {show_params(member.params)}")
             return
         for experiment in reversed(client.get("/v1/experiments", list[Summary], {"all": "true"})):
             if command != "kill" or not experiment.state.ended:

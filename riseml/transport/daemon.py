@@ -170,11 +170,9 @@ def _spawn(path: str, log: str) -> None:
     with open(ours, "rb", buffering=0) as ready:
         with open(theirs, "wb", buffering=0), open(log, "ab") as output:
             begin = output.tell()
+            options = ["--ready-fd", str(theirs), "--log-file", log]
             process = subprocess.Popen(
-                [
-                    *(sys.executable, "-m", "rised", "--socket", path),
-                    *("--ready-fd", str(theirs), "--log-file", log),
-                ],
+                [sys.executable, "-m", "rised", "--socket", path, *options],
                 cwd="/",
                 stdin=subprocess.DEVNULL,
                 stdout=output,

@@ -237,6 +237,13 @@ def test_without_parameters_every_placeholder_is_a_warning() -> None:
     ]
 
 
+def test_a_placeholder_is_told_where_it_stands_first() -> None:
+    text = "# {{a}}\nproject: p\ntrain:\n  run: x {{a}}\n  env: {B: '{{a}}'}\n  # {{a}}\n"
+    assert [warning.partition(" ")[0] for warning in warnings(parse_config(text))] == [
+        "riseml.yml:4:"
+    ]
+
+
 def test_a_defined_placeholder_is_no_warning() -> None:
     text = "project: p\ntrain:\n  parameters: {lr: [1]}\n  run: x {{lr}} {{ lr }}\n"
     assert warnings(parse_config(text)) == []
