@@ -46,12 +46,12 @@ def parser() -> argparse.ArgumentParser:
     add("--stop", action="store_true", help="stop the daemon that uses this state directory")
     add("--version", action="version", version=f"rised {VERSION}", help="show the version and exit")
     group = command.add_argument_group("settings")
-    for key, row in TABLE.items():
-        text = f"{row.setting.help} ({row.setting.default})"
-        if row.type is bool:
+    for key, setting in TABLE.items():
+        text = f"{setting.help} ({setting.default})"
+        if setting.type is bool:
             group.add_argument(f"--{key}", action="store_true", default=None, help=text)
-        elif row.metavar:
-            group.add_argument(f"--{key}", metavar=row.metavar, help=text)
+        elif setting.metavar:
+            group.add_argument(f"--{key}", metavar=setting.metavar, help=text)
     return command
 
 

@@ -43,9 +43,11 @@ class Setting(NamedTuple):
     default: str = ""
     """As people read it; by default the field's own."""
     metavar: str | None = None
-    """The value in `rised --help`, where the type does not say it."""
+    """The value in `rised --help`, where the type does not say it. None: a switch, or a key of the file alone."""
     check: Callable[[Any], object] | None = None
     """Raises `InvalidInput` for a value of the right type that is wrong all the same."""
+    type: Any = None
+    """That of the field."""
 
 
 def _check_gpus(value: str | int) -> None:
@@ -96,34 +98,26 @@ class Settings(msgspec.Struct, kw_only=True):
     # fmt: on
 
 
-class Row(NamedTuple):
-    """A row of the table: a key of the file and its flag."""
-
-    key: str
-    type: Any
-    setting: Setting
-
-    @property
-    def metavar(self) -> str | None:
-        """The value as `rised --help` shows it; None: the setting is a switch, or stands in the file alone."""
-        choices = get_args(self.type) if get_origin(self.type) is Literal else ()
-        return "|".join(choices) or self.setting.metavar
-
-
-def _rows() -> dict[str, Row]:
+def _table() -> dict[str, Setting]:
     hints = get_type_hints(Settings, include_extras=True)
-    rows = {}
+    table = {}
     for field in msgspec.structs.fields(Settings):
         type_, setting = get_args(hints[field.name])
         value = field.default
-        shown = setting.default or (f"{value:g}" if isinstance(value, float) else str(value))
-        key = field.name.replace("_", "-")
-        rows[key] = Row(key, type_, setting._replace(default=shown))
-    return rows
+        table[field.name.replace("_", "-")] = setting._replace(
+            type=type_,
+            default=setting.default or (f"{value:g}" if isinstance(value, float) else str(value)),
+            metavar="|".join(_choices(type_)) or setting.metavar,
+        )
+    return table
 
 
-TABLE: Mapping[str, Row] = _rows()
-"""Key → row, in the order in which people read them."""
+def _choices(type_: Any) -> tuple[str, ...]:
+    return get_args(type_) if get_origin(type_) is Literal else ()
+
+
+TABLE: Mapping[str, Setting] = _table()
+"""Key of the file, and flag → setting, complete, in the order in which people read them."""
 _EXPECTED = {
     bool: "true or false",
     str: "a text",
@@ -179,31 +173,26 @@ def _value(key: object, given: object, where: str, *, is_flag: bool = False) -> 
     if key not in TABLE:
         near = get_close_matches(str(key), TABLE, 1) or sorted(TABLE)
         raise InvalidInput(f"{where}: there is no such key; there is {', '.join(near)}")
-    row = TABLE[str(key)]
+    setting = TABLE[str(key)]
     if key == "quotas":
         read_quotas(given, where, group_id)
         return given
     try:
-        value = msgspec.convert(given, row.type, strict=not is_flag)
+        value = msgspec.convert(given, setting.type, strict=not is_flag)
         fits = not isinstance(value, int | float) or 0 <= value < float("inf")
     except msgspec.ValidationError:
         fits = False
     if not fits or (value is None and given is not None):
         shown = "empty" if given is None else repr(given)
-        raise InvalidInput(f"{where}: must be {_expected(row.type)}, not {shown}")
-    if row.setting.check and value is not None:
+        *others, last = _choices(setting.type) or [_EXPECTED[setting.type]]
+        expected = f"{', '.join(others)} or {last}" if others else last
+        raise InvalidInput(f"{where}: must be {expected}, not {shown}")
+    if setting.check and value is not None:
         try:
-            row.setting.check(value)
+            setting.check(value)
         except InvalidInput as error:
             raise InvalidInput(f"{where}: {error}") from None
     return value
-
-
-def _expected(type_: Any) -> str:
-    if get_origin(type_) is Literal:
-        *others, last = get_args(type_)
-        return f"{', '.join(others)} or {last}"
-    return _EXPECTED[type_]
 
 
 def _complete_paths(settings: Settings, environ: Mapping[str, str]) -> None:

@@ -19,24 +19,11 @@ _PAUSE = 0.001
 """Seconds."""
 
 
-class _WakeUpThrottle:
-    """Lets one subscriber go on in each round of the main loop."""
-
-    def __init__(self) -> None:
-        self._lock = trio.Lock()
-
-    async def pass_through(self) -> None:
-        """Return when it is the caller's turn."""
-        async with self._lock:
-            if self._lock.statistics().tasks_waiting > _CROWD:
-                await trio.sleep(_PAUSE)
-
-
 class Subscription:
     """One subscriber's side."""
 
-    def __init__(self, throttle: _WakeUpThrottle | None = None) -> None:
-        """`throttle` is shared by all subscribers; None for one alone."""
+    def __init__(self, throttle: trio.Lock | None = None) -> None:
+        """`throttle` is shared by all subscribers, one of whom goes on at a time; None for one alone."""
         self._notified = trio.Event()
         self._throttle = throttle
 
@@ -48,7 +35,9 @@ class Subscription:
         """Return once there was a notification since the last `wait` returned."""
         await self._notified.wait()
         if self._throttle:
-            await self._throttle.pass_through()
+            async with self._throttle:
+                if self._throttle.statistics().tasks_waiting > _CROWD:
+                    await trio.sleep(_PAUSE)
         self._notified = trio.Event()
 
 
@@ -56,7 +45,7 @@ class Subscriptions:
     """Who is subscribed to which experiment. Only for use within one trio run."""
 
     def __init__(self) -> None:
-        self._throttle = _WakeUpThrottle()
+        self._throttle = trio.Lock()
         self._subscribers: defaultdict[int, dict[Subscription, int | None]] = defaultdict(dict)
 
     def notify(self, experiment: int, member: int | None = None) -> None:

@@ -39,7 +39,16 @@ async def change(context: Context, request: Request) -> Answer:
             concurrency=experiment.concurrency,
             paused=bool(row.paused),
         )
-    return Answer(Changed(experiments=[_standing(experiment) for experiment in experiments]))
+    standings = [
+        Standing(
+            id=str(experiment.row.id),
+            priority=experiment.row.priority,
+            concurrency=experiment.concurrency,
+            paused=bool(experiment.row.paused),
+        )
+        for experiment in experiments
+    ]
+    return Answer(Changed(experiments=standings))
 
 
 def _target(context: Context, request: Request, text: str, message: Change) -> Experiment:
@@ -53,13 +62,3 @@ def _target(context: Context, request: Request, text: str, message: Change) -> E
     if message.concurrency is not None and not experiment.is_set:
         raise InvalidInput(f"{row.id} has no sub-experiments; only a set has a concurrency")
     return experiment
-
-
-def _standing(experiment: Experiment) -> Standing:
-    row = experiment.row
-    return Standing(
-        id=str(row.id),
-        priority=row.priority,
-        concurrency=experiment.concurrency,
-        paused=bool(row.paused),
-    )

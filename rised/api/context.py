@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from rised.execution.images import Images
 from rised.execution.services import Services
+from rised.experiments.experiment import check_member
 from rised.experiments.job_spec import TRAIN
 from rised.gpus.devices import GpuDevice
 from rised.gpus.monitor import GpuMonitor
@@ -95,6 +96,7 @@ class Context:
             raise Forbidden(
                 f"{row.id} is {row.user}'s; riseml status --all-users shows all that others may see"
             )
+        check_member(row.members, row.id, target.member)
         if target.job in (None, TRAIN):
             exists = not (target.job and row.members and not target.member)
         else:

@@ -8,14 +8,12 @@ import trio
 from rised.api.context import Context
 from rised.api.pages import in_pages
 from rised.api.results import order
-from rised.experiments.experiment import check_member
 from rised.http.request import Answer, Request, Streamed
 from rised.policy.outcome import KillMode
 from rised.storage.rows import ExperimentRow
 from rised.users.peer import Peer
-from riseml_proto.errors import (
-    RisemlError,
-)
+from riseml_proto.errors import RisemlError
+from riseml_proto.ids import CanonicalId
 from riseml_proto.messages import Kill, Killed, Submission, Submitted, Summary
 
 _SUBMISSION_LIMIT = 4 << 20
@@ -61,7 +59,6 @@ async def show(context: Context, request: Request, target: str) -> Streamed:
     `?sort=accuracy` puts the best by a result first, `?sort=lr` orders by a parameter; `?reverse=true` the other way.
     """
     identity, row = context.target(request.peer, target)
-    check_member(row.members, row.id, identity.member)
     limit, name = request.number("limit"), request.query.get("sort")
     if name and identity.member is None:
         members = await order(context, row, name, limit, reverse=request.flag("reverse"))
@@ -80,28 +77,20 @@ async def kill(context: Context, request: Request) -> Answer:
     message = await request.message(Kill)
     mode = KillMode.FORCE if message.force else KillMode.GRACEFUL
     texts = message.ids or [str(context.last(request.peer, message.project))]
-    targets = []
-    for text in texts:
-        target, row = context.target(request.peer, text)
-        check_member(row.members, row.id, target.member)
-        targets.append((text, row.id, target.member))
+    targets = [(text, *context.target(request.peer, text)) for text in texts]
     killed: dict[str, bool] = {}
     errors: list[RisemlError] = []
 
-    async def kill_one(text: str, number: int, member: int | None) -> None:
+    async def kill_one(text: str, target: CanonicalId, row: ExperimentRow) -> None:
         try:
-            killed[text] = await context.scheduler.kill(number, member, mode)
+            killed[text] = await context.scheduler.kill(row.id, target.member, mode)
         except RisemlError as error:  # the other ones are killed nevertheless
             errors.append(error)
 
     async with trio.open_nursery() as nursery:
-        for named in targets:
-            nursery.start_soon(kill_one, *named)
+        for target in targets:
+            nursery.start_soon(kill_one, *target)
     if errors:
         raise errors[0]
-    return Answer(
-        Killed(
-            killed=[text for text in texts if killed[text]],
-            ended=[text for text in texts if not killed[text]],
-        )
-    )
+    ended = [text for text in texts if not killed[text]]
+    return Answer(Killed(killed=[text for text in texts if killed[text]], ended=ended))

@@ -58,9 +58,8 @@ async def _list(context: Context, peer: Peer, message: List) -> Streamed:
 
     worker = Worker(resolved.owner)
     infos = await worker.run(start)
-    first = await worker.run(
-        page, infos
-    )  # before the answer begins, so that an error gets its status
+    # Read before the answer begins, so that an error gets its status.
+    first = await worker.run(page, infos)
 
     async def write(send: Send) -> None:
         data = first
@@ -171,9 +170,8 @@ def _removal(resolved: ResolvedUri, *, recursive: bool) -> Iterator[None]:
         try:
             yield from walk.remove(folder, name, recursive=recursive)
         except IsADirectoryError:
-            raise InvalidInput(
-                f"{resolved.uri} is a directory; with -r it goes with all in it"
-            ) from None
+            text = f"{resolved.uri} is a directory; with -r it goes with all in it"
+            raise InvalidInput(text) from None
 
 
 def _count(steps: Iterator[None]) -> int:

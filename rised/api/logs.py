@@ -3,7 +3,6 @@
 import msgspec
 
 from rised.api.context import Context
-from rised.experiments.experiment import check_member
 from rised.experiments.job_spec import TRAIN
 from rised.http.request import Request, Send, Streamed
 from rised.logs.raw import raw
@@ -37,7 +36,6 @@ def _answer(context: Context, request: Request, message: LogRequest) -> Streamed
     _check(message)
     text = message.id or str(context.last(request.peer, message.project))
     target, row = context.target(request.peer, text)
-    check_member(row.members, row.id, target.member)
     if message.raw:
         return _raw(context, message, target, row.members)
 

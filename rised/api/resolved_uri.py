@@ -6,7 +6,6 @@ from typing import NamedTuple
 import msgspec
 
 from rised.api.context import Context
-from rised.experiments.experiment import check_member
 from rised.storage.owners import owner_of
 from rised.users.owner import Owner, of_peer, own
 from rised.users.peer import Peer
@@ -33,18 +32,16 @@ class ResolvedUri(NamedTuple):
 def resolve(context: Context, peer: Peer, text: str) -> ResolvedUri:
     """What the URI `text` means to `peer`. Raises `InvalidInput`, `NotFound`, `Forbidden`."""
     uri = uris.parse(text)
-    owner = of_peer(peer)
-    if (
-        not context.services.settings.system
-    ):  # root sees the files of a person's own daemon with that person's rights
+    owner, settings = of_peer(peer), context.services.settings
+    if not settings.system:
+        # Root sees the files of a person's own daemon with that person's rights.
         owner = msgspec.structs.replace(own(), umask=owner.umask)
     if uri.experiment is None:
-        return ResolvedUri(uri, context.services.settings.data_dir, b"", owner)
+        return ResolvedUri(uri, settings.data_dir, b"", owner)
     target, row = context.target(peer, str(uri.experiment))
-    check_member(row.members, row.id, target.member)
     # An administrator, whom the kernel does not know as one, gets the rights of the experiment's owner.
-    if row.uid != peer.uid and context.services.settings.system:
+    if row.uid != peer.uid and settings.system:
         owner = owner_of(row)
-    top = os.path.join(context.services.settings.output_dir, row.user)
+    top = os.path.join(settings.output_dir, row.user)
     prefix = os.path.relpath(context.views.output_dir(row, target.member or 0), top)
     return ResolvedUri(uri, top, os.fsencode(prefix), owner)

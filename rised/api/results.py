@@ -8,14 +8,7 @@ import trio
 from rised.api.context import Context
 from rised.api.pages import in_pages
 from rised.http.request import Request, Streamed
-from rised.search.ranking import (
-    Ranking,
-    check,
-    check_sort,
-    choose,
-    is_lower_better,
-    survey,
-)
+from rised.search.ranking import Ranking, check, check_sort, choose, is_lower_better, survey
 from rised.storage.rows import ExperimentRow
 from riseml_proto.errors import InvalidInput
 from riseml_proto.messages import Best

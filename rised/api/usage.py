@@ -6,7 +6,7 @@ from typing import NamedTuple
 import trio
 
 from rised.api.context import Context
-from rised.experiments.experiment import Experiment, RunningMember, check_member
+from rised.experiments.experiment import Experiment, RunningMember
 from rised.http.request import Answer, Request
 from rised.linux.processes import ProcessSnapshot
 from rised.linux.usage import Use
@@ -48,7 +48,6 @@ def _jobs(context: Context, request: Request) -> list[_Job]:
     number = only_member = None
     if text := request.query.get("id"):
         target, row = context.target(request.peer, text)
-        check_member(row.members, row.id, target.member)
         number, only_member = row.id, target.member
     return [
         _Job(experiment, member, run)

@@ -99,7 +99,7 @@ class Connection:
         """Wait for the head of the next request; None where the connection ended."""
         event = self._http.next_event()
         if event is h11.NEED_DATA:
-            data = b""
+            data = b""  # as at the end, where a newcomer needs the slot
             with self._limiter.idling(self._peer.uid):
                 data = await self._receive()
             self._http.receive_data(data)
@@ -148,9 +148,7 @@ class Connection:
             left = _PIPELINE_LIMIT
             with contextlib.suppress(PeerGone):
                 while left > 0 and (data := await self._receive()):
-                    self._http.receive_data(
-                        data
-                    )  # a request that comes before the end of this answer
+                    self._http.receive_data(data)  # a request before the end of this answer
                     left -= len(data)
             gone = True
             scope.cancel()

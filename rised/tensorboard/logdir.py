@@ -5,7 +5,7 @@ the run's parameters and results. Nothing is written where the outputs are.
 """
 
 import os
-from typing import Any, NamedTuple
+from typing import Any
 
 import yaml
 
@@ -48,13 +48,6 @@ class ExperimentRuns:
         return [(f"{self.name}.{name}", os.path.join(self._output, name)) for name in members]
 
 
-class _Version(NamedTuple):
-    """Differs when something in an output directory may have changed."""
-
-    mtime_ns: int
-    results_bytes: int
-
-
 class RunDirectory:
     """What TensorBoard sees of one run."""
 
@@ -62,7 +55,7 @@ class RunDirectory:
         """`output` is the run's output directory; `directory` is made for TensorBoard."""
         self._output = output
         self._directory = directory
-        self._version: _Version | None = None
+        self._version: tuple[int, int] | None = None
         self._event_file: EventFile | None = None
 
     def refresh(self) -> None:
@@ -77,7 +70,8 @@ class RunDirectory:
         self._link()
         self._event_file.follow(os.path.join(self._output, FILE))
 
-    def _read_version(self) -> _Version | None:
+    def _read_version(self) -> tuple[int, int] | None:
+        """The directory's time and the size of the results: they differ when something may have changed."""
         try:
             mtime_ns = os.stat(self._output).st_mtime_ns
         except OSError:
@@ -86,7 +80,7 @@ class RunDirectory:
             size = os.lstat(os.path.join(self._output, FILE)).st_size
         except OSError:
             size = 0
-        return _Version(mtime_ns, size)
+        return mtime_ns, size
 
     def _link(self) -> None:
         with os.scandir(self._output) as entries:

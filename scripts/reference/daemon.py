@@ -7,7 +7,7 @@ from scripts.reference.commands import arguments, link, names, table
 
 def settings() -> str:
     """All settings: keys of the configuration file, and flags."""
-    rows = ((f"`{key}`", link(row.setting.help), row.setting.default) for key, row in TABLE.items())
+    rows = ((f"`{key}`", link(each.help), each.default) for key, each in TABLE.items())
     return table(("key and flag", "meaning", "default"), rows)
 
 
