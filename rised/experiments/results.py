@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
-from rised.linux.files import open_untrusted
+from rised.linux.files import READ_UNTRUSTED
 from rised.users.impersonation import impersonating
 from rised.users.owner import Owner
 
@@ -38,7 +38,7 @@ def read(directory: str, owner: Owner) -> Results:
     """The results by name, in the order of their first reports, from an output directory that is `owner`'s."""
     try:
         with impersonating(owner):
-            fd = open_untrusted(os.path.join(directory, FILE))
+            fd = os.open(os.path.join(directory, FILE), READ_UNTRUSTED)
     except OSError:
         return {}
     try:

@@ -4,14 +4,13 @@ A copy shares blocks with the original where the file system can do so (a reflin
 that writes into its copy changes no other. Paths are bytes in here, as the names of files are.
 """
 
+import contextlib
 import errno
-import fcntl
 import os
 import stat
 
-from rised.linux.files import disk_may_be_full, write_all
+from rised.linux.files import disk_may_be_full, opened, write_all
 
-_FICLONE = 0x40049409
 _SMALL = 1 << 16  # bytes; up to here a read and a write are the fastest
 _UNSUPPORTED = {
     errno.EOPNOTSUPP,
@@ -22,8 +21,6 @@ _UNSUPPORTED = {
     errno.EPERM,  # a container's system call filter
 }
 
-_cannot_clone: set[int] = set()  # devices whose file system has said so
-
 
 def copy_tree(pristine: str, target: str, uid: int, gid: int) -> None:
     """Make `target`, which must not exist, a copy of the tree `pristine`: files, modes and links.
@@ -33,67 +30,43 @@ def copy_tree(pristine: str, target: str, uid: int, gid: int) -> None:
     """
     owner = (uid, gid) if uid != os.geteuid() else None
     with disk_may_be_full(target):
-        _copy_directory(os.fsencode(pristine), os.fsencode(target), owner)
+        left = [(os.fsencode(pristine), os.fsencode(target))]
+        os.mkdir(target, 0o700 if owner else 0o755)
+        while left:
+            source, copy = left.pop()
+            with os.scandir(source) as entries:
+                for entry in entries:
+                    to = copy + b"/" + entry.name
+                    if entry.is_symlink():
+                        os.symlink(os.readlink(entry.path), to)
+                    elif entry.is_dir(follow_symlinks=False):
+                        os.mkdir(to, 0o755)
+                        left.append((entry.path, to))
+                    else:
+                        _copy_file(entry.path, to)
+                    if owner:
+                        os.chown(to, *owner, follow_symlinks=False)
         if owner:
             os.chown(target, *owner)
 
 
-def _copy_directory(source: bytes, target: bytes, owner: tuple[int, int] | None) -> None:
-    left = [(source, target)]
-    os.mkdir(target, 0o700 if owner else 0o755)
-    while left:
-        source, target = left.pop()
-        with os.scandir(source) as entries:
-            for entry in entries:
-                to = target + b"/" + entry.name
-                if entry.is_symlink():
-                    os.symlink(os.readlink(entry.path), to)
-                elif entry.is_dir(follow_symlinks=False):
-                    os.mkdir(to, 0o755)
-                    left.append((entry.path, to))
-                else:
-                    _copy_file(entry.path, to)
-                if owner:
-                    os.chown(to, *owner, follow_symlinks=False)
-
-
 def _copy_file(source: bytes, target: bytes) -> None:
-    reading = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
+    with opened(source, os.O_RDONLY | os.O_NOFOLLOW) as reading:
         status = os.fstat(reading)
         mode = stat.S_IMODE(status.st_mode)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        writing = os.open(target, flags, mode)
-        try:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+        with opened(target, flags, mode) as writing:
             os.fchmod(writing, mode)  # whatever the umask
             if status.st_size <= _SMALL:
                 write_all(writing, os.read(reading, _SMALL))
-            elif not _clone(reading, writing, status.st_dev):
+            else:
                 _copy_content(reading, writing, status.st_size)
-        finally:
-            os.close(writing)
-    finally:
-        os.close(reading)
-
-
-def _clone(reading: int, writing: int, device: int) -> bool:
-    """Let both files share their blocks; False where the file system cannot."""
-    if device in _cannot_clone:
-        return False
-    try:
-        fcntl.ioctl(writing, _FICLONE, reading)
-    except OSError as error:
-        if error.errno not in _UNSUPPORTED:
-            raise
-        if error.errno != errno.EXDEV:  # that one is about this pair, not about the source
-            _cannot_clone.add(device)
-        return False
-    return True
 
 
 def _copy_content(reading: int, writing: int, size: int) -> None:
     left = size
     try:
+        # This clones where the file system can: Linux tries that first, from 4.8 on.
         while left > 0 and (copied := os.copy_file_range(reading, writing, left)):
             left -= copied
     except OSError as error:
@@ -111,23 +84,17 @@ def remove_tree(path: str) -> None:
     """
     raw = os.fsencode(path).rstrip(b"/")
     name = os.path.basename(raw)
-    try:
+    with (
+        contextlib.suppress(FileNotFoundError),
         # With O_PATH no right to read the directory above is needed, which may belong to another user.
-        above = os.open(os.path.dirname(raw) or b".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return
-    try:
+        opened(os.path.dirname(raw) or b".", os.O_PATH | os.O_DIRECTORY) as above,
+    ):
         try:
             os.unlink(name, dir_fd=above)
-            return
-        except FileNotFoundError:
-            return
         except (IsADirectoryError, PermissionError):
             if not stat.S_ISDIR(os.lstat(name, dir_fd=above).st_mode):
                 raise
-        _remove_directory(above, name)
-    finally:
-        os.close(above)
+            _remove_directory(above, name)
 
 
 def _remove_directory(above: int, name: bytes) -> None:
@@ -161,17 +128,14 @@ def _remove_directory(above: int, name: bytes) -> None:
 
 def _open_directory(above: int, name: bytes) -> int:
     """Open the directory `name`; first make it readable and writable for its owner."""
-    flags = os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    flags = os.O_DIRECTORY | os.O_NOFOLLOW
     try:
         fd = os.open(name, os.O_RDONLY | flags, dir_fd=above)
     except PermissionError:
-        handle = os.open(name, os.O_PATH | flags, dir_fd=above)
-        try:
+        with opened(name, os.O_PATH | flags, dir_fd=above) as handle:
             # fchmod refuses an O_PATH descriptor. Its name in /proc can be changed, and leads nowhere else.
             os.chmod(f"/proc/self/fd/{handle}", 0o700)
             return os.open(name, os.O_RDONLY | flags, dir_fd=above)
-        finally:
-            os.close(handle)
     try:
         if os.fstat(fd).st_mode & 0o700 != 0o700:
             os.fchmod(fd, 0o700)

@@ -9,52 +9,43 @@ from riseml_proto.errors import StorageFull
 
 PASSABLE = 0o711
 """Mode of a directory of the daemon's in which users have directories of their own: they pass through, no more."""
+READ_UNTRUSTED = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
+"""Flags to open what a user may have replaced by a link or a FIFO. It need not be a regular file."""
+
+
+@contextlib.contextmanager
+def opened(
+    path: str | bytes, flags: int, mode: int = 0o666, dir_fd: int | None = None
+) -> Iterator[int]:
+    """`os.open`, with `os.close` at the end of the scope."""
+    fd = os.open(path, flags, mode, dir_fd=dir_fd)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
 
 
 def write_file(path: str, data: bytes) -> None:
     """Make the file `path` hold `data`. Python's own `open` would cost several times as much."""
-    _write(path, os.O_TRUNC, data)
+    with opened(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC) as fd:
+        write_all(fd, data)
 
 
 def overwrite(path: str, data: bytes) -> None:
     """Write `data` over the beginning of the file `path`. That takes no new room on the disk."""
-    _write(path, 0, data)
-
-
-def _write(path: str, flags: int, data: bytes) -> None:
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | flags, 0o666)
-    try:
+    with opened(path, os.O_WRONLY | os.O_CREAT) as fd:
         write_all(fd, data)
-    finally:
-        os.close(fd)
 
 
 def read_small(path: str) -> bytes:
     """The first 4096 bytes of a file: all of most files in /proc and /sys. Raises `OSError`."""
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
+    with opened(path, os.O_RDONLY) as fd:
         return os.read(fd, 4096)
-    finally:
-        os.close(fd)
-
-
-def open_untrusted(path: str) -> int:
-    """Open for reading what a user may have replaced: follows no link, waits for no FIFO. Raises `OSError`.
-
-    The caller finds out whether it is a regular file.
-    """
-    return os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
 
 
 def make_directory(path: str) -> None:
     """Make a directory for the daemon alone, and those above it; one that is there stays as it is."""
-    try:
-        os.mkdir(path, 0o700)
-    except FileExistsError:
-        if not os.path.isdir(path):
-            raise
-    except FileNotFoundError:
-        os.makedirs(path, mode=0o700, exist_ok=True)
+    os.makedirs(path, mode=0o700, exist_ok=True)
 
 
 def make_private(path: str) -> None:
@@ -71,11 +62,8 @@ def make_private(path: str) -> None:
 
 def sync_directory(path: str) -> None:
     """Return when the names in the directory `path` are on disk."""
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
+    with opened(path, os.O_RDONLY | os.O_DIRECTORY) as fd:
         os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def write_all(fd: int, data: bytes | memoryview) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from rised.crashpoints import crash_point
 from rised.linux.copy_tree import remove_tree
-from rised.linux.files import disk_may_be_full, make_private, write_all
+from rised.linux.files import disk_may_be_full, make_private, opened, write_all
 from rised.linux.processes import boot_id
 from rised.revisions.manifest import DIRECTORY, LINK
 from rised.revisions.objects import Reader
@@ -18,7 +18,7 @@ from riseml_proto import paths
 from riseml_proto.errors import SyncError
 
 _NEW, _OLD, _BOOT = ".new-", ".old-", ".boot"
-_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
 
 
 def prepare(trees: str) -> None:
@@ -94,10 +94,7 @@ def _fill(reader: Reader, root: str, path: bytes, check: Callable[[], object]) -
 
 
 def _write_file(reader: Reader, blob: str, mode: int, path: bytes) -> None:
-    fd = os.open(path, _CREATE, mode)
-    try:
+    with opened(path, _CREATE, mode) as fd:
         os.fchmod(fd, mode)  # whatever the umask
         for piece in reader.chunks(blob, b"blob"):
             write_all(fd, piece)
-    finally:
-        os.close(fd)

@@ -15,9 +15,9 @@ import re
 import shlex
 from collections.abc import Mapping
 
-from rised.linux.files import open_untrusted, overwrite
+from rised.linux.files import READ_UNTRUSTED, opened, overwrite
 from rised.runners.base import Exit
-from rised.users.files import give_file
+from rised.users.files import give
 from rised.users.owner import Owner
 
 SHELL = "/bin/sh"
@@ -71,17 +71,15 @@ def reset_exit_file(path: str, key: str, owner: Owner) -> None:
     """Make the exit file at `path` that of the job `key`, which has not begun. Raises `OSError`."""
     overwrite(path, b"new\n%s\n" % key.encode())
     if owner.is_other:
-        give_file(path, owner)
+        with opened(path, os.O_RDWR | os.O_NOFOLLOW) as fd:
+            give(fd, owner)
 
 
 def read_exit_file(path: str, key: str, status: int | None, *, other_boot: bool) -> Exit:
     """How the job `key` ended: by its exit file or, where that has no code, by the `status` that its parent saw."""
     try:
-        fd = open_untrusted(path)
-        try:
+        with opened(path, READ_UNTRUSTED) as fd:
             text, _, rest = os.read(fd, 512).partition(b"\n")
-        finally:
-            os.close(fd)
     except OSError:  # the job has removed it, or made something else of it
         return Exit(begun=True, code=None)
     if rest.partition(b"\n")[0] != key.encode():

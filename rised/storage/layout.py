@@ -4,7 +4,7 @@ import contextlib
 import os
 import shutil
 
-from rised.linux.files import PASSABLE, make_directory, open_untrusted
+from rised.linux.files import PASSABLE, READ_UNTRUSTED, make_directory
 from rised.storage.owners import owner_of
 from rised.storage.rows import ExperimentRow
 from rised.users.files import open_log
@@ -38,7 +38,7 @@ class Layout:
         """The URL of a TensorBoard, once it can be reached."""
         try:
             with impersonating(owner):
-                fd = open_untrusted(os.path.join(self.board(name), "url"))
+                fd = os.open(os.path.join(self.board(name), "url"), READ_UNTRUSTED)
             with open(fd, encoding="ascii") as file:
                 url = file.read(_LONGEST_URL)
         except (OSError, UnicodeDecodeError):

@@ -7,8 +7,7 @@ from rised.users.owner import Owner
 
 def open_log(path: str, owner: Owner) -> int:
     """Open a log for appending, as a descriptor; make it if it is not there. It is `owner`'s. Raises `OSError`."""
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-    fd = os.open(path, flags, 0o666)
+    fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o666)
     if owner.is_other:
         give(fd, owner)
     return fd
@@ -18,12 +17,3 @@ def give(fd: int, owner: Owner) -> None:
     """Give the file behind a descriptor to `owner`, who alone may use it. Raises `OSError`."""
     os.fchmod(fd, 0o600)
     os.fchown(fd, owner.uid, owner.gid)
-
-
-def give_file(path: str, owner: Owner) -> None:
-    """As `give`, for a file in a directory where only the daemon may write."""
-    fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
-        give(fd, owner)
-    finally:
-        os.close(fd)

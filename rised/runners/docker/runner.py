@@ -100,7 +100,7 @@ class ContainerRunner:
         config, visible = configure(job, container, info, image.env, directory, self.instance)
         if container.build:
             write_file(os.path.join(directory, "env"), exports(environment(job, image.env)))
-        fifo = os.open(os.path.join(directory, START), os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        fifo = os.open(os.path.join(directory, START), os.O_RDWR | os.O_NONBLOCK)
         try:
             container_id = await containers.create(self._engine, self._name(job.key), config)
             crash_point("container-made")
@@ -215,11 +215,8 @@ def _check_output(path: str, owner: Owner, pid: int) -> None:
     """
     try:
         with impersonating(owner):
-            fd = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        try:
-            wanted, mounted = os.fstat(fd), os.stat(f"/proc/{pid}/root/output")
-        finally:
-            os.close(fd)
+            wanted = os.lstat(path)
+        mounted = os.stat(f"/proc/{pid}/root/output")
     except OSError as error:
         raise StartFailed(f"{path}: {error.strerror}") from error
     if not os.path.samestat(wanted, mounted):

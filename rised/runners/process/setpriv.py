@@ -14,7 +14,7 @@ import resource
 import shlex
 from collections.abc import Mapping, Sequence
 
-from rised.linux.files import write_all
+from rised.linux.files import opened, write_all
 from rised.runners.shell import exports
 from rised.users.files import give
 from rised.users.owner import LIMITS, Owner
@@ -67,9 +67,6 @@ def _text(amount: int) -> str:
 
 def write_environment(path: str, env: Mapping[str, str], owner: Owner) -> None:
     """Write the file from which the shell reads its environment. Raises `OSError`."""
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    try:
+    with opened(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600) as fd:
         write_all(fd, exports(env))
         give(fd, owner)
-    finally:
-        os.close(fd)
