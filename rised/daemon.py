@@ -96,7 +96,9 @@ class Daemon:
     async def serve(self, manager: ServiceManager, ready: Callable[[], None]) -> None:
         """Take up what an earlier daemon left, then serve until SIGTERM or SIGINT."""
         context, services, gpus = self.context, self.context.services, self.context.gpus
-        self._remove_leftovers()
+        context.tensorboards.remove_leftovers()
+        services.runner.remove_leftovers(services.unended_jobs())
+        link_client(services.layout.client)
         with closing(services.runner), closing(gpus.nvml):
             async with trio.open_nursery() as nursery:
                 await nursery.start(services.database.run)
@@ -134,12 +136,6 @@ class Daemon:
             name = signal.Signals(await anext(signals)).name
             manager.notify(STOPPING=1, STATUS="stopping")
             log.info("stopping", signal=name)
-
-    def _remove_leftovers(self) -> None:
-        services = self.context.services
-        self.context.tensorboards.remove_leftovers()
-        services.runner.remove_leftovers(services.unended_jobs())
-        link_client(services.layout.client)
 
 
 def build(settings: Settings, database: Database) -> Daemon:
@@ -179,7 +175,7 @@ def build_context(
     settings, database, nvml = services.settings, services.database, Nvml(gpus)
     allowed = quotas(settings)
     inventory = Inventory(
-        cpus=_cpus() if settings.cpus is None else settings.cpus,
+        cpus=len(os.sched_getaffinity(0)) if settings.cpus is None else settings.cpus,
         mem=_memory() if settings.mem is None else settings.mem,
         gpus=tuple(gpu.index for gpu in gpus),
     )
@@ -199,13 +195,7 @@ def build_context(
         services=services,
         scheduler=scheduler,
         submissions=Submissions(
-            settings=settings,
-            database=database,
-            transitions=services.transitions,
-            revisions=services.revisions,
-            images=images,
-            scheduler=scheduler,
-            admission=Admission(allowed, settings.output_dir),
+            services, images, scheduler, Admission(allowed, settings.output_dir)
         ),
         images=images,
         tensorboards=tensorboards,
@@ -234,10 +224,6 @@ def _raise_open_files() -> int:
 def _connections() -> int:
     """The most at once: half of the files that may be open. The rest is for jobs and logs."""
     return resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2
-
-
-def _cpus() -> int:
-    return len(os.sched_getaffinity(0))
 
 
 def _memory() -> int:

@@ -18,6 +18,8 @@ from rised.settings import Settings
 from rised.users import impersonation
 from riseml_proto.errors import AlreadyRunning, DaemonError
 
+_STATE_LOCK = "lock"
+
 
 @contextlib.contextmanager
 def hold(settings: Settings) -> Iterator[None]:
@@ -26,7 +28,7 @@ def hold(settings: Settings) -> Iterator[None]:
     Raises `AlreadyRunning` where another daemon holds one, and `DaemonError` where a directory cannot be made.
     """
     _make_directories(settings)
-    state_lock = state_lock_of(settings)
+    state_lock = os.path.join(settings.state_dir, _STATE_LOCK)
     with locked(settings.socket + ".lock", settings.socket):
         if (pid := unreachable_holder(state_lock, settings.socket)) is not None:
             log.info("ending the daemon that lost its socket; jobs run on", pid=pid)
@@ -37,21 +39,12 @@ def hold(settings: Settings) -> Iterator[None]:
 
 def stop_holder(settings: Settings) -> None:
     """Stop the daemon that uses the state directory, and wait for its end. Raises `DaemonError` where none does."""
-    path = state_lock_of(settings)
-    with contextlib.suppress(FileNotFoundError):
-        try:
-            with locked(path, settings.state_dir):
-                pass
-        except AlreadyRunning:
-            with open(path, "rb") as file:
-                stop(int(_holder(file.fileno())[0]))
+    path = os.path.join(settings.state_dir, _STATE_LOCK)
+    with contextlib.suppress(FileNotFoundError), open(path, "rb") as file:
+        if _is_held(file.fileno()):
+            stop(int(_holder(file.fileno())[0]))
             return
     raise DaemonError(f"no rised uses {settings.state_dir}")
-
-
-def state_lock_of(settings: Settings) -> str:
-    """The path of the state directory's lock."""
-    return os.path.join(settings.state_dir, "lock")
 
 
 def _make_directories(settings: Settings) -> None:
@@ -132,9 +125,9 @@ def _has_daemon(path: str) -> bool:
 
 
 def _is_held(fd: int) -> bool:
+    """Whether another process holds the lock; if none does, the caller shares it until `fd` is closed."""
     try:
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
-    fcntl.flock(fd, fcntl.LOCK_UN)
     return False

@@ -10,7 +10,6 @@ from rised.api.context import Context
 from rised.api.resolved_uri import ResolvedUri, resolve
 from rised.files import partial_file, walk
 from rised.files.beneath import Top
-from rised.files.problems import errors_about
 from rised.files.receive import Receiver
 from rised.files.send import PIECE, frames, open_file, pieces
 from rised.files.worker import Worker, upload_slot
@@ -48,15 +47,13 @@ async def _list(context: Context, peer: Peer, message: List) -> Streamed:
     resolved = resolve(context, peer, message.uri)
 
     def start() -> Iterator[FileInfo]:
-        with errors_about(resolved.uri):
-            handle = Top(resolved.top).find(resolved.path)
-            return walk.listing(handle, inside=not message.itself, recursive=message.recursive)
+        handle = Top(resolved.top).find(resolved.path)
+        return walk.listing(handle, inside=not message.itself, recursive=message.recursive)
 
     def page(infos: Iterator[FileInfo]) -> bytes:
-        with errors_about(resolved.uri):
-            return b"".join(msgspec.json.encode(info) + b"\n" for info in islice(infos, _PAGE))
+        return b"".join(msgspec.json.encode(info) + b"\n" for info in islice(infos, _PAGE))
 
-    worker = Worker(resolved.owner)
+    worker = Worker(resolved.owner, resolved.uri)
     infos = await worker.run(start)
     # Read before the answer begins, so that an error gets its status.
     first = await worker.run(page, infos)
@@ -76,11 +73,10 @@ async def content(context: Context, request: Request) -> Streamed:
     offset = request.number("offset") or 0
 
     def start() -> Iterator[bytes]:
-        with errors_about(resolved.uri):
-            file, status = open_file(Top(resolved.top), resolved.path)
+        file, status = open_file(Top(resolved.top), resolved.path)
         return pieces(file, offset, status.st_size)
 
-    worker = Worker(resolved.owner)
+    worker = Worker(resolved.owner, resolved.uri)
     return _sent(worker, await worker.run(start))
 
 
@@ -90,10 +86,9 @@ async def fetch(context: Context, request: Request) -> Streamed:
     resolved = resolve(context, request.peer, message.uri)
 
     def start() -> Iterator[bytes]:
-        with errors_about(resolved.uri):
-            return frames(Top(resolved.top), resolved.path, resolved.uri, message.files)
+        return frames(Top(resolved.top), resolved.path, resolved.uri, message.files)
 
-    worker = Worker(resolved.owner)
+    worker = Worker(resolved.owner, resolved.uri)
     return _sent(worker, await worker.run(start))
 
 
@@ -110,11 +105,10 @@ async def store(context: Context, request: Request) -> Answer:
     `size`. Answered by `Storing` when all are on disk; each is in its place as a whole or not at all.
     """
     resolved = resolve(context, request.peer, request.query.get("uri", ""))
-    worker = Worker(resolved.owner)
+    worker = Worker(resolved.owner, resolved.uri)
 
     def start() -> Receiver:
-        with errors_about(resolved.uri):
-            return Receiver(Top(resolved.top), resolved.uri, resolved.path, resolved.owner)
+        return Receiver(Top(resolved.top), resolved.uri, resolved.path, resolved.owner)
 
     async with upload_slot(resolved.owner.uid):
         receiver = await worker.run(start)
@@ -142,11 +136,10 @@ async def part(context: Context, request: Request) -> Answer:
     resolved = resolve(context, request.peer, message.uri)
 
     def look() -> int:
-        with errors_about(resolved.uri):
-            folder, name = Top(resolved.top).find_above(resolved.path)
-            return partial_file.size_of(folder, name, message.version, resolved.owner)
+        folder, name = Top(resolved.top).find_above(resolved.path)
+        return partial_file.size_of(folder, name, message.version, resolved.owner)
 
-    return Answer(Part(size=await Worker(resolved.owner).run(look)))
+    return Answer(Part(size=await Worker(resolved.owner, resolved.uri).run(look)))
 
 
 async def remove(context: Context, request: Request) -> Answer:
@@ -158,20 +151,19 @@ async def remove(context: Context, request: Request) -> Answer:
     removed = 0
     for resolved in every:
         steps = _removal(resolved, recursive=message.recursive)
-        worker = Worker(resolved.owner)
+        worker = Worker(resolved.owner, resolved.uri)
         while done := await worker.run(_count, steps):
             removed += done
     return Answer(Removed(removed=removed))
 
 
 def _removal(resolved: ResolvedUri, *, recursive: bool) -> Iterator[None]:
-    with errors_about(resolved.uri):
-        folder, name = Top(resolved.top).find_above(resolved.path)
-        try:
-            yield from walk.remove(folder, name, recursive=recursive)
-        except IsADirectoryError:
-            text = f"{resolved.uri} is a directory; with -r it goes with all in it"
-            raise InvalidInput(text) from None
+    folder, name = Top(resolved.top).find_above(resolved.path)
+    try:
+        yield from walk.remove(folder, name, recursive=recursive)
+    except IsADirectoryError:
+        text = f"{resolved.uri} is a directory; with -r it goes with all in it"
+        raise InvalidInput(text) from None
 
 
 def _count(steps: Iterator[None]) -> int:

@@ -90,10 +90,14 @@ class Top:
     def find_above(self, path: bytes) -> tuple[Handle, bytes]:
         """The directory of `path`'s last name, which need not exist, and that name. Raises what `find` raises."""
         above, _, name = path.rpartition(b"/")
-        folder = self.find(above)
+        return self.find_directory(above), name
+
+    def find_directory(self, path: bytes) -> Handle:
+        """The directory `path`. Raises what `find` raises, and `NotADirectoryError`."""
+        folder = self.find(path)
         if not stat.S_ISDIR(folder.stat().st_mode):
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
-        return folder, name
+        return folder
 
     def _here(self) -> Handle:
         return Handle(os.dup(self._fd.fd))

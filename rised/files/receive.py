@@ -161,10 +161,7 @@ class Receiver:
         if above not in self._folders:
             if len(self._folders) >= _BATCH:
                 self._flush()
-            folder = self._top.find(above)
-            if not stat.S_ISDIR(folder.stat().st_mode):
-                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
-            self._folders[above] = folder
+            self._folders[above] = self._top.find_directory(above)
         return self._folders[above], name
 
     def _named(self, path: str) -> Remote:

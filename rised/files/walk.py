@@ -22,6 +22,7 @@ from riseml_proto.uris import LONGEST
 _MOST_NAMES = 1_000_000
 _DEEPEST = LONGEST - 256  # with one more name the path is still a valid one
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_TYPES = {stat.S_IFREG: "file", stat.S_IFDIR: "directory", stat.S_IFLNK: "link"}
 _YEAR_1 = -62_135_596_800_000_000  # microseconds
 _YEAR_9999 = 253_402_300_799_999_999
 
@@ -58,13 +59,7 @@ def describe(status: os.stat_result, path: bytes, target: bytes | None = None) -
     mode = status.st_mode
     return FileInfo(
         path=quote(path),
-        type="file"
-        if stat.S_ISREG(mode)
-        else "directory"
-        if stat.S_ISDIR(mode)
-        else "link"
-        if stat.S_ISLNK(mode)
-        else "other",
+        type=_TYPES.get(stat.S_IFMT(mode), "other"),
         size=status.st_size if stat.S_ISREG(mode) else 0,
         mtime=_moment(status.st_mtime_ns),
         executable=stat.S_ISREG(mode) and bool(mode & 0o111),
@@ -106,7 +101,7 @@ def listing(start: Handle, *, inside: bool = True, recursive: bool = False) -> I
             try:
                 descent.enter(name)
             except OSError as error:
-                yield _failed(info, error)
+                yield msgspec.structs.replace(info, error=error.strerror)
                 continue
             yield info
             prefix += name + b"/"
@@ -114,7 +109,7 @@ def listing(start: Handle, *, inside: bool = True, recursive: bool = False) -> I
                 left.append(_names(descent.here))
             except OSError as error:
                 left.append([])
-                yield _failed(info, error)
+                yield msgspec.structs.replace(info, error=error.strerror)
         else:
             yield info
 
@@ -142,16 +137,12 @@ def _look(folder: Handle, prefix: bytes, name: bytes) -> FileInfo | None:
     return describe(status, prefix + name, target)
 
 
-def _failed(info: FileInfo, error: OSError) -> FileInfo:
-    return msgspec.structs.replace(info, error=error.strerror)
-
-
 def remove(folder: Handle, name: bytes, *, recursive: bool) -> Iterator[None]:
     """Remove `name` in `folder`, one file or directory a step.
 
     Raises `OSError`, with `EISDIR` for a directory without `recursive`.
     """
-    if not _is_directory(folder, name):
+    if not stat.S_ISDIR(os.stat(name, dir_fd=folder.fd, follow_symlinks=False).st_mode):
         os.unlink(name, dir_fd=folder.fd)
         yield
         return
@@ -176,7 +167,3 @@ def remove(folder: Handle, name: bytes, *, recursive: bool) -> Iterator[None]:
             descent.leave()
             os.rmdir(entered.pop(), dir_fd=descent.here.fd)
             yield
-
-
-def _is_directory(folder: Handle, name: bytes) -> bool:
-    return stat.S_ISDIR(os.stat(name, dir_fd=folder.fd, follow_symlinks=False).st_mode)

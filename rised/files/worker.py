@@ -11,8 +11,10 @@ from typing import TypeVar
 
 import trio
 
+from rised.files.problems import errors_about
 from rised.users.impersonation import impersonating
 from rised.users.owner import Owner
+from riseml_proto.uris import Remote
 
 T = TypeVar("T")
 
@@ -26,15 +28,17 @@ _uploads: trio.lowlevel.RunVar[_Limiters] = trio.lowlevel.RunVar("uploads")
 class Worker:
     """Runs one operation at a time with the rights of `owner`, even after one was abandoned and still runs."""
 
-    def __init__(self, owner: Owner) -> None:
+    def __init__(self, owner: Owner, uri: Remote) -> None:
+        """An `OSError` of an operation becomes a `RisemlError` about `uri`."""
         self._owner = owner
+        self._uri = uri
         self._turn = threading.Lock()
 
     async def run(self, function: Callable[..., T], *args: object) -> T:
         """Call `function` in a thread and return its result. When cancelled, the thread runs on alone."""
 
         def act() -> T:
-            with self._turn, impersonating(self._owner):
+            with self._turn, impersonating(self._owner), errors_about(self._uri):
                 return function(*args)
 
         limiter = _limiter(_threads, self._owner.uid, _THREADS)

@@ -8,7 +8,6 @@ little memory.
 import heapq
 import math
 from collections import deque
-from collections.abc import Iterable
 from datetime import datetime
 from itertools import count
 
@@ -238,12 +237,3 @@ class _Batch:
             line = log.advance(chunk)
             if self.full or (line is not None and line.time_ms >= bound_ms):
                 return
-
-
-def count_lines(logs: Iterable[MergedLog]) -> int:
-    """How many lines all of `logs` have together."""
-    total = 0
-    for log in logs:
-        while log.advance(CHUNK) is not None:
-            total += 1
-    return total

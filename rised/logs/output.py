@@ -5,12 +5,13 @@ stream is up to date: what was just written is short, and in memory.
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 import trio
 
 from rised.logs.cursor import Cursor, since_ms
-from rised.logs.merge import BATCH_LINES, MergedLog, MergedLogs, count_lines
-from rised.logs.read import LogLines, size_of, tail_offset
+from rised.logs.merge import BATCH_LINES, MergedLog, MergedLogs
+from rised.logs.read import CHUNK, LogLines, size_of, tail_offset
 from rised.logs.source import Attempt, LogSource
 from riseml_proto.ids import CanonicalId
 from riseml_proto.messages import LineEntry, LogRequest
@@ -77,7 +78,8 @@ class Output:
         return self.merged.take(until_ms, more=self.cursor.more_pages)
 
     def _count(self, attempts: Sequence[Attempt]) -> int:
-        return count_lines(self._open(attempts, counting=True))
+        logs = self._open(attempts, counting=True)
+        return sum(1 for log in logs for _ in iter(partial(log.advance, CHUNK), None))
 
     def _next_page(self) -> list[Attempt]:
         page = self._history.attempts(self._target, self.cursor.page_after, self._page)

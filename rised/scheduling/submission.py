@@ -19,14 +19,11 @@ import trio
 from rised.clock import now_ms
 from rised.crashpoints import crash_point
 from rised.execution.images import Images
-from rised.experiments.transitions import Transitions
+from rised.execution.services import Services
 from rised.log import log
 from rised.policy.resources import Capacity, ResourceRequest, shortages
-from rised.revisions import Revisions
 from rised.scheduling.admission import Admission
 from rised.scheduling.scheduler import Scheduler
-from rised.settings import Settings
-from rised.storage.database import Database
 from rised.storage.owners import encode
 from rised.storage.rows import ExperimentRow
 from rised.tensorboard import manager
@@ -54,20 +51,10 @@ class Submissions:
     """Turns submissions into experiments, one after another or at the same time."""
 
     def __init__(
-        self,
-        *,
-        settings: Settings,
-        database: Database,
-        transitions: Transitions,
-        revisions: Revisions,
-        images: Images,
-        scheduler: Scheduler,
-        admission: Admission,
+        self, services: Services, images: Images, scheduler: Scheduler, admission: Admission
     ) -> None:
-        self._settings = settings
-        self._database = database
-        self._transitions = transitions
-        self._revisions = revisions
+        self._services = services
+        self._settings = services.settings
         self._images = images
         self._scheduler = scheduler
         self._admission = admission
@@ -84,7 +71,9 @@ class Submissions:
         check(config, submission, self._settings.runner, self._scheduler.inventory.total)
         owner = of_peer(peer)
         await self._admit(config, peer.user, owner)
-        if not await self._revisions.exists(peer.user, config.project, submission.revision):
+        if not await self._services.revisions.exists(
+            peer.user, config.project, submission.revision
+        ):
             raise NotFound(
                 f"project {config.project} has no revision {submission.revision}; sync it first"
             )
@@ -92,7 +81,7 @@ class Submissions:
         # Nothing can come between this check and the new row: neither waits for anything.
         self._admission.check_queued(peer.user, owner, self._scheduler.unfinished.accounts())
         row = self._write(config, submission, peer, owner, image, build=build)
-        await self._database.sync()
+        await self._services.database.sync()
         crash_point("before-acknowledge")
         log.info(
             "experiment submitted",
@@ -164,7 +153,7 @@ class Submissions:
             owner=encode(owner) if self._settings.system else None,
             priority=submission.priority,
         )
-        experiment = self._transitions.submit(row, config)
+        experiment = self._services.transitions.submit(row, config)
         self._scheduler.add(experiment)
         return experiment.row
 
