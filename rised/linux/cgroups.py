@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 
 def delegated_cgroup(name: str) -> str | None:
@@ -26,8 +27,8 @@ def delegated_cgroup(name: str) -> str | None:
 
 def own_cgroup() -> str | None:
     """The control group (cgroup2) that this process is in, as a path from the hierarchy's root."""
-    with open("/proc/self/cgroup", encoding="utf-8") as file:
-        return next((line[3:].strip() for line in file if line.startswith("0::")), None)
+    lines = Path("/proc/self/cgroup").read_text("utf-8").splitlines()
+    return next((line[3:] for line in lines if line.startswith("0::")), None)
 
 
 def cgroup2_mounts() -> list[str]:
@@ -57,8 +58,7 @@ def counting_cgroup(memberships: str, mounts: str, name: str) -> str | None:
 
 def read_mounts() -> str:
     """The text of /proc/self/mounts."""
-    with open("/proc/self/mounts", encoding="utf-8") as file:
-        return file.read()
+    return Path("/proc/self/mounts").read_text("utf-8")
 
 
 def _parse(mounts: str) -> Iterator[tuple[str, str, str]]:

@@ -7,11 +7,13 @@ Nothing else in the daemon may start processes.
 A child's pid cannot be taken by another process before it is reaped, so a signal to a child is always safe.
 """
 
+import contextlib
 import ctypes
 import os
 import signal
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 
 import trio
 
@@ -60,15 +62,12 @@ class Children:
                 self._reap()
 
     def _reap(self) -> None:
-        while True:
-            try:
+        with contextlib.suppress(ChildProcessError):
+            pid, status = os.waitpid(-1, os.WNOHANG)
+            while pid:
+                if child := self._known.pop(pid, None):
+                    child.end(status)
                 pid, status = os.waitpid(-1, os.WNOHANG)
-            except ChildProcessError:
-                return
-            if pid == 0:
-                return
-            if child := self._known.pop(pid, None):
-                child.end(status)
 
     def spawn(self, argv: list[str], env: Mapping[str, str], *, stdin: int, output: int) -> Child:
         """Start `argv` in a session of its own with the given files as its input and both outputs.
@@ -89,16 +88,14 @@ class Children:
             # Python ignores these two, and an ignored signal would stay so in the job.
             setsigdef=[signal.SIGPIPE, signal.SIGXFSZ],
         )
-        child = Child(pid)
-        self._known[pid] = child
-        return child
+        self._known[pid] = Child(pid)
+        return self._known[pid]
 
     def strays(self) -> list[int]:
         """Pids of children that were not started here: jobs left them behind. Dead ones may be among them."""
         own = os.getpid()
         try:
-            with open(f"/proc/self/task/{own}/children", encoding="ascii") as file:
-                pids = [int(pid) for pid in file.read().split()]
+            pids = [int(pid) for pid in Path(f"/proc/self/task/{own}/children").read_text().split()]
         except FileNotFoundError:  # a kernel without CONFIG_PROC_CHILDREN
             stats = ProcessSnapshot().stats
             pids = [pid for pid, process in stats.items() if process.parent == own]

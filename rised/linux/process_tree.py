@@ -17,6 +17,7 @@ import contextlib
 import os
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Protocol
 
 import trio
@@ -36,11 +37,9 @@ class LocalProcesses(Protocol):
     @property
     def cgroup(self) -> str | None:
         """Directory of a control group that counts their processor time and no other's; None where there is none."""
-        ...
 
     def pids(self, snapshot: ProcessSnapshot) -> list[int]:
         """Those alive at the moment of the snapshot, as the daemon's machine numbers them."""
-        ...
 
 
 class ProcessTree(LocalProcesses, Protocol):
@@ -48,11 +47,9 @@ class ProcessTree(LocalProcesses, Protocol):
 
     def pids(self, snapshot: ProcessSnapshot | None = None) -> list[int]:
         """Those alive now, or at the moment of the snapshot."""
-        ...
 
     def kill_at_once(self) -> None:
         """Send SIGKILL to those that the kernel can reach in one step, so that none forks meanwhile."""
-        ...
 
 
 async def end_tree(tree: ProcessTree, grace: float) -> None:
@@ -103,34 +100,22 @@ class CgroupTree:
         leader = stat(self._leader) if self._leader else None
         pids = [self._leader] if leader and leader.start == self._start else []
         for directory, _, _ in os.walk(self.cgroup):
-            with (
-                contextlib.suppress(OSError),  # removed meanwhile
-                open(os.path.join(directory, "cgroup.procs"), encoding="ascii") as file,
-            ):
-                pids += [int(line) for line in file]
+            with contextlib.suppress(OSError):  # removed meanwhile
+                pids += map(int, Path(directory, "cgroup.procs").read_text().split())
         # Parents first, as the kernel lists them: a script traps SIGTERM before it sees that its child has ended.
         return [pid for pid in dict.fromkeys(pids) if (process := stat(pid)) and not process.gone]
 
     def kill_at_once(self) -> None:
         """Kill the whole group, from Linux 5.14 on; the leader may still be outside."""
-        with (
-            contextlib.suppress(OSError),
-            open(os.path.join(self.cgroup, "cgroup.kill"), "w", encoding="ascii") as file,
-        ):
-            file.write("1")
+        with contextlib.suppress(OSError):
+            Path(self.cgroup, "cgroup.kill").write_text("1")
 
     def remove(self) -> bool:
         """Remove the group; False if a process is still in it. True as well if there is none."""
-        try:
+        with contextlib.suppress(OSError):
             os.rmdir(self.cgroup)
-        except FileNotFoundError:
             return True
-        except OSError:
-            return self._remove_below()
-        return True
-
-    def _remove_below(self) -> bool:
-        try:
+        try:  # it has groups below it, or is not there
             for directory, _, _ in os.walk(self.cgroup, topdown=False):
                 os.rmdir(directory)
         except OSError:

@@ -1,10 +1,12 @@
 """Facts about a process, waiting for its end and signalling it, without ever meeting a recycled pid."""
 
 import contextlib
+import functools
 import os
 import select
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 import trio
@@ -48,44 +50,35 @@ class ProcessSnapshot:
             for name in os.listdir("/proc")
             if name.isdigit() and (process := stat(int(name)))
         }
-        self._environs: dict[int, frozenset[bytes]] = {}
-        self._cgroups: dict[int, bytes] = {}
-        self._links: dict[tuple[int, str], str] = {}
-
-    def environ(self, pid: int) -> frozenset[bytes]:
-        """Each `NAME=value` that it was started with; empty for another user's, and for one that is gone."""
-        if pid not in self._environs:
-            self._environs[pid] = frozenset(_read(pid, "environ").split(b"\0"))
-        return self._environs[pid]
-
-    def cgroup(self, pid: int) -> bytes:
+        self.environ: Callable[[int], frozenset[bytes]] = functools.cache(_environ)
+        """Each `NAME=value` that a pid was started with; empty for another user's, and for one that is gone."""
+        self.cgroup: Callable[[int], bytes] = functools.cache(_cgroup)
         """The text of /proc/PID/cgroup; empty for one that is gone."""
-        if pid not in self._cgroups:
-            self._cgroups[pid] = _read(pid, "cgroup")
-        return self._cgroups[pid]
-
-    def link(self, pid: int, name: str) -> str:
-        """The target of the link /proc/PID/`name`; empty as `environ`."""
-        if (pid, name) not in self._links:
-            try:
-                self._links[pid, name] = os.readlink(f"/proc/{pid}/{name}")
-            except OSError:
-                self._links[pid, name] = ""
-        return self._links[pid, name]
+        self.link: Callable[[int, str], str] = functools.cache(_link)
+        """The target of the link /proc/PID/NAME; empty as `environ`."""
 
 
-def _read(pid: int, name: str) -> bytes:
-    try:
-        with open(f"/proc/{pid}/{name}", "rb") as file:
-            return file.read()
-    except OSError:  # another user's, or gone
-        return b""
+def _environ(pid: int) -> frozenset[bytes]:
+    with contextlib.suppress(OSError):
+        return frozenset(Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"))
+    return frozenset()
+
+
+def _cgroup(pid: int) -> bytes:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/cgroup").read_bytes()
+    return b""
+
+
+def _link(pid: int, name: str) -> str:
+    with contextlib.suppress(OSError):
+        return os.readlink(f"/proc/{pid}/{name}")
+    return ""
 
 
 def boot_id() -> str:
     """The kernel's ID of the time since it booted: another one after each restart of the machine."""
-    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-        return file.read().strip()
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
 @contextlib.contextmanager

@@ -8,35 +8,17 @@
 
 import glob
 import os
-import weakref
 from collections.abc import AsyncIterator, Callable
 
 import trio
 
 from rised.linux.copy_tree import remove_tree
-from rised.revisions import checkout, repo_paths
+from rised.revisions import checkout
 from rised.revisions.manifest import Limits, is_object_id, plan
 from rised.revisions.receive import receive
 from rised.revisions.repository import Repository
 from riseml_proto.errors import NotFound
 from riseml_proto.messages import Manifest, Revision
-
-
-class _OpenRepository(Repository):
-    """A repository in use, with a lock for its writer and one for each of its trees."""
-
-    def __init__(self, project: repo_paths.Project) -> None:
-        super().__init__(project)
-        self.writing = trio.Lock()
-        self._trees: weakref.WeakValueDictionary[str, trio.Lock] = weakref.WeakValueDictionary()
-
-    def tree_lock(self, revision: str) -> trio.Lock:
-        return self._trees.setdefault(revision, trio.Lock())
-
-    def tree_path(self, revision: str) -> str:
-        if not is_object_id(revision):
-            raise NotFound(f"{revision!r} is not a revision, which has 40 hex digits")
-        return os.path.join(self.project.trees, revision)
 
 
 class Revisions:
@@ -46,7 +28,7 @@ class Revisions:
         """`max_files` and `max_bytes` limit a project, and also one upload."""
         self._state_dir = os.path.abspath(state_dir)
         self._limits = Limits(max_files, max_bytes)
-        self._open: dict[tuple[str, str], _OpenRepository] = {}
+        self._open: dict[tuple[str, str], Repository] = {}
         self._opening = trio.Lock()
 
     async def commit(self, user: str, manifest: Manifest) -> Revision:
@@ -114,13 +96,12 @@ class Revisions:
         if old is not None:
             await trio.to_thread.run_sync(remove_tree, old, abandon_on_cancel=True)
 
-    async def _use(self, user: str, name: str, *, create: bool) -> _OpenRepository:
+    async def _use(self, user: str, name: str, *, create: bool) -> Repository:
         key = user, name
         if key not in self._open:
             async with self._opening:
                 if key not in self._open:
-                    project = repo_paths.project(self._state_dir, user, name)
-                    repository = _OpenRepository(project)
+                    repository = Repository(self._state_dir, user, name)
                     if not await trio.to_thread.run_sync(_prepare, repository, create):
                         raise NotFound(f"there is no project {name} of {user}; sync it first")
                     self._open[key] = repository
@@ -130,7 +111,7 @@ class Revisions:
 def _prepare(repository: Repository, create: bool) -> bool:
     if not repository.prepare(create=create):
         return False
-    checkout.prepare(repository.project.trees)
+    checkout.prepare(repository.trees)
     return True
 
 

@@ -16,14 +16,14 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Self
 
 from rised.crashpoints import crash_point
-from rised.linux.files import disk_may_be_full, write_all
-from rised.revisions.repo_paths import TEMPORARY
+from rised.linux.files import disk_may_be_full, opened, write_all
 from riseml_proto.errors import NotFound, RisemlError, SyncError
 
 if TYPE_CHECKING:
     from dulwich.object_store import DiskObjectStore
     from dulwich.objects import ObjectID
 
+TEMPORARY = "tmp_rised_"  # `git gc` removes old files whose names start with tmp_, too
 _CHUNK = 1 << 18  # bytes; what is held of an object at a time
 _BATCH = 64  # objects, each of which keeps a file open until it is on disk
 _BATCH_BYTES = 1 << 26  # of content; what a daemon that dies may have received in vain
@@ -63,16 +63,12 @@ class Reader:
         piece, where it is damaged.
         """
         try:
-            fd = os.open(loose_path(self._objects, oid), os.O_RDONLY | os.O_CLOEXEC)
+            with opened(loose_path(self._objects, oid), os.O_RDONLY) as fd:
+                yield from self._loose(fd, oid, kind)
         except FileNotFoundError:
             yield self._packed(oid, kind)
-            return
-        try:
-            yield from self._loose(fd, oid, kind)
         except zlib.error:
             raise self._damaged(oid) from None
-        finally:
-            os.close(fd)
 
     def _loose(self, fd: int, oid: str, kind: bytes) -> Iterator[bytes]:
         inflate = zlib.decompressobj()
@@ -95,16 +91,12 @@ class Reader:
             raise self._damaged(oid)
 
     def _packed(self, oid: str, kind: bytes) -> bytes:
-        packs = self._open_packs()
-        if packs is None:
-            raise self._absent(oid, kind)
-        try:
-            number, data = packs.get_raw(_hex(oid))
-        except KeyError:
-            raise self._absent(oid, kind) from None
-        if _KINDS.get(number) != kind:
-            raise self._absent(oid, kind)
-        return data
+        if packs := self._open_packs():
+            with contextlib.suppress(KeyError):
+                number, data = packs.get_raw(_hex(oid))
+                if _KINDS.get(number) == kind:
+                    return data
+        raise self._absent(oid, kind)
 
     def _open_packs(self) -> "DiskObjectStore | None":
         packs = os.path.join(self._objects, "pack")

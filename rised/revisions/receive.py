@@ -68,17 +68,14 @@ class FrameParser:
         start = bytes(view[: _LONGEST_HEADER - len(self._header)])
         line, end, _ = start.partition(b"\n")
         self._header += line
-        if end:
+        if end or len(self._header) == _LONGEST_HEADER:
             self._begin()
-        elif len(self._header) == _LONGEST_HEADER:
-            self._refuse()
         return len(line) + len(end)
 
     def _begin(self) -> None:
         match = _HEADER.fullmatch(self._header)
         if match is None:
-            self._refuse()
-            return
+            raise SyncError(f"the upload has {self._header!r} where a blob's id and size should be")
         size = int(match[2])
         if size > self._room:
             raise SyncError(
@@ -89,9 +86,6 @@ class FrameParser:
         self._header = b""
         self._left = size
         self._sink.begin(match[1].decode(), size)
-
-    def _refuse(self) -> None:
-        raise SyncError(f"the upload has {self._header!r} where a blob's id and size should be")
 
 
 async def receive(objects: str, limit: int, chunks: AsyncIterator[bytes]) -> int:

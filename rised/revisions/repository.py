@@ -1,5 +1,10 @@
 """One project's bare git repository: revisions are its commits.
 
+    <state_dir>/repositories/<user>/<project>.git    the repository
+    <state_dir>/trees/<user>/<project>/<revision>    a pristine tree, made when a job first needs it
+
+Its refs:
+
     refs/heads/main        the last revision that was new; its history is the project's
     refs/trees/<tree id>   the revision that has this tree: a commit per tree, ever
 
@@ -7,36 +12,58 @@ So the same files always give the same revision, even if others came in between.
 tree is on disk; everything that it needs is on disk before. main follows. If the daemon dies in between, main is
 updated when the same files are synced again.
 
-Everything here blocks and belongs in a thread. One thread may write at a time, and any number may read.
+What touches the disk blocks, and belongs in a thread. One thread may write at a time, and any number may read.
 """
 
 import errno
 import os
 import re
 import time
+import weakref
+
+import trio
 
 from rised.crashpoints import crash_point
 from rised.linux.copy_tree import remove_tree
 from rised.linux.files import disk_may_be_full, make_private, sync_directory, write_all
-from rised.revisions import repo_paths
 from rised.revisions.manifest import Plan, is_object_id
-from rised.revisions.objects import Reader, Writer
-from rised.revisions.repo_paths import Project
-from riseml_proto.errors import NotFound, SyncError
+from rised.revisions.objects import TEMPORARY, Reader, Writer
+from riseml_proto.errors import InvalidInput, NotFound, SyncError
 from riseml_proto.messages import Revision
 
 _MAIN = "refs/heads/main"
 _HALF_MADE = ".new-"
 _ROOM = 1 << 20  # bytes free on the disk before a repository is made
+_LONGEST_NAME = 200  # bytes; Linux takes 255 for a file's name, and this gets prefixes and suffixes
 
 
 class Repository:
     """A project's repository. Call `prepare` first."""
 
-    def __init__(self, project: Project) -> None:
-        self.project = project
-        self.path = project.repository
+    def __init__(self, state_dir: str, user: str, name: str) -> None:
+        """Raises `InvalidInput` for a name that could lead elsewhere, or start as what is half made does."""
+        for kind, text in (("user", user), ("project", name)):
+            odd = not text.isprintable() or text.startswith(".") or set(text) & set("/<>")
+            if not text or odd or len(text.encode()) > _LONGEST_NAME:
+                raise InvalidInput(
+                    f"{text!r} cannot be the name of a {kind}; use letters and digits"
+                )
+        self.path = os.path.join(state_dir, "repositories", user, f"{name}.git")
+        self.trees = os.path.join(state_dir, "trees", user, name)
         self.objects = os.path.join(self.path, "objects")
+        self.writing = trio.Lock()
+        self._name = name
+        self._locks: weakref.WeakValueDictionary[str, trio.Lock] = weakref.WeakValueDictionary()
+
+    def tree_lock(self, revision: str) -> trio.Lock:
+        """Whoever makes or removes the revision's pristine tree holds it."""
+        return self._locks.setdefault(revision, trio.Lock())
+
+    def tree_path(self, revision: str) -> str:
+        """Where the revision's pristine tree is, or will be. Raises `NotFound`."""
+        if not is_object_id(revision):
+            raise NotFound(f"{revision!r} is not a revision, which has 40 hex digits")
+        return os.path.join(self.trees, revision)
 
     def prepare(self, *, create: bool) -> bool:
         """Remove what a dead daemon left half made, or make the repository; False if there is none and not `create`.
@@ -57,9 +84,7 @@ class Repository:
 
     def tree_of(self, revision: str) -> str:
         """The ID of a revision's tree. Raises `NotFound` if the project has no such revision."""
-        unknown = NotFound(
-            f"project {self.project.name} has no revision {revision!r}; sync it again"
-        )
+        unknown = NotFound(f"project {self._name} has no revision {revision!r}; sync it again")
         if not is_object_id(revision):
             raise unknown
         try:
@@ -200,7 +225,7 @@ class Repository:
 
     def _remove_leftovers(self) -> None:
         for name in os.listdir(self.objects):
-            if name.startswith(repo_paths.TEMPORARY):
+            if name.startswith(TEMPORARY):
                 os.unlink(os.path.join(self.objects, name))
         for directory in (os.path.dirname(_MAIN), os.path.dirname(_tree_ref(""))):
             path = os.path.join(self.path, directory)

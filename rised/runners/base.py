@@ -93,37 +93,29 @@ class JobHandle(Protocol):
     @property
     def identity(self) -> JobIdentity:
         """What `Runner.adopt` needs to find the job after a restart."""
-        ...
 
     @property
     def is_held(self) -> bool:
         """Whether it is alive and waits for the start signal."""
-        ...
 
     @property
     def local(self) -> LocalProcesses | None:
         """Its processes if they run on the daemon's machine, for any thread; None if they run elsewhere."""
-        ...
 
     def begin(self, visible_gpus: str) -> None:
         """Send the start signal, with the value of CUDA_VISIBLE_DEVICES. Only for a job that is held."""
-        ...
 
     async def wait(self) -> Exit:
         """Return when its main process has ended."""
-        ...
 
     async def kill(self, grace: float) -> None:
         """Ask all of its processes to end; after `grace` seconds kill them."""
-        ...
 
     async def settle(self, grace: float) -> None:
         """End, as `kill` does, what its main process left behind. Return when none of its processes is left."""
-        ...
 
     def close(self) -> None:
         """Close what the daemon holds of it. A job that is held ends; one that has begun runs on."""
-        ...
 
 
 class Runner(Protocol):
@@ -132,32 +124,24 @@ class Runner(Protocol):
     @property
     def isolation(self) -> str:
         """How the processes of one job are told from those of others, for `riseml system info`."""
-        ...
 
     def starts_ahead(self, job: Job, gpus: int) -> bool:
         """Whether `start` may come long before `begin`, when it is not known yet which `gpus` GPUs the job will get."""
-        ...
 
     def starts_at_once(self, job: Job) -> bool:
         """Whether `start` takes milliseconds, so that no client needs to see that the job is being started."""
-        ...
 
     async def start(self, job: Job) -> JobHandle:
         """Prepare and start `job`, which is held until `begin`. Raises `StartFailed` or `StorageFull`."""
-        ...
 
     async def adopt(self, job: Job, identity: JobIdentity) -> JobHandle:
         """Take back a job that an earlier daemon started, whether it still runs or not."""
-        ...
 
     async def clean(self, job: Job) -> None:
         """Remove its working directory and other leftovers; its log and its outputs stay."""
-        ...
 
     def remove_leftovers(self, kept: Mapping[str, JobIdentity]) -> None:
         """Remove the leftovers of all jobs but those in `kept`, `Job.key` → `JobHandle.identity`. Before any start."""
-        ...
 
     def close(self) -> None:
         """Close what the runner holds; jobs run on."""
-        ...

@@ -17,7 +17,7 @@ def link_client(directory: str) -> None:
         os.makedirs(directory, exist_ok=True)
         os.chmod(directory, 0o755)  # noqa: S103 - whatever the umask: every user's Python reads it
         for name in ("riseml", "riseml_proto"):
-            _link(os.path.join(directory, name), _package(name))
+            _link(os.path.join(directory, name), client_package(name))
     except OSError as error:
         log.error("jobs will not find riseml", directory=directory, error=str(error))
 
@@ -33,12 +33,8 @@ def _link(link: str, target: str) -> None:
     os.replace(new, link)
 
 
-def client_package() -> str:
-    """Path of the installed package `riseml`."""
-    return _package("riseml")
-
-
-def _package(name: str) -> str:
+def client_package(name: str = "riseml") -> str:
+    """Path of an installed package."""
     spec = importlib.util.find_spec(name)
     assert spec is not None
     assert spec.origin is not None

@@ -45,6 +45,8 @@ _RETRY_SECONDS = 30.0
 class ContainerRunner:
     """Runs jobs in containers."""
 
+    isolation = "container"
+
     def __init__(self, state_dir: str, instance: str, engine: Engine) -> None:
         """`instance` is the permanent name of the daemon's state. The engine is not needed yet."""
         self._jobs = os.path.join(state_dir, "containers")
@@ -67,11 +69,6 @@ class ContainerRunner:
             else:
                 self._stale_again = trio.Event()
                 await self._stale_again.wait()
-
-    @property
-    def isolation(self) -> str:
-        """`container`."""
-        return "container"
 
     def starts_ahead(self, job: Job, gpus: int) -> bool:
         """Only without GPUs: a container's devices are set when it is made."""
@@ -160,16 +157,16 @@ class ContainerRunner:
             await handle.refuse()
         return handle
 
-    async def clean(self, job: Job) -> None:
-        """Remove the container and the job's directory."""
-        await self._clean(job.key)
-
     async def _clean_stale(self, key: str) -> None:
         """Remove the leftovers of an attempt that never began, before it is started again."""
         async with self._cleaning:
             if key in self._stale:
                 self._stale.remove(key)
                 await self._clean(key)
+
+    async def clean(self, job: Job) -> None:
+        """Remove the container and the job's directory."""
+        await self._clean(job.key)
 
     async def _clean(self, key: str) -> None:
         directory = self._directory(key)

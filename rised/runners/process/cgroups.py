@@ -14,6 +14,7 @@ What a job asked for is written to these files, where the kernel has their contr
 
 import contextlib
 import os
+from pathlib import Path
 
 from rised.linux.cgroups import delegated_cgroup
 from rised.linux.files import write_file
@@ -50,8 +51,7 @@ class Cgroups:
     def __init__(self, instance: str, scope: Scope | None = None) -> None:
         """`instance` is the permanent name of the daemon's state; `scope` is where systemd lets groups be made."""
         self._scope = scope
-        self.controllers: tuple[str, ...] = ()
-        """Controllers that jobs' groups have."""
+        self._controllers: list[str] = []  # that jobs' groups have
         self.base = scope.directory() if scope else delegated_cgroup(f"rised-{instance}")
         """The directory of jobs' groups; None where there can be none."""
         if scope:
@@ -63,16 +63,14 @@ class Cgroups:
         holder = os.path.join(self.base, _HOLDER)
         with contextlib.suppress(OSError):
             os.makedirs(holder, exist_ok=True)
-            with open(os.path.join(self.base, "cgroup.procs"), encoding="ascii") as file:
-                for pid in file.read().split():
-                    write_file(os.path.join(holder, "cgroup.procs"), pid.encode())
+            for pid in Path(self.base, "cgroup.procs").read_bytes().split():
+                write_file(os.path.join(holder, "cgroup.procs"), pid)
         try:
-            with open(os.path.join(self.base, "cgroup.controllers"), encoding="ascii") as file:
-                available = file.read().split()
-            controllers = tuple(name for name in _CONTROLLERS if name in available)
+            available = Path(self.base, "cgroup.controllers").read_text().split()
+            controllers = [name for name in _CONTROLLERS if name in available]
             text = " ".join(f"+{name}" for name in controllers)
-            write_file(os.path.join(self.base, "cgroup.subtree_control"), text.encode())
-            self.controllers = controllers
+            Path(self.base, "cgroup.subtree_control").write_text(text)
+            self._controllers = controllers
         except OSError as error:
             log.warning("no controllers for jobs", path=self.base, error=str(error))
 
@@ -83,9 +81,7 @@ class Cgroups:
         path = self.path(key)
         try:
             os.mkdir(path)
-        except (
-            FileExistsError
-        ):  # of a shell that was held when its daemon died, and has not ended yet
+        except FileExistsError:  # of a shell that a dead daemon held, and that has not ended yet
             CgroupTree(path).kill_at_once()
         except FileNotFoundError:
             if self._scope is None:
@@ -95,17 +91,15 @@ class Cgroups:
             self._enable()
             path = self.path(key)
             os.mkdir(path)
-        for name, text in control_files(resources).items() if self.controllers else ():
-            if name.partition(".")[0] in self.controllers:
-                self._write(os.path.join(path, name), text)
+        for name, text in control_files(resources).items():
+            if name.partition(".")[0] not in self._controllers:
+                continue
+            file = os.path.join(path, name)
+            try:
+                write_file(file, text.encode())
+            except OSError as error:
+                log.warning("cannot set a guarantee or limit of a job", path=file, error=str(error))
         return path
-
-    @staticmethod
-    def _write(path: str, text: str) -> None:
-        try:
-            write_file(path, text.encode())
-        except OSError as error:
-            log.warning("cannot set a guarantee or limit of a job", path=path, error=str(error))
 
     def path(self, key: str) -> str:
         """The directory of a job's group."""

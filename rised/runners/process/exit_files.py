@@ -7,7 +7,6 @@ once the end that it holds is in the database.
 import itertools
 import os
 from collections.abc import Mapping
-from itertools import chain
 
 from rised.runners.base import Job
 from rised.runners.shell import reset_exit_file
@@ -28,7 +27,7 @@ class ExitFiles:
         if free := self._free.get(job.owner.uid):
             path = free.pop()
         else:
-            known = {*self._taken.values(), *chain(*self._free.values())}
+            known = {*self._taken.values(), *itertools.chain(*self._free.values())}
             paths = (os.path.join(self._directory, str(number)) for number in itertools.count())
             path = next(path for path in paths if path not in known)
         self._taken[job.key] = path
