@@ -6,7 +6,7 @@ from typing import NamedTuple
 import msgspec
 
 from rised.api.context import Context
-from rised.storage.owners import owner_of
+from rised.storage.experiments import owner_of
 from rised.users.owner import Owner, of_peer, own
 from rised.users.peer import Peer
 from riseml_proto import uris

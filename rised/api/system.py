@@ -8,7 +8,7 @@ from rised.api.context import Context
 from rised.gpus.health import explain
 from rised.http.request import Answer, Request
 from rised.log import log
-from rised.storage.owners import owner_of
+from rised.storage.experiments import owner_of
 from rised.storage.rows import ExperimentRow
 from rised.users.impersonation import impersonating
 from rised.users.peer import user_name

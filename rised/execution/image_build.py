@@ -30,7 +30,7 @@ from rised.runners.base import Exit, Job
 from rised.runners.docker import images
 from rised.runners.docker.images import ImageInfo
 from rised.runners.identity import decode, encode
-from rised.storage.owners import owner_of
+from rised.storage.experiments import owner_of
 from rised.storage.rows import BUILD, JobRow, file_beside
 from rised.users.files import open_log
 from riseml_proto.errors import NoEngine, RisemlError, StorageFull

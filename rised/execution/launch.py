@@ -15,7 +15,7 @@ from rised.experiments.job_spec import TRAIN, build_environment, commands, envir
 from rised.linux.files import disk_may_be_full, make_directory, write_file
 from rised.policy.resources import Grant
 from rised.runners.base import Container, Job, JobHandle, JobResources
-from rised.storage.owners import owner_of
+from rised.storage.experiments import owner_of
 from rised.storage.rows import BUILD, file_beside
 from rised.users.impersonation import impersonating
 from riseml_proto import ids

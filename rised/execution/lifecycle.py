@@ -34,7 +34,7 @@ from rised.policy.outcome import AttemptEnd, KillMode, outcome
 from rised.policy.resources import Grant
 from rised.runners.base import Exit, Job, JobHandle
 from rised.runners.identity import decode, encode
-from rised.storage.owners import owner_of
+from rised.storage.experiments import owner_of
 from rised.storage.rows import MemberRow
 from riseml_proto.errors import NoEngine, RisemlError, StorageFull
 from riseml_proto.states import Reason, State

@@ -76,7 +76,7 @@ class Transitions:
         outcome = None
         with self._database.transaction():
             if own is not experiment.state:
-                self._database.experiments.set_state(experiment.number, own)
+                self._database.experiments.update(experiment.number, state=own)
                 if experiment.is_set:
                     self._database.events.append(experiment.number, own, changes[0].time_ms)
             for row in final.values():
@@ -164,7 +164,9 @@ class Transitions:
     def change(self, experiment: Experiment, row: ExperimentRow) -> None:
         """Take over priority, pause and concurrency from `row`. Raises `StorageFull`."""
         with self._database.transaction():
-            self._database.experiments.change(row)
+            self._database.experiments.update(
+                row.id, priority=row.priority, paused=row.paused, concurrency=row.concurrency
+            )
         experiment.change(row)
         self.subscriptions.notify(experiment.number)
 
@@ -241,8 +243,7 @@ class Transitions:
         assert first is not None
         row = MemberRow(number, first, State.PENDING)
         with self._database.transaction():
-            self._database.experiments.set_image(number, image)
-            self._database.experiments.set_state(number, State.PENDING)
+            self._database.experiments.update(number, image=image, state=State.PENDING)
             self._database.events.append(
                 number, State.PENDING, time_ms, attempt=experiment.build_attempt
             )

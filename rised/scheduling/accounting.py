@@ -23,7 +23,7 @@ from rised.policy.quotas import Quotas
 from rised.policy.resources import Grant, Inventory, ResourceRequest
 from rised.policy.workload import Machine, Running, Waiting, billed_gpus
 from rised.scheduling.unfinished import Key, QueueState
-from rised.storage.owners import owner_of
+from rised.storage.experiments import owner_of
 from rised.storage.rows import MemberRow
 from riseml_proto.states import State
 

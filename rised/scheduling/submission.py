@@ -24,7 +24,7 @@ from rised.log import log
 from rised.policy.resources import Capacity, ResourceRequest, shortages
 from rised.scheduling.admission import Admission
 from rised.scheduling.scheduler import Scheduler
-from rised.storage.owners import encode
+from rised.storage.experiments import encode_owner
 from rised.storage.rows import ExperimentRow
 from rised.tensorboard import manager
 from rised.users.owner import Owner, of_peer
@@ -150,7 +150,7 @@ class Submissions:
             created_ms=now_ms(),
             image=image,
             builds=int(build),
-            owner=encode(owner) if self._settings.system else None,
+            owner=encode_owner(owner) if self._settings.system else None,
             priority=submission.priority,
         )
         experiment = self._services.transitions.submit(row, config)

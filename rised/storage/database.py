@@ -21,8 +21,8 @@ from rised.storage.events import EventTable
 from rised.storage.experiments import ExperimentTable
 from rised.storage.facts import MetaTable, UsageTable
 from rised.storage.flush import Flush
-from rised.storage.jobs import JobTable
-from rised.storage.members import MemberTable
+from rised.storage.members import JobTable, MemberTable
+from rised.storage.rows import EventRow, ExperimentRow, JobRow, MemberRow
 from rised.storage.schema import migrate
 from riseml_proto.errors import StorageFull
 
@@ -43,10 +43,10 @@ class Database:
         self._db.execute("PRAGMA synchronous = NORMAL")
         self._db.execute("PRAGMA temp_store = MEMORY")
         migrate(self._db, self.path)
-        self.experiments = ExperimentTable(self._db)
-        self.members = MemberTable(self._db)
-        self.events = EventTable(self._db)
-        self.jobs = JobTable(self._db)
+        self.experiments = ExperimentTable(self._db, "experiments", ExperimentRow)
+        self.members = MemberTable(self._db, "members", MemberRow)
+        self.events = EventTable(self._db, "events", EventRow)
+        self.jobs = JobTable(self._db, "jobs", JobRow)
         self.meta = MetaTable(self._db)
         self.usage = UsageTable(self._db)
         self._db.execute("INSERT OR IGNORE INTO meta VALUES ('instance', ?)", (uuid.uuid4().hex,))

@@ -3,24 +3,18 @@
 Member 0 is the experiment or set itself. An experiment's events lie between its `first_seq` and its `last_seq`.
 """
 
-import sqlite3
-from collections.abc import Sequence
-
 from rised.storage.rows import EventRow, ExperimentRow, MemberChange
+from rised.storage.table import Table
 from riseml_proto.states import State
 
-_COLUMNS = ", ".join(EventRow._fields)
 _NO_SEQ = (1 << 63) - 1
 _BEGINNINGS = (State.RUNNING, State.BUILDING)
 # `+` keeps the planner from the index by member, whose order is another.
 _OF_EXPERIMENT = "seq > ? AND seq <= ? AND +experiment = ?"
 
 
-class EventTable:
-    """Reads and writes; whoever writes has a transaction open."""
-
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self._db = connection
+class EventTable(Table[EventRow]):
+    """One row for each change of state."""
 
     def append(
         self,
@@ -34,13 +28,13 @@ class EventTable:
         exit_code: int | None = None,
     ) -> None:
         """Write a set's own change of state; `attempt` is its build's, where that begins or ends one."""
-        self._insert((experiment, 0, state, attempt, time_ms, reason, message, exit_code))
+        self._add(experiment, 0, state, attempt, time_ms, reason, message, exit_code)
 
     def append_change(self, change: MemberChange) -> None:
         """Write a member's change of state."""
         row = change.row
         head = (row.experiment, row.member, row.state, row.attempt)
-        self._insert((*head, change.time_ms, row.reason, change.message, row.exit_code))
+        self._add(*head, change.time_ms, row.reason, change.message, row.exit_code)
 
     def after(
         self, row: ExperimentRow, seq: int, limit: int, member: int | None = None
@@ -48,10 +42,7 @@ class EventTable:
         """At most `limit` events of an experiment after `seq`, in order, of one member if it is given."""
         if member is not None:
             return self._of_member(row.id, member, seq, limit)
-        return self._select(
-            f"{_OF_EXPERIMENT} ORDER BY seq LIMIT ?",
-            (max(seq, row.first_seq), row.last_seq or _NO_SEQ, row.id, limit),
-        )
+        return self._select(f"{_OF_EXPERIMENT} ORDER BY seq LIMIT ?", *_span(row, seq), limit)
 
     def beginnings(
         self, row: ExperimentRow, seq: int, limit: int, member: int | None = None
@@ -64,7 +55,8 @@ class EventTable:
             began = self._select(
                 f"{_OF_EXPERIMENT} AND state IN ('RUNNING', 'BUILDING') AND attempt > 0"
                 " ORDER BY seq LIMIT ?",
-                (max(seq, row.first_seq), row.last_seq or _NO_SEQ, row.id, limit),
+                *_span(row, seq),
+                limit,
             )
         return [(event, self._following(event)) for event in began]
 
@@ -72,28 +64,30 @@ class EventTable:
         """The attempt that `event` begins or ends, as the events that began it and ended it, if any."""
         if event.state in _BEGINNINGS:
             return event, self._following(event)
-        before = self._select(
+        before = self._first(
             "experiment = ? AND member = ? AND seq < ? ORDER BY seq DESC LIMIT 1",
-            (event.experiment, event.member, event.seq),
+            event.experiment,
+            event.member,
+            event.seq,
         )
-        if before and before[0].state in _BEGINNINGS and before[0].attempt == event.attempt:
-            return before[0], event
+        if before and before.state in _BEGINNINGS and before.attempt == event.attempt:
+            return before, event
         return None
 
     def newest(self, experiment: int, member: int) -> EventRow | None:
         """The newest event of one member."""
-        events = self._of_member(experiment, member, 0, 1, "DESC")
-        return events[0] if events else None
+        return self._first(
+            "experiment = ? AND member = ? ORDER BY seq DESC LIMIT 1", experiment, member
+        )
 
     def newest_of_members(self, row: ExperimentRow, limit: int) -> list[EventRow]:
         """The newest event of each member, of the `limit` newest ones, rising."""
         rows = self._db.execute(
-            f"SELECT {_COLUMNS} FROM events WHERE {_OF_EXPERIMENT} ORDER BY seq DESC",
-            (row.first_seq, row.last_seq or _NO_SEQ, row.id),
+            f"{self._selection} {_OF_EXPERIMENT} ORDER BY seq DESC", _span(row, 0)
         )
         newest: dict[int, EventRow] = {}
         for columns in rows:
-            event = _row(columns)
+            event = self._read(columns)
             newest.setdefault(event.member, event)
             if len(newest) >= limit:
                 break
@@ -104,26 +98,19 @@ class EventTable:
         events = self._of_member(event.experiment, event.member, event.seq, 1)
         return events[0] if events else None
 
-    def _of_member(
-        self, experiment: int, member: int, seq: int, limit: int, order: str = "ASC"
-    ) -> list[EventRow]:
+    def _of_member(self, experiment: int, member: int, seq: int, limit: int) -> list[EventRow]:
         return self._select(
-            f"experiment = ? AND member = ? AND seq > ? ORDER BY seq {order} LIMIT ?",
-            (experiment, member, seq, limit),
+            "experiment = ? AND member = ? AND seq > ? ORDER BY seq LIMIT ?",
+            experiment,
+            member,
+            seq,
+            limit,
         )
 
-    def _select(self, where: str, values: Sequence[object]) -> list[EventRow]:
-        rows = self._db.execute(f"SELECT {_COLUMNS} FROM events WHERE {where}", values)
-        return [_row(columns) for columns in rows]
-
-    def _insert(self, values: tuple[object, ...]) -> None:
-        self._db.execute(
-            "INSERT INTO events (experiment, member, state, attempt, time_ms, reason, message,"
-            " exit_code) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            values,
-        )
+    def _add(self, *columns: object) -> None:
+        self._db.execute(self._insertion, (None, *columns))
 
 
-def _row(columns: Sequence[object]) -> EventRow:
-    row = EventRow(*columns)  # type: ignore[arg-type]  # sqlite3 rows are untyped
-    return row._replace(state=State(row.state))
+def _span(row: ExperimentRow, seq: int) -> tuple[int, int, int]:
+    """The values of `_OF_EXPERIMENT`, for events after `seq`."""
+    return max(seq, row.first_seq), row.last_seq or _NO_SEQ, row.id

@@ -1,43 +1,37 @@
-"""The table `experiments`: one row for each experiment or set."""
+"""The table `experiments`, and the owners in its rows."""
 
-import sqlite3
-from collections.abc import Sequence
+import functools
+
+import msgspec
 
 from rised.policy.outcome import KillMode
 from rised.storage.rows import ExperimentRow
+from rised.storage.table import Table
+from rised.users.owner import Owner, of_user
 from riseml_proto.states import State
 
-_COLUMNS = ", ".join(ExperimentRow._fields)
-_NEW_COLUMNS = ", ".join(ExperimentRow._fields[1:])
-_NEW_VALUES = ", ".join("?" for _ in ExperimentRow._fields[1:])
 _LAST_SEQ = "(SELECT ifnull(max(seq), 0) FROM events)"
 _COUNTERS = {State.FINISHED: "finished", State.FAILED: "failed", State.KILLED: "killed"}
 """State → the column that counts members that ended in it."""
 
 
-class ExperimentTable:
-    """Reads and writes; whoever writes has a transaction open."""
-
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self._db = connection
+class ExperimentTable(Table[ExperimentRow]):
+    """One row for each experiment or set."""
 
     def add(self, row: ExperimentRow) -> ExperimentRow:
         """Insert a new one; return it with its number and its `first_seq`."""
         (seq,) = self._db.execute(f"SELECT {_LAST_SEQ}").fetchone()
         row = row._replace(first_seq=seq)
-        number = self._db.execute(
-            f"INSERT INTO experiments ({_NEW_COLUMNS}) VALUES ({_NEW_VALUES})", row[1:]
-        ).lastrowid
+        number = self._db.execute(self._insertion, (None, *row[1:])).lastrowid
         assert number is not None
         return row._replace(id=number)
 
-    def set_image(self, number: int, image: str) -> None:
-        """Write the image that an experiment's jobs run in."""
-        self._db.execute("UPDATE experiments SET image = ? WHERE id = ?", (image, number))
-
-    def set_state(self, number: int, state: State) -> None:
-        """Write the state of an experiment that goes on."""
-        self._db.execute("UPDATE experiments SET state = ? WHERE id = ?", (state, number))
+    def update(self, number: int, **columns: object) -> None:
+        """Write some columns of an experiment that goes on."""
+        assignments = ", ".join(f"{column} = ?" for column in columns)
+        self._db.execute(
+            f"UPDATE experiments SET {assignments} WHERE id = ?", (*columns.values(), number)
+        )
 
     def count_ends(self, number: int, state: State, count: int) -> None:
         """Add `count` members that ended in `state`."""
@@ -58,26 +52,18 @@ class ExperimentTable:
         """Note that a person asked for the end of the whole experiment."""
         self._db.execute("UPDATE experiments SET kill = max(kill, ?) WHERE id = ?", (mode, number))
 
-    def change(self, row: ExperimentRow) -> None:
-        """Write the priority, pause and concurrency of `row`."""
-        self._db.execute(
-            "UPDATE experiments SET priority = ?, paused = ?, concurrency = ? WHERE id = ?",
-            (row.priority, row.paused, row.concurrency, row.id),
-        )
-
     def get(self, number: int) -> ExperimentRow | None:
         """One experiment."""
-        rows = self._select("WHERE id = ?", (number,))
-        return rows[0] if rows else None
+        return self._first("id = ?", number)
 
     def unfinished(self) -> list[ExperimentRow]:
         """Every experiment that has not ended, in order."""
-        return self._select("WHERE ended_ms IS NULL ORDER BY id", ())
+        return self._select("ended_ms IS NULL ORDER BY id")
 
     def page(self, after: int, limit: int, *, ended: bool) -> list[ExperimentRow]:
         """At most `limit` experiments with a higher number than `after`, in order; unfinished ones, or all."""
         unfinished = "" if ended else "ended_ms IS NULL AND"
-        return self._select(f"WHERE {unfinished} id > ? ORDER BY id LIMIT ?", (after, limit))
+        return self._select(f"{unfinished} id > ? ORDER BY id LIMIT ?", after, limit)
 
     def newest(self, user: str, project: str | None) -> int | None:
         """The number of `user`'s newest experiment, of `project` if it is given."""
@@ -87,11 +73,17 @@ class ExperimentTable:
         ).fetchone()
         return number  # type: ignore[no-any-return]  # sqlite3 rows are untyped
 
-    def _select(self, where: str, values: Sequence[object]) -> list[ExperimentRow]:
-        rows = self._db.execute(f"SELECT {_COLUMNS} FROM experiments {where}", values)
-        return [_row(columns) for columns in rows]
+
+def encode_owner(owner: Owner) -> str:
+    """The value of the column `owner`: JSON."""
+    return msgspec.json.encode(owner).decode()
 
 
-def _row(columns: Sequence[object]) -> ExperimentRow:
-    row = ExperimentRow(*columns)  # type: ignore[arg-type]  # sqlite3 rows are untyped
-    return row._replace(state=State(row.state), kill=KillMode(row.kill))
+def owner_of(row: ExperimentRow) -> Owner:
+    """The owner of an experiment; from the user database where it was submitted to a person's own daemon."""
+    return _decode_owner(row.owner) if row.owner else of_user(row.uid)
+
+
+@functools.lru_cache(maxsize=1024)
+def _decode_owner(text: str) -> Owner:
+    return msgspec.json.decode(text, type=Owner)

@@ -5,9 +5,8 @@ import os
 import shutil
 
 from rised.linux.files import PASSABLE, READ_UNTRUSTED, make_directory
-from rised.storage.owners import owner_of
+from rised.storage.experiments import owner_of
 from rised.storage.rows import ExperimentRow
-from rised.users.files import open_log
 from rised.users.impersonation import impersonating
 from rised.users.owner import Owner
 
@@ -58,11 +57,6 @@ class Layout:
         with impersonating(owner):
             make_directory(path)
         return path
-
-    def make_log(self, path: str, owner: Owner) -> None:
-        """Make a log that its owner may write to, and nobody else read. Raises `OSError`."""
-        make_directory(os.path.dirname(path))
-        os.close(open_log(path, owner))
 
     def make_board(self, name: str, owner: Owner) -> None:
         """Make the directory of a TensorBoard that runs with its owner's rights. Raises `OSError`."""

@@ -1,45 +1,37 @@
-"""The table `members`: one row for each sub-experiment to which something has happened."""
+"""The tables `members` and `jobs`: what runs for experiments."""
 
 import json
-import sqlite3
 from collections.abc import Sequence
 
-from rised.policy.outcome import KillMode
-from rised.storage.rows import MemberRow
+from rised.storage.rows import JobRow, MemberRow
+from rised.storage.table import Table
 from riseml_proto.states import State
 
-_COLUMNS = ", ".join(MemberRow._fields)
-_VALUES = ", ".join("?" for _ in MemberRow._fields)
-_SAVE = f"INSERT OR REPLACE INTO members ({_COLUMNS}) VALUES ({_VALUES})"
 
-
-class MemberTable:
-    """Reads and writes; whoever writes has a transaction open."""
-
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self._db = connection
-
-    def save(self, row: MemberRow) -> None:
-        """Write a row, new or not."""
-        self._db.execute(_SAVE, row)
+class MemberTable(Table[MemberRow]):
+    """One row for each sub-experiment to which something has happened."""
 
     def get(self, experiment: int, member: int) -> MemberRow | None:
         """One member's row, if it has one."""
-        rows = self.between(experiment, member, member)
-        return rows[0] if rows else None
+        return self._first("experiment = ? AND member = ?", experiment, member)
 
     def between(self, experiment: int, first: int, last: int) -> list[MemberRow]:
         """The rows there are of members `first` to `last`, both included, in order."""
-        return self._select("member BETWEEN ? AND ? ORDER BY member", experiment, first, last)
+        return self._select(
+            "experiment = ? AND member BETWEEN ? AND ? ORDER BY member", experiment, first, last
+        )
 
     def among(self, experiment: int, members: Sequence[int]) -> list[MemberRow]:
         """The rows there are of `members`, in any order."""
-        numbers = json.dumps(members)
-        return self._select("member IN (SELECT value FROM json_each(?))", experiment, numbers)
+        return self._select(
+            "experiment = ? AND member IN (SELECT value FROM json_each(?))",
+            experiment,
+            json.dumps(members),
+        )
 
     def unended(self, experiment: int) -> list[MemberRow]:
         """The rows of members that have not ended, in order. Reads all of the experiment's rows."""
-        return self._select("ended_ms IS NULL ORDER BY member", experiment)
+        return self._select("experiment = ? AND ended_ms IS NULL ORDER BY member", experiment)
 
     def results(
         self, experiment: int, after: int, limit: int
@@ -70,14 +62,14 @@ class MemberTable:
         there = {n for (n,) in self._db.execute(f"SELECT member FROM members {where}", values)}
         return [member for member in range(first, end) if member not in there]
 
-    def _select(self, where: str, experiment: int, *values: object) -> list[MemberRow]:
-        rows = self._db.execute(
-            f"SELECT {_COLUMNS} FROM members WHERE experiment = ? AND {where}",
-            (experiment, *values),
-        )
-        return [_row(columns) for columns in rows]
 
+class JobTable(Table[JobRow]):
+    """An experiment's jobs beside those of its members, of each the newest attempt."""
 
-def _row(columns: Sequence[object]) -> MemberRow:
-    row = MemberRow(*columns)  # type: ignore[arg-type]  # sqlite3 rows are untyped
-    return row._replace(state=State(row.state), kill=KillMode(row.kill))
+    def get(self, experiment: int, job: str) -> JobRow | None:
+        """The newest attempt of one job, such as `BUILD`."""
+        return self._first("experiment = ? AND job = ?", experiment, job)
+
+    def unended(self) -> list[JobRow]:
+        """The jobs of all experiments that have not ended."""
+        return self._select("ended_ms IS NULL")

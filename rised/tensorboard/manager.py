@@ -25,7 +25,7 @@ from rised.linux.files import make_directory
 from rised.log import log
 from rised.runners.base import Job, JobHandle
 from rised.runners.identity import decode, encode
-from rised.storage.owners import owner_of
+from rised.storage.experiments import owner_of
 from rised.storage.rows import BOARD, ExperimentRow, JobRow
 from rised.subscriptions import Subscription
 from rised.users.owner import Owner
