@@ -185,7 +185,6 @@ def build_context(
         services=services,
         images=images,
         tensorboards=tensorboards,
-        inventory=inventory,
         gpus=monitor,
         accounting=UsageAccounting(inventory, share, allowed, kill_grace=settings.kill_grace),
     )

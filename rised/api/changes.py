@@ -30,7 +30,7 @@ async def change(context: Context, request: Request) -> Answer:
             row = row._replace(concurrency=message.concurrency)
         if message.paused is not None:
             row = row._replace(paused=int(message.paused))
-        await context.scheduler.change(experiment, row)
+        await context.scheduler.unfinished.change(experiment, row)
         log.info(
             "experiment changed",
             id=row.id,

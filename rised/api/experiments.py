@@ -83,7 +83,7 @@ async def kill(context: Context, request: Request) -> Answer:
 
     async def kill_one(text: str, target: CanonicalId, row: ExperimentRow) -> None:
         try:
-            killed[text] = await context.scheduler.kill(row.id, target.member, mode)
+            killed[text] = await context.scheduler.killer.kill(row.id, target.member, mode)
         except RisemlError as error:  # the other ones are killed nevertheless
             errors.append(error)
 

@@ -16,7 +16,9 @@ from riseml_proto.waiting import Paused, SlotsTaken, WaitReason, sentence
 async def show(context: Context, request: Request) -> Answer:
     """Show every experiment that waits, in the order in which they start (`Queue`)."""
     scheduler, now = context.scheduler, to_datetime(now_ms())
-    expected = await trio.to_thread.run_sync(scheduler.forecast())
+    expected = await trio.to_thread.run_sync(
+        scheduler.accounting.forecast(scheduler.unfinished.states.values())
+    )
     entries: list[messages.Queued] = []
     for number, seconds in expected.items():
         experiment = scheduler.experiments.get(number)

@@ -6,7 +6,7 @@ database has it.
 """
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable
 from functools import partial
 from typing import NamedTuple
 
@@ -15,7 +15,7 @@ import trio
 from rised.clock import now_ms
 from rised.experiments.experiment import Experiment
 from rised.policy import queue
-from rised.policy.fair_order import QUANTUM, fair_order
+from rised.policy.fair_order import QUANTUM
 from rised.policy.fairshare import FairShare
 from rised.policy.forecast import RunningBatch, forecast
 from rised.policy.queue import Decision
@@ -43,7 +43,7 @@ class UsageAccounting:
         self, inventory: Inventory, share: FairShare, quotas: Quotas, *, kill_grace: float
     ) -> None:
         """`share` is that of `Transitions`; `kill_grace`: seconds that a job may go on after its time limit."""
-        self._inventory = inventory
+        self.inventory = inventory
         self._share = share
         self._quotas = quotas
         self._grace = kill_grace
@@ -78,7 +78,7 @@ class UsageAccounting:
 
     def allocate(self, key: Key, state: QueueState, row: MemberRow, grant: Grant) -> None:
         """Count `grant` as held by a member that is as `row` says."""
-        returned_gpus = len(set(grant.gpus) & set(self._inventory.gpus))
+        returned_gpus = len(set(grant.gpus) & set(self.inventory.gpus))
         ends_by = None
         if state.max_runtime is not None:
             ends_by = trio.current_time() + state.max_runtime
@@ -100,7 +100,8 @@ class UsageAccounting:
             self._running[key] = self._running[key]._replace(ends_by=ends_by)
 
     def release(self, key: Key) -> None:
-        """Count what a member held as free again."""
+        """Free what a member held."""
+        self.inventory.release(key)
         del self._running[key]
         self._gpus_held.subtract(_gpus_by_account(self._allocations.pop(key).state))
 
@@ -111,10 +112,6 @@ class UsageAccounting:
         self._reserved_user = decision.reserved_user
         self._last_dispatch |= dict.fromkeys(decision.dispatched_users, machine.now)
         return decision
-
-    def order(self, waiting: list[Waiting]) -> Iterator[Waiting]:
-        """All of them in the fair-share order."""
-        return fair_order(waiting, self.snapshot(waiting))
 
     def forecast(self, states: Iterable[QueueState]) -> Callable[[], dict[int, float | None]]:
         """Gather the facts now; the function returned makes a forecast of them, in whichever thread.
@@ -140,7 +137,7 @@ class UsageAccounting:
         """The machine as a decision about `waiting` needs it."""
         users = {entry.user for entry in waiting}
         return Machine(
-            free=self._inventory.free,
+            free=self.inventory.free,
             now=trio.current_time(),
             running=self._running_now(),
             # A user who is alone is first in any case.
@@ -154,7 +151,7 @@ class UsageAccounting:
 
     def _running_now(self) -> Collection[Running]:
         """What runs, and what of it comes back: a GPU that is out of use does not."""
-        inventory = self._inventory
+        inventory = self.inventory
         if not inventory.unavailable_gpus:
             return self._running.values()
         usable = set(inventory.gpus) - inventory.unavailable_gpus

@@ -10,10 +10,10 @@ import trio
 from rised.execution.lifecycle import Lifecycle, SlotCallbacks
 from rised.execution.services import Services
 from rised.experiments.experiment import Experiment
-from rised.policy.resources import Grant, Inventory
+from rised.policy.resources import Grant
 from rised.scheduling.accounting import UsageAccounting
 from rised.scheduling.prelaunch import PrelaunchPool
-from rised.scheduling.unfinished import Key, Tasks, Unfinished
+from rised.scheduling.unfinished import Key, Unfinished
 from rised.storage.rows import MemberRow
 from riseml_proto import ids
 from riseml_proto.states import State
@@ -24,20 +24,15 @@ class Dispatcher:
 
     def __init__(
         self,
-        *,
         services: Services,
         unfinished: Unfinished,
-        inventory: Inventory,
         accounting: UsageAccounting,
         prelaunches: PrelaunchPool,
-        tasks: Tasks,
     ) -> None:
         self._services = services
         self._unfinished = unfinished
-        self._inventory = inventory
         self._accounting = accounting
         self._prelaunches = prelaunches
-        self._tasks = tasks
         self._starting: set[Key] = set()
         self._no_start_pending = trio.Event()
 
@@ -46,12 +41,12 @@ class Dispatcher:
         member = experiment.pop()
         row = self._services.database.members.get(experiment.number, member)
         row = row or MemberRow(experiment.number, member, State.CREATED)
-        grant = self._inventory.allocate((experiment.number, member), experiment.request)
+        grant = self._accounting.inventory.allocate((experiment.number, member), experiment.request)
         self._run(experiment, row, grant)
 
     def resume(self, experiment: Experiment, row: MemberRow, grant: Grant) -> None:
         """Go on with a member that an earlier daemon started, and that holds `grant`."""
-        self._inventory.hold((experiment.number, row.member), grant)
+        self._accounting.inventory.hold((experiment.number, row.member), grant)
         self._run(experiment, row, grant)
 
     def _run(self, experiment: Experiment, row: MemberRow, grant: Grant) -> None:
@@ -62,12 +57,12 @@ class Dispatcher:
         slot = SlotCallbacks(
             on_begin=partial(self._begun, key),
             release=partial(self._release, key),
-            no_start_pending=self._wait_for_no_start,
+            no_start_pending=lambda: self._no_start_pending.wait(),
         )
         take_held = self._prelaunches.take(key)
         lifecycle = Lifecycle(self._services, experiment, row, grant, slot, take_held)
         experiment.running[row.member] = lifecycle
-        self._tasks.start(lifecycle.run, name=ids.experiment_id(*key))
+        self._unfinished.nursery.start_soon(lifecycle.run, name=ids.experiment_id(*key))
 
     def _begun(self, key: Key, row: MemberRow) -> None:
         """Its job has begun, as `row` says."""
@@ -80,13 +75,11 @@ class Dispatcher:
         self._starting.discard(key)
         experiment = self._unfinished.experiments[key[0]]
         del experiment.running[key[1]]
-        self._inventory.release(key)
         self._accounting.release(key)
         if not experiment.slots:
             self._unfinished.states[key[0]].eligible_since = trio.current_time()
         experiment.limiter.release_on_behalf_of(key)
-        if experiment.done.is_set():
-            self._unfinished.forget(experiment)
+        self._unfinished.forget_if_done(experiment)
         self._unfinished.wake()
         if self._no_start_pending.is_set():  # what comes next goes before what tidies up
             self._no_start_pending = trio.Event()
@@ -96,6 +89,3 @@ class Dispatcher:
         if not self._starting:
             self._no_start_pending.set()
         return bool(self._starting)
-
-    async def _wait_for_no_start(self) -> None:
-        await self._no_start_pending.wait()

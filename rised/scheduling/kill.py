@@ -60,7 +60,7 @@ class Killer:
         await self._flush()
         for run in list(experiment.running.values()):
             run.kill(mode)
-        self._forget_if_done(experiment)
+        self._unfinished.forget_if_done(experiment)
         await experiment.done.wait()
 
     async def _kill_running(self, experiment: Experiment, member: int, mode: KillMode) -> None:
@@ -75,7 +75,7 @@ class Killer:
         self._transitions.kill_waiting(experiment, member)
         self._unfinished.wake()
         await self._database.sync()
-        self._forget_if_done(experiment)
+        self._unfinished.forget_if_done(experiment)
 
     async def kill_again(self, experiment: Experiment, mode: KillMode) -> None:
         """Finish a kill that an earlier daemon did not finish, and wait for room on the disk if there is none.
@@ -94,7 +94,3 @@ class Killer:
     async def _flush(self) -> None:
         await self._database.sync()
         crash_point("kill-recorded")
-
-    def _forget_if_done(self, experiment: Experiment) -> None:
-        if experiment.done.is_set():
-            self._unfinished.forget(experiment)

@@ -10,7 +10,7 @@ from rised.execution.services import Services
 from rised.experiments.experiment import Experiment
 from rised.log import log
 from rised.policy.workload import Waiting
-from rised.scheduling.unfinished import Key, Tasks, Unfinished
+from rised.scheduling.unfinished import Key, Unfinished
 from riseml_proto.errors import RisemlError, StorageFull
 
 _MAX_PRELAUNCHED = 4
@@ -21,10 +21,9 @@ _STOP_SECONDS = 2.0
 class PrelaunchPool:
     """The held jobs of the members that are next."""
 
-    def __init__(self, services: Services, unfinished: Unfinished, tasks: Tasks) -> None:
+    def __init__(self, services: Services, unfinished: Unfinished) -> None:
         self._services = services
         self._unfinished = unfinished
-        self._tasks = tasks
         self._held: dict[Key, Prelaunch] = {}
 
     def take(self, key: Key) -> Callable[[], Awaitable[HeldJob | None]] | None:
@@ -63,13 +62,13 @@ class PrelaunchPool:
                         return
                     self._abandon(next(reversed(self._held)))
                 self._held[key] = Prelaunch(self._services, experiment, member)
-                self._tasks.start(self._held[key].run)
+                self._unfinished.nursery.start_soon(self._held[key].run)
             elif is_full:
                 return
             is_first = False
 
     def _abandon(self, key: Key) -> None:
-        self._tasks.start(self._held.pop(key).drop)
+        self._unfinished.nursery.start_soon(self._held.pop(key).drop)
 
     async def close(self) -> None:
         """End all held jobs, also while the scheduler is being cancelled."""

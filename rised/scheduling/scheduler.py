@@ -1,7 +1,6 @@
 """The daemon's main loop: it decides who starts, whenever something has changed that may decide it."""
 
 import math
-from collections.abc import Callable
 from functools import partial
 
 import trio
@@ -13,16 +12,16 @@ from rised.execution.services import Services
 from rised.experiments.experiment import Experiment
 from rised.gpus.monitor import GpuMonitor
 from rised.log import log
+from rised.policy.fair_order import fair_order
 from rised.policy.outcome import KillMode
-from rised.policy.resources import Inventory
 from rised.policy.workload import Waiting
 from rised.scheduling.accounting import UsageAccounting
 from rised.scheduling.dispatch import Dispatcher
 from rised.scheduling.kill import Killer
 from rised.scheduling.prelaunch import PrelaunchPool
-from rised.scheduling.restore import Restorer
-from rised.scheduling.unfinished import Tasks, Unfinished
-from rised.storage.rows import BUILD, ExperimentRow, MemberChange, MemberRow
+from rised.scheduling.restore import restore_members
+from rised.scheduling.unfinished import Unfinished
+from rised.storage.rows import BOARD, BUILD, MemberChange, MemberRow
 from rised.tensorboard.manager import TensorBoards, is_installed
 from riseml_proto import ids
 from riseml_proto.errors import StorageFull
@@ -40,7 +39,6 @@ class Scheduler:
         services: Services,
         images: Images,
         tensorboards: TensorBoards,
-        inventory: Inventory,
         gpus: GpuMonitor,
         accounting: UsageAccounting,
     ) -> None:
@@ -48,27 +46,15 @@ class Scheduler:
         self._services = services
         self._images = images
         self._tensorboards = tensorboards
-        self.inventory = inventory
         self._gpus = gpus
         self.accounting = accounting
+        self.inventory = accounting.inventory
         self._stopping = False
-        self._tasks = Tasks()
-        self.unfinished = Unfinished(services, self._tasks)
-        self._prelaunches = PrelaunchPool(services, self.unfinished, self._tasks)
-        self._dispatcher = Dispatcher(
-            services=services,
-            unfinished=self.unfinished,
-            inventory=inventory,
-            accounting=accounting,
-            prelaunches=self._prelaunches,
-            tasks=self._tasks,
-        )
-        self._killer = Killer(services, self.unfinished)
-
-    @property
-    def experiments(self) -> dict[int, Experiment]:
-        """The unfinished experiments by number."""
-        return self.unfinished.experiments
+        self.unfinished = Unfinished(services)
+        self.experiments = self.unfinished.experiments
+        self._prelaunches = PrelaunchPool(services, self.unfinished)
+        self._dispatcher = Dispatcher(services, self.unfinished, accounting, self._prelaunches)
+        self.killer = Killer(services, self.unfinished)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Take up what an earlier daemon left. Then, until cancelled, again and again:
@@ -81,7 +67,7 @@ class Scheduler:
 
         The nursery holds every member that runs. At shutdown the jobs run on, but for held ones.
         """
-        async with trio.open_nursery() as self._tasks.nursery:
+        async with trio.open_nursery() as self.unfinished.nursery:
             self._restore()
             task_status.started()
             try:
@@ -97,16 +83,27 @@ class Scheduler:
                 await self._prelaunches.close()
 
     def _restore(self) -> None:
-        self.accounting.drained = self._services.database.meta.get(_DRAINED)
-        Restorer(
-            services=self._services,
-            unfinished=self.unfinished,
-            dispatcher=self._dispatcher,
-            killer=self._killer,
-            tensorboards=self._tensorboards,
-            tasks=self._tasks,
-            add=self.add,
-        ).restore()
+        """Take up every unfinished experiment, and end what belongs to none."""
+        database, start = self._services.database, self.unfinished.nursery.start_soon
+        self.accounting.drained = database.meta.get(_DRAINED)
+        for row in database.experiments.unfinished():
+            frontier = database.members.frontier(row.id, 1 if row.members else 0)
+            experiment = Experiment.load(row, frontier=frontier)
+            self.add(experiment)
+            restore_members(self._services, self._dispatcher, experiment, frontier)
+            if row.kill and not experiment.building:
+                experiment.skip_all()
+                start(self.killer.kill_again, experiment, row.kill)
+        for job in database.jobs.unended():
+            if job.job == BOARD and job.experiment not in self.experiments:
+                start(self._tensorboards.end, job)
+        for revision in self._services.revisions.trees():
+            start(self.unfinished.discard_tree, *revision)
+        log.info(
+            "unfinished experiments taken up",
+            experiments=len(self.experiments),
+            running=sum(len(experiment.running) for experiment in self.experiments.values()),
+        )
 
     async def _waiting_with_fresh_gpus(self) -> list[Waiting]:
         waiting = self.unfinished.waiting()
@@ -143,16 +140,12 @@ class Scheduler:
     def _prelaunch(self, waiting: list[Waiting]) -> None:
         if self.accounting.drained is None:
             unpaused = [entry for entry in waiting if not entry.paused]
-            self._prelaunches.fill(self.accounting.order(unpaused))
+            self._prelaunches.fill(fair_order(unpaused, self.accounting.snapshot(unpaused)))
 
     async def _wait_for_change(self, waiting: list[Waiting]) -> None:
         recheck = self._gpus.recheck_after if _wants_gpus(waiting) else math.inf
         with trio.move_on_after(recheck):
             await self.unfinished.wait_for_change()
-
-    def forecast(self) -> Callable[[], dict[int, float | None]]:
-        """As `UsageAccounting.forecast`, of all unfinished experiments."""
-        return self.accounting.forecast(self.unfinished.states.values())
 
     async def stop_jobs(self) -> None:
         """Start nothing more, and kill what runs; return when nothing of it is left."""
@@ -170,19 +163,13 @@ class Scheduler:
             done = partial(self._built, experiment)
             experiment.building = ImageBuild(self._services, self._images, experiment, done)
             name = ids.job_id(experiment.number, 0, BUILD)
-            self._tasks.start(experiment.building.run, name=name)
+            self.unfinished.nursery.start_soon(experiment.building.run, name=name)
         if experiment.config.tensorboard and is_installed():
-            self._tasks.start(self._tensorboards.serve_experiment, experiment)
+            self.unfinished.nursery.start_soon(self._tensorboards.serve_experiment, experiment)
 
     def _built(self, experiment: Experiment) -> None:
-        if experiment.done.is_set():
-            self.unfinished.forget(experiment)
+        self.unfinished.forget_if_done(experiment)
         self.unfinished.wake()
-
-    async def change(self, experiment: Experiment, row: ExperimentRow) -> None:
-        """Let an unfinished experiment go on with priority, pause and concurrency of `row`. Raises `StorageFull`."""
-        self.unfinished.change(experiment, row)
-        await self._services.database.sync()
 
     async def drain(self, reason: str | None) -> None:
         """Start nothing new, for a reason that may be empty; None: start again. Raises `StorageFull`."""
@@ -192,10 +179,6 @@ class Scheduler:
         self.accounting.drained = reason
         self.unfinished.wake()
         await database.sync()
-
-    async def kill(self, number: int, member: int | None, mode: KillMode) -> bool:
-        """End an experiment, or one member of it, as `Killer.kill` does."""
-        return await self._killer.kill(number, member, mode)
 
 
 def _wants_gpus(waiting: list[Waiting]) -> bool:

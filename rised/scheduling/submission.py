@@ -79,7 +79,8 @@ class Submissions:
             )
         image, build = await self._image(config, submission, peer.user, owner)
         # Nothing can come between this check and the new row: neither waits for anything.
-        self._admission.check_queued(peer.user, owner, self._scheduler.unfinished.accounts())
+        accounts = (state.accounts for state in self._scheduler.unfinished.states.values())
+        self._admission.check_queued(peer.user, owner, accounts)
         row = self._write(config, submission, peer, owner, image, build=build)
         await self._services.database.sync()
         crash_point("before-acknowledge")

@@ -3,9 +3,7 @@
 Nothing here is on disk: a restarted daemon finds it out anew.
 """
 
-from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
-from typing import TypeVarTuple
 
 import trio
 
@@ -19,7 +17,6 @@ from rised.storage.rows import ExperimentRow
 from riseml_proto.errors import RisemlError
 from riseml_proto.waiting import AwaitsImage, WaitReason
 
-Arguments = TypeVarTuple("Arguments")
 Key = tuple[int, int]
 """The numbers of an experiment and of one of its members."""
 
@@ -55,29 +52,14 @@ class QueueState:
         )
 
 
-class Tasks:
-    """Starts tasks in the nursery of everything that runs for experiments."""
-
-    nursery: trio.Nursery | None = None
-    """Open while the scheduler runs."""
-
-    def start(
-        self,
-        task: Callable[[*Arguments], Awaitable[object]],
-        *args: *Arguments,
-        name: str | None = None,
-    ) -> None:
-        """Start `task(*args)`; nobody waits for its end."""
-        assert self.nursery is not None
-        self.nursery.start_soon(task, *args, name=name)
-
-
 class Unfinished:
     """All unfinished experiments, by number."""
 
-    def __init__(self, services: Services, tasks: Tasks) -> None:
+    nursery: trio.Nursery
+    """What runs for them; open while the scheduler runs."""
+
+    def __init__(self, services: Services) -> None:
         self._services = services
-        self._tasks = tasks
         self._changed = trio.Event()
         self.experiments: dict[int, Experiment] = {}
         self.states: dict[int, QueueState] = {}
@@ -91,17 +73,17 @@ class Unfinished:
         self.states[number] = state
         self.wake()
 
-    def forget(self, experiment: Experiment) -> None:
-        """Drop an experiment that has ended. A second call does nothing: its last member's end and a kill may meet."""
+    def forget_if_done(self, experiment: Experiment) -> None:
+        """Drop an experiment if it has ended. Once it is dropped, another call does nothing."""
         number = experiment.number
-        if self.experiments.pop(number, None) is None:
+        if not experiment.done.is_set() or self.experiments.pop(number, None) is None:
             return
         del self.states[number]
         self._wait_reasons.pop(number, None)
         if experiment.building:
             experiment.building.kill(KillMode.FORCE)
         row = experiment.row
-        self._tasks.start(self.discard_tree, row.user, row.project, row.revision)
+        self.nursery.start_soon(self.discard_tree, row.user, row.project, row.revision)
         self.wake()
 
     def waiting(self) -> list[Waiting]:
@@ -120,11 +102,7 @@ class Unfinished:
             self._wait_reasons.pop(number, None)
         self._wait_reasons.update(decision.reasons)
 
-    def accounts(self) -> Iterator[tuple[str, ...]]:
-        """The quotas that each experiment counts against."""
-        return (state.accounts for state in self.states.values())
-
-    def change(self, experiment: Experiment, row: ExperimentRow) -> None:
+    async def change(self, experiment: Experiment, row: ExperimentRow) -> None:
         """Let an experiment go on with priority, pause and concurrency of `row`. Raises `StorageFull`."""
         is_resumed = experiment.row.paused and not row.paused
         self._services.transitions.change(experiment, row)
@@ -132,6 +110,7 @@ class Unfinished:
             self.states[row.id].eligible_since = trio.current_time()
         self._wait_reasons.pop(row.id, None)
         self.wake()
+        await self._services.database.sync()
 
     def wake(self) -> None:
         """Let the scheduler decide again: something has changed."""

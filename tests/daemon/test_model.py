@@ -139,7 +139,7 @@ class Sweeps(RuleBasedStateMachine):
         """Ask for it so many turns of the daemon's loop after what is done next."""
         self.kill_wishes.add((number, member))
         answer = self.theatre.ask(
-            lambda d: d.scheduler.kill(number, member, mode), ticks=ticks, calm=calm
+            lambda d: d.scheduler.killer.kill(number, member, mode), ticks=ticks, calm=calm
         )
         self.kills.append((number, member, answer))
 

@@ -365,7 +365,7 @@ class Life:
         """What the API's handler does to one that has not ended."""
         if experiment := self.scheduler.experiments.get(number):
             row = experiment.row._replace(**facts)  # type: ignore[arg-type]  # they are ints
-            await self.scheduler.change(experiment, row)
+            await self.scheduler.unfinished.change(experiment, row)
 
 
 class Theatre:

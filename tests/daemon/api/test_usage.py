@@ -55,7 +55,7 @@ def test_a_job_without_local_processes_is_shown_without_figures_and_can_be_kille
                 (_, line) = job_lines(now, rates.of(now))
                 assert line.split()[:4] == [str(number), "far", "RUNNING", "-/8"]
 
-                await life.scheduler.kill(number, None, KillMode.GRACEFUL)
+                await life.scheduler.killer.kill(number, None, KillMode.GRACEFUL)
                 await trio.testing.wait_all_tasks_blocked()
                 assert not process.there
                 assert (await ask_for_usage(life)).jobs == []

@@ -85,7 +85,8 @@ def test_a_gpu_that_is_out_of_use_is_nothing_to_wait_for(theatre: Theatre) -> No
     submit(theatre, time_limit=100)
 
     def expected(daemon: Life) -> float | None:
-        (seconds,) = daemon.scheduler.forecast()().values()
+        states = daemon.scheduler.unfinished.states.values()
+        (seconds,) = daemon.scheduler.accounting.forecast(states)().values()
         return seconds
 
     large = riseml_yml(0, resources="{gpus: 4}")

@@ -45,8 +45,8 @@ def test_the_next_of_each_experiment_is_held_and_begins_when_its_turn_comes(
 def test_what_is_killed_or_paused_is_held_no_longer(theatre: Theatre) -> None:
     for members in (2, 0, 0):
         submit(theatre, members)
-    theatre.ask(lambda daemon: daemon.scheduler.kill(2, 1, KillMode.GRACEFUL))
-    theatre.ask(lambda daemon: daemon.scheduler.kill(3, None, KillMode.GRACEFUL))
+    theatre.ask(lambda daemon: daemon.scheduler.killer.kill(2, 1, KillMode.GRACEFUL))
+    theatre.ask(lambda daemon: daemon.scheduler.killer.kill(3, None, KillMode.GRACEFUL))
     assert sorted(held(theatre)) == ["2.2.train", "4.train"]
     theatre.ask(lambda daemon: daemon.change(4, paused=1))
     assert held(theatre) == ["2.2.train"]
