@@ -18,22 +18,23 @@ from functools import partial
 import trio
 
 from rised.crashpoints import crash_point
-from rised.execution import launch
 from rised.execution.images import BUILT, Images, Recipe
 from rised.execution.launch import HeldJob
 from rised.execution.services import Services
 from rised.experiments.experiment import Experiment
+from rised.experiments.transitions import until_room
 from rised.linux.files import disk_may_be_full, make_directory
 from rised.log import log
 from rised.policy.outcome import KillMode
-from rised.runners.base import Exit, Job
+from rised.runners.base import Container, Exit, Job
 from rised.runners.docker import images
 from rised.runners.docker.images import ImageInfo
 from rised.runners.identity import decode, encode
 from rised.storage.experiments import owner_of
 from rised.storage.rows import BUILD, JobRow, file_beside
 from rised.users.files import open_log
-from riseml_proto.errors import NoEngine, RisemlError, StorageFull
+from riseml_proto.errors import NoEngine, RisemlError
+from riseml_proto.ids import job_id
 
 _RETRY_SECONDS = 5.0
 _TRIES = 4
@@ -77,25 +78,17 @@ class ImageBuild:
                 if self._kill:
                     self._scope.cancel()
                 image = await self._make()
-                await self._write(partial(services.transitions.built, experiment, image))
+                await until_room(partial(services.transitions.built, experiment, image))
         except _Failed as failed:
             log.warning("no image", experiment=experiment.number, why=str(failed))
-            await self._write(
+            await until_room(
                 partial(services.transitions.fail_rest, experiment, str(failed), failed.code)
             )
         if self._kill and not experiment.done.is_set():
-            await self._write(partial(services.transitions.kill_rest, experiment, self._kill))
+            await until_room(partial(services.transitions.kill_rest, experiment, self._kill))
         experiment.building = None
         self._done()
         await services.runner.clean(self._job(self._row().attempt))
-
-    async def _write(self, change: Callable[[], None]) -> None:
-        while True:
-            try:
-                return change()
-            except StorageFull as error:
-                log.error("cannot write how a build went, trying again", error=str(error))
-                await trio.sleep(_RETRY_SECONDS)
 
     async def _make(self) -> str:
         """The image's ID. Raises `_Failed`."""
@@ -104,7 +97,6 @@ class ImageBuild:
             recipe = await self._images.recipe(
                 owner_of(row), row.user, experiment.config, row.revision, file_beside(row)
             )
-            assert recipe is not None
             async with self._images.alone(recipe):
                 for left in reversed(range(_TRIES)):
                     try:
@@ -134,7 +126,11 @@ class ImageBuild:
             file = open_log(path, owner_of(self._experiment.row))
             watch = self._services.watcher.add(path, self._notify)
             try:
-                return await images.pull(self._images.engine, recipe.name, partial(_append, file))
+                return await images.pull(
+                    self._images.engine,
+                    recipe.name,
+                    lambda line: os.write(file, line.encode(errors="replace") + b"\n"),
+                )
             finally:
                 watch.close()
                 os.close(file)
@@ -226,8 +222,19 @@ class ImageBuild:
         return row
 
     def _job(self, attempt: int, image: str = "", files: str = "") -> Job:
-        steps = _announced(self._experiment.config.install)
-        return launch.build_job(self._services, self._experiment, attempt, steps, image, files)
+        """One attempt at building the image out of `image`."""
+        experiment, data_dir = self._experiment, self._services.settings.data_dir
+        return Job(
+            id=job_id(experiment.number, 0, BUILD),
+            attempt=attempt,
+            commands=_announced(experiment.config.install),
+            # The same for every experiment with the same riseml.yml.
+            env={"PYTHONUNBUFFERED": "1", **experiment.config.env},
+            files=files,
+            log=self._log_path(attempt),
+            owner=owner_of(experiment.row),
+            container=Container(image=image, output="", data=data_dir, build=True),
+        )
 
     def _log_path(self, attempt: int) -> str:
         return self._services.layout.log(self._experiment.number, 0, BUILD, attempt)
@@ -243,7 +250,3 @@ def _announced(steps: Sequence[str]) -> list[str]:
         heading = f"Step {number}/{len(steps)}: {step}"
         commands += [f"printf '%s\\n' {shlex.quote(heading)}", step]
     return commands
-
-
-def _append(fd: int, text: str) -> None:
-    os.write(fd, text.encode(errors="replace") + b"\n")

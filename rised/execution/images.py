@@ -44,7 +44,6 @@ class Images:
     """The images of one engine."""
 
     def __init__(self, engine: Engine, containers: ContainerRunner, revisions: Revisions) -> None:
-        """Makes no request to the engine."""
         self.engine = engine
         self.containers = containers
         self._revisions = revisions
@@ -52,10 +51,8 @@ class Images:
 
     async def recipe(
         self, owner: Owner, user: str, config: Config, revision: str, config_file: str
-    ) -> Recipe | None:
-        """The recipe of an experiment's image; None where its riseml.yml names no image."""
-        if config.image is None:
-            return None
+    ) -> Recipe:
+        """The recipe of the image that an experiment's riseml.yml names."""
         tree = ""
         if config.install:
             tree = await self._revisions.tree_without(user, config.project, revision, config_file)

@@ -5,21 +5,20 @@ A held job is there and waits for its start signal; if the daemon dies before, i
 
 import contextlib
 import os
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
 from rised.crashpoints import crash_point
 from rised.execution.services import Services
 from rised.experiments.experiment import Experiment
-from rised.experiments.job_spec import TRAIN, build_environment, commands, environment
+from rised.experiments.job_spec import TRAIN, commands, environment
 from rised.linux.files import disk_may_be_full, make_directory, write_file
 from rised.policy.resources import Grant
 from rised.runners.base import Container, Job, JobHandle, JobResources
 from rised.storage.experiments import owner_of
-from rised.storage.rows import BUILD, file_beside
+from rised.storage.rows import file_beside
 from rised.users.impersonation import impersonating
 from riseml_proto import ids
-from riseml_proto.config import Config
 
 _IMAGE_IGNORED = "rised: image {} is ignored: jobs are processes here\n"
 
@@ -40,7 +39,7 @@ def member_job(
     grant: Grant | None = None,
 ) -> Job:
     """Describe one attempt of a member's job. `grant` is None where its GPUs are not known yet, or do not matter."""
-    output = services.layout.output(experiment.row, member)
+    config, output = experiment.config, services.layout.output(experiment.row, member)
     return Job(
         id=ids.job_id(experiment.number, member, TRAIN),
         attempt=attempt,
@@ -56,12 +55,8 @@ def member_job(
         log=services.layout.log(experiment.number, member, TRAIN, attempt),
         owner=owner_of(experiment.row),
         container=_container(services, experiment, output, grant),
-        resources=_resources(experiment.config),
+        resources=JobResources(config.cpus, config.mem, config.cpus_limit, config.mem_limit),
     )
-
-
-def _resources(config: Config) -> JobResources:
-    return JobResources(config.cpus, config.mem, config.cpus_limit, config.mem_limit)
 
 
 def _container(
@@ -78,27 +73,6 @@ def _container(
         shm=config.shm,
         has_code=bool(config.install),
         config_file=file_beside(experiment.row) if config.install else "",
-    )
-
-
-def build_job(
-    services: Services,
-    experiment: Experiment,
-    attempt: int,
-    steps: Sequence[str],
-    image: str = "",
-    files: str = "",
-) -> Job:
-    """Describe one attempt at building an experiment's image out of `image`."""
-    return Job(
-        id=ids.job_id(experiment.number, 0, BUILD),
-        attempt=attempt,
-        commands=steps,
-        env=build_environment(experiment),
-        files=files,
-        log=services.layout.log(experiment.number, 0, BUILD, attempt),
-        owner=owner_of(experiment.row),
-        container=Container(image=image, output="", data=services.settings.data_dir, build=True),
     )
 
 

@@ -22,11 +22,11 @@ from rised.crashpoints import crash_point
 from rised.execution import launch
 from rised.execution.kill_switch import KillSwitch
 from rised.execution.launch import HeldJob
-from rised.execution.member_record import MemberRecord
 from rised.execution.services import Services
 from rised.experiments import results
 from rised.experiments.experiment import Experiment
 from rised.experiments.job_spec import visible_gpus
+from rised.experiments.transitions import until_room
 from rised.linux.processes import ProcessSnapshot
 from rised.linux.usage import Use, measure
 from rised.log import log
@@ -35,9 +35,9 @@ from rised.policy.resources import Grant
 from rised.runners.base import Exit, Job, JobHandle
 from rised.runners.identity import decode, encode
 from rised.storage.experiments import owner_of
-from rised.storage.rows import MemberRow
+from rised.storage.rows import MemberChange, MemberRow
 from riseml_proto.errors import NoEngine, RisemlError, StorageFull
-from riseml_proto.states import Reason, State
+from riseml_proto.states import Reason, State, advance
 
 # A job that cannot start because the disk is full, or the container engine away, is tried again: nobody tells when
 # that has changed.
@@ -72,7 +72,8 @@ class Lifecycle:
         """`row` is the database's, or a new one in state CREATED; `take_held` gives its job if that is started."""
         self._services = services
         self._experiment = experiment
-        self._record = MemberRecord(services.transitions, experiment, row)
+        self._row = row
+        self._unwritten: list[MemberChange] = []
         self._grant = grant
         self._slot = slot
         self._take_held = take_held
@@ -84,10 +85,6 @@ class Lifecycle:
         """The indices of its GPUs."""
         return self._grant.gpus
 
-    @property
-    def _row(self) -> MemberRow:
-        return self._record.row
-
     def use(self, snapshot: ProcessSnapshot) -> Use:
         """What its processes on this machine use now. Blocks for milliseconds: for another thread."""
         local = self._handle.local if self._handle else None
@@ -96,7 +93,11 @@ class Lifecycle:
     def kill(self, mode: KillMode) -> None:
         """Make it end; a second call by force cuts the grace period short."""
         self._switch.kill(mode)
-        self._record.mark_killed(self._switch.mode)
+        # The database has it already: what is written from now on must not undo it.
+        mode = self._switch.mode
+        self._row = self._row._replace(kill=mode)
+        changes = self._unwritten
+        self._unwritten = [c._replace(row=c.row._replace(kill=mode)) for c in changes]
 
     async def run(self) -> None:
         """Start or adopt its job, and start it again while that is due."""
@@ -121,17 +122,22 @@ class Lifecycle:
 
     async def _attempt(self) -> bool:
         """Make one attempt. Return whether there is to be another."""
-        services, record = self._services, self._record
+        services, experiment, row = self._services, self._experiment, self._row
         held = await self._held()
         if self._row.state is not State.PENDING:
-            record.come_to(State.PENDING)
-        attempt = held.job.attempt if held else self._next_attempt()
-        record.come_to(State.STARTING, attempt=attempt, gpus=self._gpus(), handle=None)
+            self._come_to(State.PENDING)
+        attempt = (
+            held.job.attempt
+            if held
+            else launch.next_attempt(services, experiment, row.member, row.attempt)
+        )
+        gpus = json.dumps([[index, services.gpu_uuids.get(index)] for index in self._grant.gpus])
+        self._come_to(State.STARTING, attempt=attempt, gpus=gpus, handle=None)
         try:
             held = held or await launch.start(
-                services, self._experiment, self._row.member, attempt, self._grant, record.write
+                services, experiment, row.member, attempt, self._grant, self._write
             )
-            launch.make_output(services, self._experiment, self._row.member)
+            launch.make_output(services, experiment, row.member)
         except (StorageFull, NoEngine) as error:
             await self._abandon(held)
             return await self._try_later(str(error))
@@ -145,12 +151,12 @@ class Lifecycle:
             return False
         job, handle = held
         try:
-            record.come_to(State.RUNNING, handle=encode(handle.identity), started_ms=now_ms())
-            await record.write()
+            self._come_to(State.RUNNING, handle=encode(handle.identity), started_ms=now_ms())
+            await self._write()
             await services.database.sync_start()
             crash_point("before-begin")
             if not self._switch.mode:
-                launch.log_ignored_image(self._experiment, job)
+                launch.log_ignored_image(experiment, job)
                 handle.begin(visible_gpus(self._grant))
             crash_point("after-begin")
         except BaseException:
@@ -164,14 +170,6 @@ class Lifecycle:
         take, self._take_held = self._take_held, None
         return await take() if take else None
 
-    def _next_attempt(self) -> int:
-        row = self._row
-        return launch.next_attempt(self._services, self._experiment, row.member, row.attempt)
-
-    def _gpus(self) -> str:
-        uuids = self._services.gpu_uuids
-        return json.dumps([[index, uuids.get(index)] for index in self._grant.gpus])
-
     def _job(self) -> Job:
         return launch.member_job(
             self._services, self._experiment, self._row.member, self._row.attempt
@@ -184,8 +182,8 @@ class Lifecycle:
             await self._services.runner.clean(self._job())
 
     async def _try_later(self, message: str) -> bool:
-        self._record.come_to(State.PENDING, message, handle=None)
-        await self._record.write()
+        self._come_to(State.PENDING, message, handle=None)
+        await self._write()
         log.warning("start put off", job=self._job().id, why=message)
         with self._switch.until_killed():
             await trio.sleep(_RETRY_SECONDS)
@@ -255,7 +253,7 @@ class Lifecycle:
                 result.state, result.reason, message, result.exit_code, ran_since_ms=ran_since_ms
             )
             return False
-        self._record.come_to(
+        self._come_to(
             State.PENDING,
             message,
             ran_since_ms=ran_since_ms,
@@ -263,7 +261,7 @@ class Lifecycle:
             failures=row.failures + result.is_retry,
             started_ms=row.started_ms if status.begun else None,
         )
-        await self._record.write()
+        await self._write()
         return True
 
     async def _end(
@@ -276,7 +274,7 @@ class Lifecycle:
         ran_since_ms: int | None = None,
     ) -> None:
         started_ms = self._row.started_ms
-        self._record.come_to(
+        self._come_to(
             state,
             message,
             ran_since_ms=ran_since_ms,
@@ -285,9 +283,27 @@ class Lifecycle:
             ended_ms=max(now_ms(), started_ms or 0),
             results=self._results() if started_ms else None,
         )
-        await self._record.write()
+        await self._write()
 
     def _results(self) -> str | None:
         row = self._experiment.row
         reported = results.read(self._services.layout.output(row, self._row.member), owner_of(row))
         return json.dumps(reported) if reported else None
+
+    def _come_to(
+        self,
+        state: State,
+        message: str | None = None,
+        *,
+        ran_since_ms: int | None = None,
+        **columns: object,
+    ) -> None:
+        """Change the state, and other columns with it, with the next `_write`. `ran_since_ms`: see `MemberChange`."""
+        self._row = self._row._replace(state=advance(self._row.state, state), **columns)  # type: ignore[arg-type]
+        self._unwritten.append(MemberChange(self._row, now_ms(), message, ran_since_ms))
+
+    async def _write(self) -> None:
+        """Write all changes so far as one; wait for room on the disk."""
+        write = self._services.transitions.write
+        await until_room(lambda: write(self._experiment, *self._unwritten))
+        self._unwritten.clear()

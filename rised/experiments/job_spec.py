@@ -52,11 +52,6 @@ def environment(
     }
 
 
-def build_environment(experiment: Experiment) -> dict[str, str]:
-    """The environment of the steps that build an image: the same for every experiment with the same riseml.yml."""
-    return {"PYTHONUNBUFFERED": "1", **experiment.config.env}
-
-
 def bare_environment(uid: int) -> dict[str, str]:
     """The environment of a job that no experiment describes, such as a TensorBoard: no parameters, no GPUs."""
     return {**_login(uid), "PYTHONUNBUFFERED": "1", "CUDA_VISIBLE_DEVICES": ""}

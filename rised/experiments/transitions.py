@@ -4,7 +4,7 @@ A set's own state and end are written in the same transaction as the member's th
 leave one without the other.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import trio
 
@@ -148,19 +148,6 @@ class Transitions:
             experiment.done.set()
             self.subscriptions.notify(experiment.number)
 
-    async def write_surely(self, experiment: Experiment, changes: list[MemberChange]) -> None:
-        """Write what has already happened and must not get lost: wait for room on the disk.
-
-        `changes` may change meanwhile; each try reads them anew.
-        """
-        while True:
-            try:
-                self.write(experiment, *changes)
-                return
-            except StorageFull as error:
-                log.error("cannot write a change of state, trying again", error=str(error))
-                await trio.sleep(_RETRY_SECONDS)
-
     def change(self, experiment: Experiment, row: ExperimentRow) -> None:
         """Take over priority, pause and concurrency from `row`. Raises `StorageFull`."""
         with self._database.transaction():
@@ -285,3 +272,13 @@ def _ended(row: MemberRow, end: MemberRow, time_ms: int) -> MemberRow:
         kill=end.kill,
         ended_ms=time_ms,
     )
+
+
+async def until_room(write: Callable[[], None]) -> None:
+    """Write what has already happened and must not get lost: wait for room on the disk."""
+    while True:
+        try:
+            return write()
+        except StorageFull as error:
+            log.error("cannot write a change of state, trying again", error=str(error))
+            await trio.sleep(_RETRY_SECONDS)

@@ -116,7 +116,6 @@ class Submissions:
         recipe = await self._images.recipe(
             owner, user, config, submission.revision, submission.config_file
         )
-        assert recipe is not None
         try:
             image = await self._images.ready(recipe)
         except NoEngine as error:

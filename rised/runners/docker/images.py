@@ -31,7 +31,7 @@ async def find(engine: Engine, name: str) -> ImageInfo | None:
     return None
 
 
-async def pull(engine: Engine, name: str, line: Callable[[str], None]) -> ImageInfo:
+async def pull(engine: Engine, name: str, line: Callable[[str], object]) -> ImageInfo:
     """Fetch an image; `line` gets a text for each step. Raises `ImageFailed`."""
     wanted = name if "@" in name or ":" in name.rpartition("/")[2] else f"{name}:latest"
     default = (await engine.info()).registry
