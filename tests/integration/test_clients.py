@@ -183,7 +183,8 @@ def test_a_client_that_hangs_up_leaves_nothing_behind(box: Box) -> None:
 def test_a_follower_sees_each_line_once_though_the_daemon_is_killed_under_it(box: Box) -> None:
     fifo = box.root / "fifo"
     os.mkfifo(fifo)
-    lines = f"for n in 1 2 3; do read go < {fifo}; seq -f $n.%g 1000; done"
+    # Opened once: a round that opened it anew could meet the end of what the round before had read.
+    lines = f"exec 3<> {fifo}; for n in 1 2 3; do read go <&3; seq -f $n.%g 1000; done"
     number = box.train(f"project: a\ntrain: {{run: 'echo ready; {lines}'}}\n")
     seen = []
     for entry in box.entries(number):
