@@ -77,7 +77,7 @@ class Settings(msgspec.Struct, kw_only=True):
         "`auto`: ask the NVIDIA driver; `4`: there are four; `0,2,3`: there are these",
         metavar="auto|N|0,2,3", check=_check_gpus)] = "auto"
     gpu_foreign_mem: Annotated[int, Setting(
-        "MiB that processes which are not rised's may use on a GPU that is handed out all the same",
+        "a GPU is handed out only while processes that rised did not start use at most so many MiB of it",
         metavar="MIB")] = 512
     cpus: Annotated[float | None, Setting("CPUs to hand out", "all there are", "N")] = None
     mem: Annotated[int | None, Setting("memory to hand out, in MiB", "all there is", "MIB")] = None
@@ -91,7 +91,7 @@ class Settings(msgspec.Struct, kw_only=True):
     min_free: Annotated[int, Setting(
         "MiB free on the disk of state or output below which nothing new is taken", metavar="MIB")] = 64
     half_life: Annotated[float, Setting(
-        "hours after which half of the GPU time that a user has used is forgotten; 0: all that has ended is",
+        "hours after which half of a user's past GPU time is forgotten; 0: past GPU time does not count",
         metavar="HOURS")] = 24.0
     quotas: Annotated[dict[str, Any], Setting(
         "who may take how much, see [quotas](#quotas); in the file alone", "no bounds")] = {}

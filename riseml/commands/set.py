@@ -1,7 +1,7 @@
 """Change an experiment's priority among your own, or how many sub-experiments of a set may run at once.
 
-The experiment must be yours and not have ended; administrators change everybody's. What runs is left
-alone: with a lower concurrency nothing new starts until so few are left.
+The experiment must be yours and not have ended; administrators change everybody's. Running
+sub-experiments are left alone: after a lower concurrency, none starts until enough have ended.
 
     $ riseml set 144 --concurrency 4
     experiment 144: concurrency 4
