@@ -27,6 +27,8 @@ from rised.linux.processes import ProcessSnapshot, ended, pidfd, send_signal, st
 MARK = "RISEML_JOB"
 # Seconds between two looks at processes that end sooner than they can be signalled.
 _PAUSE = 0.02
+# Looks at a session that seems to be empty, if each has gaps.
+_LOOKS = 3
 # A flag of pidfd_send_signal(2), from Linux 6.9: the signal goes to the process group that the process leads.
 _PROCESS_GROUP = 4
 
@@ -143,7 +145,16 @@ class SessionTree:
 
     def pids(self, snapshot: ProcessSnapshot | None = None) -> list[int]:
         """Those alive now, or at the moment of the snapshot, in no order."""
-        snapshot = snapshot or ProcessSnapshot()
+        if snapshot:
+            return self._alive(snapshot)
+        for _ in range(_LOOKS):
+            snapshot = ProcessSnapshot()
+            pids = self._alive(snapshot)
+            if pids or not snapshot.has_gaps:
+                return pids
+        return []
+
+    def _alive(self, snapshot: ProcessSnapshot) -> list[int]:
         own = os.getpid()
         stats = {pid: process for pid, process in snapshot.stats.items() if pid != own}
         leader = stats.get(self._leader)

@@ -45,11 +45,14 @@ class ProcessSnapshot:
     """The machine's processes at one moment. Further facts about one are read when they are first needed."""
 
     def __init__(self) -> None:
-        self.stats = {
-            int(name): process
-            for name in os.listdir("/proc")
-            if name.isdigit() and (process := stat(int(name)))
-        }
+        stats = {int(name): stat(int(name)) for name in os.listdir("/proc") if name.isdigit()}
+        self.stats = {pid: process for pid, process in stats.items() if process}
+        own = os.getpid()
+        self.has_gaps = any(
+            process is None or (process.gone and process.parent == own)
+            for process in stats.values()
+        )
+        """Whether some ended meanwhile. Then processes that these started meanwhile may be missing."""
         self.environ: Callable[[int], frozenset[bytes]] = functools.cache(_environ)
         """Each `NAME=value` that a pid was started with; empty for another user's, and for one that is gone."""
         self.cgroup: Callable[[int], bytes] = functools.cache(_cgroup)

@@ -113,3 +113,33 @@ def test_who_writes_to_its_log_is_of_the_job_whatever_else_it_dropped(tmp_path: 
             assert tree.pids() == [one.pid]
         finally:
             one.kill()
+
+
+@pytest.mark.parametrize("reaped", [True, False])
+def test_one_that_is_started_during_a_look_is_found_though_its_parent_ends_during_it(
+    monkeypatch: pytest.MonkeyPatch, reaped: bool
+) -> None:
+    """It comes too late to be listed, and its parent is gone when that one's facts are read."""
+    listdir, started = os.listdir, list[int]()
+    with subprocess.Popen(
+        ["sh", "-c", "read line; sleep 1000 & echo $!"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**os.environ, MARK: "x"},
+    ) as parent:
+
+        def list_and_let_it_fork(path: str) -> list[str]:
+            names = listdir(path)
+            if not started:
+                assert parent.stdin is not None
+                assert parent.stdout is not None
+                parent.stdin.write(b"\n")
+                parent.stdin.flush()
+                started.append(int(parent.stdout.readline()))
+                os.waitid(os.P_PID, parent.pid, os.WEXITED | (0 if reaped else os.WNOWAIT))
+            return names
+
+        monkeypatch.setattr(os, "listdir", list_and_let_it_fork)
+        pids = SessionTree(1 << 22, 0, "x", "/nowhere", "/nowhere").pids()
+        os.kill(started[0], 9)
+    assert pids == started
