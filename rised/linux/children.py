@@ -13,11 +13,12 @@ import os
 import signal
 import sys
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 
 import trio
 
-from rised.linux.processes import ProcessSnapshot
+from rised.linux.processes import ProcessSnapshot, stat
 
 _PR_SET_CHILD_SUBREAPER = 36
 
@@ -30,6 +31,12 @@ class Child:
         self.pid = pid
         self.code: int | None = None
         self._ended = trio.Event()
+
+    @cached_property
+    def start(self) -> int:
+        """`Stat.start`; 0, which no process has, if it was reaped before. The first read waits for the child's exec."""
+        process = stat(self.pid) if self.code is None else None
+        return process.start if process else 0
 
     def end(self, status: int) -> None:
         """Take the status from `waitpid`, and wake those that wait."""
@@ -70,10 +77,7 @@ class Children:
                 pid, status = os.waitpid(-1, os.WNOHANG)
 
     def spawn(self, argv: list[str], env: Mapping[str, str], *, stdin: int, output: int) -> Child:
-        """Start `argv` in a session of its own with the given files as its input and both outputs.
-
-        Raises `OSError` where that fails.
-        """
+        """Start `argv` in a session of its own with these files as its input and both outputs. Raises `OSError`."""
         pid = os.posix_spawn(
             argv[0],
             argv,

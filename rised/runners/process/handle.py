@@ -3,6 +3,8 @@
 import contextlib
 import copy
 import os
+from collections.abc import Callable
+from functools import cached_property
 
 import trio
 
@@ -24,20 +26,29 @@ class ProcessHandle:
 
     def __init__(
         self,
-        identity: ProcessIdentity,
         key: str,
-        tree: ProcessTree,
+        identify: Callable[[], ProcessIdentity],
+        find_tree: Callable[[ProcessIdentity], ProcessTree],
         children: Children,
         child: Child | None = None,
         stdin: int | None = None,
     ) -> None:
         """`key` is the job's; `child` and the write end of its `stdin` are None for one of an earlier daemon."""
-        self.identity = identity
         self._key = key
-        self._tree = tree
+        self._identify = identify
+        self._find_tree = find_tree
         self._children = children
         self._child = child
         self._stdin = stdin
+
+    @cached_property
+    def identity(self) -> ProcessIdentity:
+        """Found out as late as possible: see `Child.start`."""
+        return self._identify()
+
+    @cached_property
+    def _tree(self) -> ProcessTree:
+        return self._find_tree(self.identity)
 
     @property
     def is_held(self) -> bool:

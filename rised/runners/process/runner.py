@@ -9,6 +9,7 @@ ends without having begun.
 import contextlib
 import os
 from collections.abc import Mapping
+from functools import lru_cache, partial
 
 import msgspec
 import trio
@@ -18,7 +19,7 @@ from rised.linux.children import Children
 from rised.linux.copy_tree import copy_tree
 from rised.linux.files import PASSABLE, disk_may_be_full
 from rised.linux.process_tree import MARK, CgroupTree, ProcessTree, SessionTree
-from rised.linux.processes import boot_id, stat
+from rised.linux.processes import boot_id
 from rised.runners.base import Job
 from rised.runners.identity import JobIdentity, ProcessIdentity
 from rised.runners.process import setpriv, working_copy
@@ -45,10 +46,7 @@ class ProcessRunner:
         *,
         shared: bool = False,
     ) -> None:
-        """`instance` is the permanent name of the daemon's state; `open_files` is the soft limit that jobs get.
-
-        `shared`: other users than the daemon's have jobs, too.
-        """
+        """`open_files` is the soft limit that jobs get. `shared`: other users than the daemon's have jobs, too."""
         self._work = os.path.join(state_dir, "work")
         exit_files = os.path.join(state_dir, "run")
         self._instance = instance
@@ -56,7 +54,7 @@ class ProcessRunner:
         self._cgroups = cgroups
         self._open_files = str(open_files)
         self._boot = boot_id()
-        self._small = "", False
+        self._is_small = lru_cache(maxsize=1)(working_copy.is_small)
         self._exit_files = ExitFiles(exit_files)
         for directory in (self._work, exit_files):
             os.makedirs(directory, mode=0o700, exist_ok=True)
@@ -74,9 +72,7 @@ class ProcessRunner:
 
     def starts_at_once(self, job: Job) -> bool:
         """Whether the project is a few small files, looked at once per tree."""
-        if self._small[0] != job.files:
-            self._small = job.files, working_copy.is_small(job.files)
-        return self._small[1]
+        return self._is_small(job.files)
 
     async def start(self, job: Job) -> ProcessHandle:
         """Start the shell, which waits for the start signal."""
@@ -120,18 +116,20 @@ class ProcessRunner:
         finally:
             os.close(read_end)
         crash_point("after-spawn")
-        shell = stat(child.pid)
-        assert shell is not None  # not reaped before the next checkpoint
-        identity = ProcessIdentity(child.pid, shell.start, self._boot, cgroup, exit_file)
-        tree = self._tree(identity, job)
-        return ProcessHandle(identity, job.key, tree, self._children, child, write_end)
+
+        def identify() -> ProcessIdentity:
+            return ProcessIdentity(child.pid, child.start, self._boot, cgroup, exit_file)
+
+        tree = partial(self._tree, job)
+        return ProcessHandle(job.key, identify, tree, self._children, child, write_end)
 
     async def adopt(self, job: Job, identity: JobIdentity) -> ProcessHandle:
         """Find the job by the pid and start of its shell; if that is gone, by its exit file."""
         assert isinstance(identity, ProcessIdentity)
         if identity.boot != self._boot:
             identity = msgspec.structs.replace(identity, start=OTHER_BOOT, cgroup=None)
-        return ProcessHandle(identity, job.key, self._tree(identity, job), self._children)
+        tree = partial(self._tree, job)
+        return ProcessHandle(job.key, lambda: identity, tree, self._children)
 
     async def clean(self, job: Job) -> None:
         """Remove the working copy, and the control group of a job that never began; its exit file is free again."""
@@ -159,7 +157,7 @@ class ProcessRunner:
         """Close the control groups."""
         self._cgroups.close()
 
-    def _tree(self, identity: ProcessIdentity, job: Job) -> ProcessTree:
+    def _tree(self, job: Job, identity: ProcessIdentity) -> ProcessTree:
         if identity.cgroup:
             return CgroupTree(identity.cgroup, identity.pid, identity.start)
         mark, directory = self._mark(job), self._directory(job)

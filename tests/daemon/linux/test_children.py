@@ -137,3 +137,18 @@ def test_a_program_that_is_not_there_is_an_error_at_once() -> None:
         assert await sh(children, "exit 1").wait() == 1
 
     run(test)
+
+
+def test_the_start_of_a_child_is_known_while_it_lives_and_afterwards_is_nobodys() -> None:
+    async def test(children: Children) -> None:
+        slow, quick = sh(children, "sleep 1000"), sh(children, "exit 0")
+        await quick.wait()
+        assert quick.start == 0
+        process = stat(slow.pid)
+        assert process is not None
+        assert slow.start == process.start
+        os.kill(slow.pid, signal.SIGKILL)
+        await slow.wait()
+        assert slow.start == process.start
+
+    run(test)
