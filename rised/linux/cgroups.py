@@ -37,10 +37,7 @@ def cgroup2_mounts() -> list[str]:
 
 
 def counting_cgroup(memberships: str, mounts: str, name: str) -> str | None:
-    """The control group that has `name` in its path and counts processor time; None where there is none. Pure.
-
-    `memberships` is the text of a member's /proc/PID/cgroup.
-    """
+    """The group in `memberships`, a /proc/PID/cgroup, that has `name` in its path and counts CPU time, if any. Pure."""
     for line in memberships.splitlines():
         _, controllers, path = line.split(":", 2)
         if name not in path:

@@ -16,7 +16,6 @@ less time than a look takes.
 import contextlib
 import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -66,26 +65,17 @@ async def _until_none(tree: ProcessTree, number: signal.Signals) -> None:
     while pids := tree.pids():
         if number is signal.SIGKILL:
             tree.kill_at_once()
-        with _held(tree, pids) as fds:
+        with contextlib.ExitStack() as stack:
+            opened = {pid: stack.enter_context(pidfd(pid)) for pid in pids}
+            # A pid may have been recycled before its pidfd was opened. What is in the tree now is the tree's.
+            still = set(tree.pids())
+            fds = [fd for pid, fd in opened.items() if fd is not None and pid in still]
             for fd in fds:
                 send_signal(fd, number)
             for fd in fds:
                 await ended(fd)
         if not fds:
             await trio.sleep(_PAUSE)
-
-
-@contextlib.contextmanager
-def _held(tree: ProcessTree, pids: list[int]) -> Iterator[list[int]]:
-    """Pidfds of those of `pids` that are the tree's.
-
-    A pid may be recycled between the look at the tree and the opening of its pidfd. So the tree is looked at once more
-    after the opening: what is in it then is the tree's.
-    """
-    with contextlib.ExitStack() as stack:
-        fds = {pid: stack.enter_context(pidfd(pid)) for pid in pids}
-        still = set(tree.pids())
-        yield [fd for pid, fd in fds.items() if fd is not None and pid in still]
 
 
 class CgroupTree:

@@ -82,10 +82,7 @@ class Revisions:
     async def discard(
         self, user: str, project: str, revision: str, wanted: Callable[[], bool] = lambda: False
     ) -> None:
-        """Remove the revision's pristine tree, if there is one, unless `wanted` then says that it is needed.
-
-        A later checkout makes it again.
-        """
+        """Remove the revision's pristine tree, if there is one, unless `wanted` then says that it is needed."""
         try:
             repository = await self._use(user, project, create=False)
         except NotFound:
@@ -102,17 +99,10 @@ class Revisions:
             async with self._opening:
                 if key not in self._open:
                     repository = Repository(self._state_dir, user, name)
-                    if not await trio.to_thread.run_sync(_prepare, repository, create):
+                    if not await trio.to_thread.run_sync(repository.prepare, create):
                         raise NotFound(f"there is no project {name} of {user}; sync it first")
                     self._open[key] = repository
         return self._open[key]
-
-
-def _prepare(repository: Repository, create: bool) -> bool:
-    if not repository.prepare(create=create):
-        return False
-    checkout.prepare(repository.trees)
-    return True
 
 
 def _make_tree(repository: Repository, revision: str, path: str) -> None:

@@ -7,6 +7,7 @@ made again from git's objects, which are synced.
 
 import os
 from collections.abc import Callable
+from pathlib import Path
 
 from rised.crashpoints import crash_point
 from rised.linux.copy_tree import remove_tree
@@ -22,25 +23,17 @@ _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
 
 
 def prepare(trees: str) -> None:
-    """Remove what a dead daemon left half made in `trees`; after a boot of the machine, remove all trees.
-
-    Call it before the first use of `trees` in a process.
-    """
+    """Remove what a dead daemon left half made in `trees`; after a boot of the machine, remove all trees."""
     boot = boot_id()
-    mark = os.path.join(trees, _BOOT)
+    mark = Path(trees, _BOOT)
     with disk_may_be_full(trees):
         make_private(trees)
-        try:
-            with open(mark, encoding="ascii", errors="replace") as file:
-                same = file.read().strip() == boot
-        except FileNotFoundError:
-            same = False
+        same = mark.exists() and mark.read_text("ascii", "replace").strip() == boot
         for name in os.listdir(trees):
             if not same or name.startswith((_NEW, _OLD)):
                 remove_tree(os.path.join(trees, name))
         if not same:
-            with open(mark, "w", encoding="ascii") as file:
-                file.write(boot)
+            mark.write_text(boot)
 
 
 def make(objects: str, tree: str, path: str, check: Callable[[], object]) -> None:

@@ -129,7 +129,11 @@ class Writer:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.close()
+        if self._current is not None:
+            fd, path = self._current
+            os.close(fd)
+            os.unlink(path)
+        self._flush()
 
     def add(self, kind: bytes, oid: str, content: bytes) -> None:
         """`begin`, `write` and `end` at once, for a small object."""
@@ -171,9 +175,9 @@ class Writer:
         self._complete.append((fd, path, self._oid))
         self._current = None
         if len(self._complete) >= _BATCH or self._waiting >= _BATCH_BYTES:
-            self.flush()
+            self._flush()
 
-    def flush(self) -> None:
+    def _flush(self) -> None:
         """Return when the complete objects are on disk and renamed. The new names may not be on disk yet."""
         if not self._complete:
             return
@@ -194,15 +198,6 @@ class Writer:
         except BaseException:
             self._discard()
             raise
-
-    def close(self) -> None:
-        """Remove an object that is not complete, and flush the others."""
-        if self._current is not None:
-            fd, path = self._current
-            self._current = None
-            os.close(fd)
-            os.unlink(path)
-        self.flush()
 
     def _start(self, fd: int, first: bytes | memoryview) -> "zlib._Compress":
         sample = first[:_SAMPLE]

@@ -15,17 +15,20 @@ updated when the same files are synced again.
 What touches the disk blocks, and belongs in a thread. One thread may write at a time, and any number may read.
 """
 
+import contextlib
 import errno
 import os
 import re
 import time
 import weakref
+from pathlib import Path
 
 import trio
 
 from rised.crashpoints import crash_point
 from rised.linux.copy_tree import remove_tree
-from rised.linux.files import disk_may_be_full, make_private, sync_directory, write_all
+from rised.linux.files import disk_may_be_full, make_private, opened, sync_directory, write_all
+from rised.revisions import checkout
 from rised.revisions.manifest import Plan, is_object_id
 from rised.revisions.objects import TEMPORARY, Reader, Writer
 from riseml_proto.errors import InvalidInput, NotFound, SyncError
@@ -65,36 +68,29 @@ class Repository:
             raise NotFound(f"{revision!r} is not a revision, which has 40 hex digits")
         return os.path.join(self.trees, revision)
 
-    def prepare(self, *, create: bool) -> bool:
+    def prepare(self, create: bool) -> bool:
         """Remove what a dead daemon left half made, or make the repository; False if there is none and not `create`.
 
         Call it before the repository's first use in a process: then nothing half made is in use.
         """
         if os.path.isdir(self.path):
             self._remove_leftovers()
-            return True
-        if create:
+        elif create:
             with disk_may_be_full(self.path):
                 self._create()
-        return create
-
-    def revision_of(self, tree: str) -> str | None:
-        """The revision that has this tree, if there is one."""
-        return self._read_ref(_tree_ref(tree))
+        else:
+            return False
+        checkout.prepare(self.trees)
+        return True
 
     def tree_of(self, revision: str) -> str:
         """The ID of a revision's tree. Raises `NotFound` if the project has no such revision."""
-        unknown = NotFound(f"project {self._name} has no revision {revision!r}; sync it again")
-        if not is_object_id(revision):
-            raise unknown
-        try:
-            with Reader(self.objects) as reader:
-                tree = _parse_commit(reader.read(revision, b"commit"))[0]
-        except NotFound:
-            raise unknown from None
-        if self.revision_of(tree) != revision:
-            raise unknown
-        return tree
+        with Reader(self.objects) as reader, contextlib.suppress(NotFound):
+            if is_object_id(revision):
+                tree, _ = _parse_commit(reader.read(revision, b"commit"))
+                if self._read_ref(_tree_ref(tree)) == revision:
+                    return tree
+        raise NotFound(f"project {self._name} has no revision {revision!r}; sync it again")
 
     def tree_without(self, revision: str, name: str) -> str:
         """The ID of the revision's tree without the entry `name`. Raises `NotFound`."""
@@ -112,7 +108,7 @@ class Repository:
 
         Raises `SyncError` for a symbolic link that cannot be made, and `StorageFull`.
         """
-        known = self.revision_of(plan.root)
+        known = self._read_ref(_tree_ref(plan.root))
         with Reader(self.objects) as reader:
             if known is not None:
                 self._bring_up_main(reader, known)
@@ -166,19 +162,14 @@ class Repository:
         sync_directory(self.objects)
 
     def _read_ref(self, name: str) -> str | None:
-        try:
-            with open(os.path.join(self.path, name), encoding="ascii", errors="replace") as file:
-                value = file.read(41).strip()
-                return value if is_object_id(value) else None
-        except FileNotFoundError:
-            pass
-        try:  # the owner's `git gc` moves refs here
-            with open(os.path.join(self.path, "packed-refs"), "rb") as packed:
-                pattern = rb"(?m)^([0-9a-f]{40}) %s$" % re.escape(name.encode())
-                match = re.search(pattern, packed.read())
-        except FileNotFoundError:
-            return None
-        return match[1].decode() if match else None
+        with contextlib.suppress(FileNotFoundError):
+            value = Path(self.path, name).read_text("ascii", "replace").strip()
+            return value if is_object_id(value) else None
+        with contextlib.suppress(FileNotFoundError):  # the owner's `git gc` moves refs here
+            packed = Path(self.path, "packed-refs").read_bytes()
+            if match := re.search(rb"(?m)^([0-9a-f]{40}) %s$" % re.escape(name.encode()), packed):
+                return match[1].decode()
+        return None
 
     def _write_ref(self, name: str, value: str) -> None:
         """Set a ref with git's own locking, so that `git gc` may run at the same time."""
@@ -186,16 +177,12 @@ class Repository:
         lock = f"{path}.lock"
         os.makedirs(os.path.dirname(path), exist_ok=True)
         try:
-            fd = os.open(lock, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
-        except FileExistsError:
-            raise SyncError(f"a git command works on {self.path} now ({lock}); try again") from None
-        try:
-            try:
+            with opened(lock, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644) as fd:
                 write_all(fd, f"{value}\n".encode())
                 os.fsync(fd)
-            finally:
-                os.close(fd)
             os.rename(lock, path)
+        except FileExistsError:
+            raise SyncError(f"a git command works on {self.path} now ({lock}); try again") from None
         except BaseException:
             os.unlink(lock)
             raise

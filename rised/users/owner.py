@@ -9,7 +9,7 @@ import os
 import pwd
 import re
 import resource
-from collections.abc import Iterable
+from pathlib import Path
 
 import msgspec
 
@@ -33,7 +33,7 @@ LIMITS: dict[str, int] = {
     name: getattr(resource, f"RLIMIT_{name.upper()}") for name in _TITLES.values()
 }
 """The resource limits that a job takes over, by their names in prlimit(1)."""
-_LIMIT = re.compile(r"(.+?)  +(unlimited|\d+) +(unlimited|\d+)(?: |$)")
+_LIMIT = re.compile(r"(?m)^(.+?)  +(unlimited|\d+) +(unlimited|\d+)(?: |$)")
 _PRIVATE = 0o077
 
 
@@ -67,28 +67,23 @@ def of_peer(peer: Peer) -> Owner:
     """
     owner = Owner(peer.uid, peer.gid, peer.groups)
     try:
-        limits = _proc(peer.pid, "limits")
-        status = dict(line.split(":", 1) for line in _proc(peer.pid, "status") if ":" in line)
+        limits = Path(f"/proc/{peer.pid}/limits").read_text()
+        lines = Path(f"/proc/{peer.pid}/status").read_text(errors="replace").splitlines()
+        status = dict(line.split(":", 1) for line in lines if ":" in line)
         if {int(uid) for uid in status["Uid"].split()} != {peer.uid}:
             return owner
         umask = int(status["Umask"], 8)
     except (OSError, KeyError):
         return owner
-    return msgspec.structs.replace(owner, umask=umask, limits=read_limits(limits))
+    return msgspec.structs.replace(owner, umask=umask, limits=_read_limits(limits))
 
 
-def _proc(pid: int, name: str) -> list[str]:
-    with open(f"/proc/{pid}/{name}", encoding="utf-8", errors="replace") as file:
-        return file.read().splitlines()
-
-
-def read_limits(lines: Iterable[str]) -> tuple[tuple[str, int, int], ...]:
-    """The limits in the lines of a /proc/PID/limits. Pure."""
-    matches = filter(None, map(_LIMIT.match, lines))
+def _read_limits(text: str) -> tuple[tuple[str, int, int], ...]:
+    """The limits in the text of a /proc/PID/limits. Pure."""
     return tuple(
-        (_TITLES[match[1]], _amount(match[2]), _amount(match[3]))
-        for match in matches
-        if match[1] in _TITLES
+        (_TITLES[title], _amount(soft), _amount(hard))
+        for title, soft, hard in _LIMIT.findall(text)
+        if title in _TITLES
     )
 
 

@@ -122,10 +122,7 @@ def _limits(asked: JobResources, shm: int) -> dict[str, int]:
 
 
 def _devices(container: Container, info: EngineInfo) -> tuple[list[dict[str, Any]], str | None]:
-    """Device requests for its GPUs, and its CUDA_VISIBLE_DEVICES; nothing for GPUs that are only declared.
-
-    Raises `StartFailed` where the engine cannot give it GPUs.
-    """
+    """Device requests for its GPUs, and its CUDA_VISIBLE_DEVICES; nothing for GPUs that are only declared."""
     uuids = [uuid for _, uuid in container.gpus if uuid]
     if not uuids:
         return [], None

@@ -14,12 +14,9 @@ _SECONDS = 30.0
 
 
 def credentials(
-    image: str, default: str, environ: Mapping[str, str] = os.environ
+    image: str, default_registry: str, environ: Mapping[str, str] = os.environ
 ) -> dict[str, str] | None:
-    """Credentials for the registry of `image`, as the engine's API takes them; None if there are none. Blocks.
-
-    `default` is the address of the registry of images whose names have no host.
-    """
+    """Credentials for the registry of `image`, as the engine's API takes them; None if there are none. Blocks."""
     directory = environ.get("DOCKER_CONFIG") or os.path.join(os.path.expanduser("~"), ".docker")
     path = os.path.join(directory, "config.json")
     try:
@@ -30,11 +27,12 @@ def credentials(
     except (OSError, ValueError) as error:
         log.warning("cannot read credentials for registries", path=path, error=str(error))
         return None
-    host = registry(image) or default
     if not isinstance(config, dict):
         return None
+    host = registry(image) or default_registry
     helper = (config.get("credHelpers") or {}).get(host) or config.get("credsStore")
-    for name in _names(host):
+    # A configuration may name a registry in either way.
+    for name in (host, host.split("/")[2] if "//" in host else f"https://{host}"):
         auth = _from_helper(helper, name) if helper else None
         if auth := auth or _from_entry((config.get("auths") or {}).get(name)):
             return {**auth, "serveraddress": name}
@@ -47,13 +45,6 @@ def registry(image: str) -> str | None:
     if slash and ("." in first or ":" in first or first == "localhost"):
         return first
     return None
-
-
-def _names(host: str) -> list[str]:
-    """The names that a configuration may use for a registry."""
-    if "//" in host:
-        return [host, host.split("/")[2]]
-    return [host, f"https://{host}"]
 
 
 def _from_entry(entry: Any) -> dict[str, str] | None:

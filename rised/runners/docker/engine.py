@@ -6,7 +6,9 @@ before the first call. What is called: `images` and `containers` beside this fil
 
 import importlib
 import os
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from glob import glob
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import trio
@@ -90,19 +92,22 @@ class Engine:
     async def call(self, request: Callable[["Docker"], Awaitable[T]]) -> T:
         """The engine's answer, however long it takes. Raises `NoEngine`, `EngineError`."""
         docker = await self._connect()
-        if self._loop is None:
-            raise NoEngine("the daemon stops")
         from aiodocker import DockerError
         from aiohttp import ClientError
 
         try:
-            answer: T = await self._loop.run_aio_coroutine(request(docker))
+            return await self._under_asyncio(partial(request, docker))
         except DockerError as error:
             if error.status == _UNREACHABLE:
                 raise self._away(error) from error
             raise EngineError(str(error.message).strip(), int(error.status)) from error
         except (ClientError, OSError, EOFError) as error:
             raise self._away(error) from error
+
+    async def _under_asyncio(self, request: Callable[[], Awaitable[T]]) -> T:
+        if self._loop is None:
+            raise NoEngine("the daemon stops")
+        answer: T = await self._loop.run_aio_coroutine(request())
         return answer
 
     async def ask(self, request: Callable[["Docker"], Awaitable[T]]) -> T:
@@ -122,9 +127,6 @@ class Engine:
             from aiohttp import ClientTimeout
 
             self._path = self._socket()
-            loop = self._loop
-            if loop is None:
-                raise NoEngine("the daemon stops")
 
             async def make() -> Docker:
                 # Somebody else may have come first; a client is never made for nothing, or it would not be closed.
@@ -133,8 +135,7 @@ class Engine:
                     self._docker = Docker(url, timeout=ClientTimeout(total=None))
                 return self._docker
 
-            client: Docker = await loop.run_aio_coroutine(make())
-            return client
+            return await self._under_asyncio(make)
         return self._docker
 
     def _socket(self) -> str:
@@ -161,7 +162,8 @@ class Engine:
             podman = any("Podman" in name for name in names)
             self._info = EngineInfo(
                 nvidia="nvidia" in (info.get("Runtimes") or ()),
-                cdi=podman or _has_cdi(info.get("CDISpecDirs") or ()),
+                cdi=podman
+                or any(glob(f"{path}/*nvidia*") for path in info.get("CDISpecDirs") or ()),
                 rootless="name=rootless" in options,
                 podman=podman,
                 remaps="name=userns" in options,
@@ -181,12 +183,3 @@ class Tolerate:
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> bool:
         return isinstance(error, EngineError) and error.engine_status in self._statuses
-
-
-def _has_cdi(directories: Sequence[str]) -> bool:
-    return any(
-        "nvidia" in name
-        for directory in directories
-        if os.path.isdir(directory)
-        for name in os.listdir(directory)
-    )

@@ -57,11 +57,6 @@ class ContainerHandle:
         return self._fifo is not None and not self._begun and alive
 
     @property
-    def has_begun(self) -> bool:
-        """Whether its first command was started."""
-        return self._read(None).begun
-
-    @property
     def local(self) -> LocalProcesses | None:
         """The container's processes, unless the engine runs them in another machine."""
         return self.processes if self._visible_here else None
@@ -103,8 +98,10 @@ class ContainerHandle:
         path = self.identity.exit_file
         return read_exit_file(path, self._key, status, other_boot=self._rebooted)
 
-    async def refuse(self) -> None:
+    async def refuse_unless_begun(self) -> None:
         """End one that never had a start signal. If no engine answers, it ends when it looks for the signal."""
+        if self._read(None).begun:
+            return
         self._withdraw()
         if not self._visible_here and not self._rebooted:
             with contextlib.suppress(NoEngine, EngineError):

@@ -134,7 +134,10 @@ class ContainerRunner:
             os.chown(fifo, job.owner.uid, job.owner.gid)
         if not container.has_code:
             code = os.path.join(directory, "code")
-            await trio.to_thread.run_sync(_copy_anew, job.files, code, job.owner)
+            # An attempt that never began may have left something.
+            await trio.to_thread.run_sync(remove_tree, code)
+            uid, gid = job.owner.uid, job.owner.gid
+            await trio.to_thread.run_sync(copy_tree, job.files, code, uid, gid)
         return exit_file
 
     async def commit(self, job: Job, identity: JobIdentity, labels: Mapping[str, str]) -> str:
@@ -153,8 +156,7 @@ class ContainerRunner:
         assert isinstance(identity, ContainerIdentity)
         rebooted = identity.boot != self._boot
         handle = ContainerHandle(identity, job, self._engine, None, rebooted=rebooted)
-        if not handle.has_begun:
-            await handle.refuse()
+        await handle.refuse_unless_begun()
         return handle
 
     async def _clean_stale(self, key: str) -> None:
@@ -197,12 +199,6 @@ class ContainerRunner:
 
     def _directory(self, key: str) -> str:
         return os.path.join(self._jobs, key)
-
-
-def _copy_anew(files: str, to: str, owner: Owner) -> None:
-    """Copy `files` to `to`, where an attempt that never began may have left something."""
-    remove_tree(to)
-    copy_tree(files, to, owner.uid, owner.gid)
 
 
 def _check_output(path: str, owner: Owner, pid: int) -> None:
