@@ -1,6 +1,6 @@
 """Starting, listing, showing and killing experiments."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import msgspec
 import trio
@@ -29,7 +29,7 @@ async def submit(context: Context, request: Request) -> Answer:
             id=str(row.id),
             count=row.members,
             revision=row.revision,
-            output_dir=context.views.output_dir(row),
+            output_dir=context.services.layout.output(row),
             warnings=warnings,
         )
     )
@@ -60,13 +60,14 @@ async def show(context: Context, request: Request, target: str) -> Streamed:
     """
     identity, row = context.target(request.peer, target)
     limit, name = request.number("limit"), request.query.get("sort")
-    if name and identity.member is None:
-        members = await order(context, row, name, limit, reverse=request.flag("reverse"))
-        return in_pages(context.views.detail(row), context.views.chosen(row, members))
-    first, last = context.views.window(row, limit)
+    members: Iterable[int]
     if identity.member is not None:
-        first = last = identity.member
-    return in_pages(context.views.detail(row), context.views.pages(row, first, last))
+        members = [identity.member]
+    elif name:
+        members = await order(context, row, name, limit, reverse=request.flag("reverse"))
+    else:
+        members = context.views.window(row, limit)
+    return in_pages(context.views.detail(row), context.views.pages(row, members))
 
 
 async def kill(context: Context, request: Request) -> Answer:

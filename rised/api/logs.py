@@ -76,7 +76,7 @@ def _raw(context: Context, message: LogRequest, target: CanonicalId, count: int)
     async def write(send: Send) -> None:
         with context.services.transitions.subscriptions.listen(number) as subscription:
             attempt = max(1, context.views.attempt(number, member, job))
-            path = context.views.log(number, member, job, attempt)
+            path = context.services.layout.log(number, member, job, attempt)
             await raw(
                 path,
                 follow=message.follow,

@@ -43,5 +43,5 @@ def resolve(context: Context, peer: Peer, text: str) -> ResolvedUri:
     if row.uid != peer.uid and settings.system:
         owner = owner_of(row)
     top = os.path.join(settings.output_dir, row.user)
-    prefix = os.path.relpath(context.views.output_dir(row, target.member or 0), top)
+    prefix = os.path.relpath(context.services.layout.output(row, target.member or 0), top)
     return ResolvedUri(uri, top, os.fsencode(prefix), owner)

@@ -34,10 +34,10 @@ async def best(context: Context, request: Request, target: str) -> Streamed:
         lowest=lowest,
         reported=ranking.count,
         count=row.members,
-        output_dir=context.views.output_dir(row),
+        output_dir=context.services.layout.output(row),
         experiments=[],
     )
-    return in_pages(answer, context.views.chosen(row, ranking.members))
+    return in_pages(answer, context.views.pages(row, ranking.members))
 
 
 async def order(
@@ -47,15 +47,14 @@ async def order(
 
     Of these the first `limit`, if it is given; with `reverse` in reverse order. Raises `NotFound`.
     """
-    parameters = context.views.parameters(row)
+    parameters = context.views.config(row).parameters
     if name in parameters.names:
         return islice(parameters.sorted_members(name, reverse=reverse), limit)
     ranking = Ranking(lowest=is_lower_better(name) is not reverse, most=limit)
     check_sort(await _survey(context, row, name, ranking), parameters.names, name)
     ranked = ranking.members
-    first, last = context.views.window(row, limit)
     seen = set(ranked)
-    others = (member for member in range(first, last + 1) if member not in seen)
+    others = (member for member in context.views.window(row, limit) if member not in seen)
     return islice(chain(ranked, others), limit)
 
 

@@ -110,7 +110,7 @@ def _needed_images(context: Context) -> set[str]:
 
 def _has_output(context: Context, row: ExperimentRow) -> bool:
     with impersonating(owner_of(row)):
-        return os.path.isdir(context.views.output_dir(row))
+        return os.path.isdir(context.services.layout.output(row))
 
 
 async def whoami(context: Context, request: Request) -> Answer:

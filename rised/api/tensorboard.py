@@ -21,7 +21,7 @@ async def serve(context: Context, request: Request) -> Streamed:
     for text in texts:
         target, row = context.target(request.peer, text)
         member = target.member or 0
-        outputs[ids.experiment_id(row.id, member)] = context.views.output_dir(row, member)
+        outputs[ids.experiment_id(row.id, member)] = context.services.layout.output(row, member)
 
     async def write(send: Send) -> None:
         async def send_url(url: str) -> None:

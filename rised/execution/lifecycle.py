@@ -75,15 +75,11 @@ class Lifecycle:
         self._row = row
         self._unwritten: list[MemberChange] = []
         self._grant = grant
+        self.gpus = grant.gpus
         self._slot = slot
         self._take_held = take_held
         self._switch = KillSwitch(row.kill, services.settings.kill_grace)
         self._handle: JobHandle | None = None
-
-    @property
-    def gpus(self) -> tuple[int, ...]:
-        """The indices of its GPUs."""
-        return self._grant.gpus
 
     def use(self, snapshot: ProcessSnapshot) -> Use:
         """What its processes on this machine use now. Blocks for milliseconds: for another thread."""

@@ -16,7 +16,7 @@ from rised.linux.usage import Use
 from rised.policy.outcome import KillMode
 from rised.policy.resources import ResourceRequest
 from rised.storage.rows import ExperimentRow
-from riseml_proto.config import Config, parse_config
+from riseml_proto.config import Config
 from riseml_proto.errors import NotFound
 from riseml_proto.states import State
 
@@ -73,11 +73,6 @@ class Experiment:
         self._again: list[int] = []
         self._skip: set[int] = set()
 
-    @classmethod
-    def load(cls, row: ExperimentRow, *, frontier: int) -> "Experiment":
-        """Parse its riseml.yml, too."""
-        return cls(row, parse_config(row.config, row.config_file), frontier=frontier)
-
     @property
     def number(self) -> int:
         """The number that people know it by."""
@@ -113,14 +108,9 @@ class Experiment:
         return self.config.parameters.params(member)
 
     @property
-    def last(self) -> int:
-        """The last member's number; 0 where there are no sub-experiments."""
-        return self.row.members
-
-    @property
     def remaining(self) -> int:
         """How many members have still to be started."""
-        return max(0, self.last + 1 - self._next) - len(self._skip) + len(self._again)
+        return max(0, self.row.members + 1 - self._next) - len(self._skip) + len(self._again)
 
     @property
     def head(self) -> int | None:
@@ -130,7 +120,7 @@ class Experiment:
         while self._next in self._skip:
             self._skip.remove(self._next)
             self._next += 1
-        return self._next if self._next <= self.last else None
+        return self._next if self._next <= self.row.members else None
 
     @property
     def next_untouched(self) -> int | None:
@@ -165,7 +155,7 @@ class Experiment:
 
     def skip_all(self) -> None:
         """Start no more."""
-        self._next = self.last + 1
+        self._next = self.row.members + 1
         self._again.clear()
         self._skip.clear()
 

@@ -50,7 +50,6 @@ class BackfillPlan:
     """Starts jobs one after the other, in the order of the queue, and reserves for those that do not fit."""
 
     def __init__(self, machine: Machine) -> None:
-        """Nothing of the queue has started yet."""
         self._machine = machine
         self._free = machine.free
         self._head: ResourceRequest | None = None

@@ -36,7 +36,6 @@ def forecast(
     remaining: Mapping[int, int],
     running: Iterable[RunningBatch],
     machine: Machine,
-    max_work: int = _MAX_WORK,
 ) -> dict[int, float | None]:
     """Experiment → seconds from now to the start of its next sub-experiment, None where nobody knows.
 
@@ -48,9 +47,9 @@ def forecast(
         entry.experiment: None for entry in fair_order(entries.values(), machine)
     }
     simulation = _Simulation(entries, remaining, running, machine)
-    unknown = len(entries)
-    while unknown and max_work > 0:
-        max_work -= _STEP_WORK + simulation.size
+    unknown, work_left = len(entries), _MAX_WORK
+    while unknown and work_left > 0:
+        work_left -= _STEP_WORK + simulation.size
         for number in simulation.start_jobs().start:
             if expected[number] is None:
                 expected[number] = simulation.machine.now - machine.now

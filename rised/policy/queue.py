@@ -75,7 +75,6 @@ class QuotaHeadroom:
     """How many more GPUs each account may hold."""
 
     def __init__(self, machine: Machine) -> None:
-        """Accounts without a quota are unlimited."""
         self._quotas = machine.gpu_quotas
         self._left = {
             account: quota - machine.gpus_held.get(account, 0)

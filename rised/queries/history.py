@@ -137,14 +137,11 @@ class StoredHistory:
     def _event(self, event: EventRow, target: CanonicalId) -> Event:
         attempt = None
         if event.attempt and event.state is not State.STARTING:
-            attempt = self._attempt_of(event)
+            pair = self._database.events.attempt_of(event)
+            attempt = self._attempt(*pair) if pair else None
         if attempt and target.job not in (None, attempt.job):
             attempt = None
         return Event(_entry(event), event.time_ms, attempt)
-
-    def _attempt_of(self, event: EventRow) -> Attempt | None:
-        pair = self._database.events.attempt_of(event)
-        return self._attempt(*pair) if pair else None
 
     def _attempt(self, began: EventRow, ended: EventRow | None) -> Attempt:
         job = BUILD if began.state is State.BUILDING else TRAIN

@@ -19,7 +19,6 @@ from riseml_proto import ids
 from riseml_proto.config import Config, parse_config
 from riseml_proto.errors import NotFound
 from riseml_proto.messages import Detail, Member, Summary
-from riseml_proto.parameters import ParameterSource
 from riseml_proto.states import Reason, State
 from riseml_proto.waiting import BehindMember, Paused, SlotsTaken, WaitReason, sentence
 
@@ -49,8 +48,14 @@ class Views:
             raise NotFound(f"there is no experiment {number}; riseml status -a lists all")
         return row
 
+    def config(self, row: ExperimentRow) -> Config:
+        """The riseml.yml of an experiment, parsed."""
+        live = self._unfinished.get(row.id)
+        return live.config if live else parse_config(row.config, row.config_file)
+
     def summary(self, row: ExperimentRow) -> Summary:
         """One experiment without its members."""
+        live = self._unfinished.get(row.id)
         return Summary(
             id=str(row.id),
             type="Set" if row.members else "Experiment",
@@ -60,12 +65,8 @@ class Views:
             revision=row.revision,
             created_at=to_datetime(row.created_ms),
             counts=self.counts(row),
-            gpus=self._gpus(row),
+            gpus=sum(len(run.gpus) for run in live.running.values()) if live else 0,
         )
-
-    def _gpus(self, row: ExperimentRow) -> int:
-        live = self._unfinished.get(row.id)
-        return sum(len(run.gpus) for run in live.running.values()) if live else 0
 
     def counts(self, row: ExperimentRow) -> dict[str, int]:
         """State → how many members are in it, without empty ones, in the order of `State`."""
@@ -76,14 +77,6 @@ class Views:
                 counts[state] += 1
             counts[State.CREATED] += max(1, row.members) - sum(counts.values())
         return {str(state): count for state, count in counts.items() if count}
-
-    def output_dir(self, row: ExperimentRow, member: int = 0) -> str:
-        """The output directory of an experiment or member."""
-        return self._layout.output(row, member)
-
-    def log(self, number: int, member: int, job: str, attempt: int) -> str:
-        """The path of one attempt's log."""
-        return self._layout.log(number, member, job, attempt)
 
     def attempt(self, number: int, member: int, job: str) -> int:
         """The number of the newest attempt of a member's, or an experiment's own, job; 0 before the first."""
@@ -121,7 +114,7 @@ class Views:
 
     def detail(self, row: ExperimentRow) -> Detail:
         """One experiment, its members left out."""
-        config = self._config(row)
+        config = self.config(row)
         summary = self.summary(row)
         live = self._unfinished.get(row.id)
         wait_reason = self._wait_reason(row.id) if live and not row.reason else None
@@ -131,43 +124,35 @@ class Views:
             image=config.image,
             framework=config.framework,
             tensorboard=self._board(row),
-            output_dir=self._layout.output(row, 0),
+            output_dir=self._layout.output(row),
             ended_at=to_datetime(row.ended_ms) if row.ended_ms else None,
             concurrency=row.concurrency or config.concurrency,
             time_limit=config.time_limit,
             retries=config.retries,
             resources={"cpus": config.cpus, "mem": config.mem, "gpus": config.gpus},
-            reason=row.reason or _worded(wait_reason),
+            reason=sentence(wait_reason) if wait_reason else row.reason,
             waits_for=wait_reason,
             experiments=[],
             priority=row.priority,
             paused=bool(row.paused) and live is not None,
         )
 
-    def window(self, row: ExperimentRow, limit: int | None) -> tuple[int, int]:
-        """The first and last of the members that a view of `limit` shows."""
+    def window(self, row: ExperimentRow, limit: int | None) -> range:
+        """The members that a view of `limit` shows."""
         if not row.members:
-            return 0, 0
+            return range(1)
         if limit is None or limit >= row.members:
-            return 1, row.members
+            return range(1, row.members + 1)
         if live := self._unfinished.get(row.id):
             around = min([live.head or row.members, *live.active])
         else:
             around = self._database.members.frontier(row.id, 1)
         first = max(1, min(around - limit // 4, row.members - limit + 1))
-        return first, first + limit - 1
+        return range(first, first + limit)
 
-    def pages(self, row: ExperimentRow, first: int, last: int) -> Iterator[list[Member]]:
-        """Members `first` to `last`, some at a time."""
-        config = self._config(row)
-        for begin in range(first, last + 1, _PAGE):
-            end = min(last, begin + _PAGE - 1)
-            rows = {m.member: m for m in self._database.members.between(row.id, begin, end)}
-            yield [self._member(row, config, n, rows.get(n)) for n in range(begin, end + 1)]
-
-    def chosen(self, row: ExperimentRow, members: Iterable[int]) -> Iterator[list[Member]]:
+    def pages(self, row: ExperimentRow, members: Iterable[int]) -> Iterator[list[Member]]:
         """These members, in this order, some at a time."""
-        config, rest = self._config(row), iter(members)
+        config, rest = self.config(row), iter(members)
         while page := list(islice(rest, _PAGE)):
             rows = {m.member: m for m in self._database.members.among(row.id, page)}
             yield [self._member(row, config, n, rows.get(n)) for n in page]
@@ -179,10 +164,6 @@ class Views:
             pairs = ((n, self._results(row, n, state, text)) for n, state, text in page)
             yield [(n, results) for n, results in pairs if results]
             after = page[-1][0]
-
-    def parameters(self, row: ExperimentRow) -> ParameterSource:
-        """The parameters of a set."""
-        return self._config(row).parameters
 
     def _member(
         self, row: ExperimentRow, config: Config, number: int, member: MemberRow | None
@@ -197,7 +178,7 @@ class Views:
             params=config.parameters.params(number),
             gpus=[index for index, _ in json.loads(member.gpus)],
             exit_code=member.exit_code,
-            reason=member.reason or _worded(wait_reason),
+            reason=sentence(wait_reason) if wait_reason else member.reason,
             waits_for=wait_reason,
             started_at=to_datetime(member.started_ms) if member.started_ms else None,
             ended_at=to_datetime(member.ended_ms) if member.ended_ms else None,
@@ -228,14 +209,6 @@ class Views:
         if not live.limiter.available_tokens:
             return SlotsTaken(live.concurrency, row.id)
         return BehindMember(ids.experiment_id(row.id, live.head or 0))
-
-    def _config(self, row: ExperimentRow) -> Config:
-        live = self._unfinished.get(row.id)
-        return live.config if live else parse_config(row.config, row.config_file)
-
-
-def _worded(reason: WaitReason | None) -> str | None:
-    return None if reason is None else sentence(reason)
 
 
 def rowless(row: ExperimentRow) -> tuple[State, Reason | None]:

@@ -4,11 +4,11 @@ import trio
 
 from rised.crashpoints import crash_point
 from rised.execution.services import Services
-from rised.experiments.experiment import Experiment, check_member
+from rised.experiments.experiment import Experiment
 from rised.log import log
 from rised.policy.outcome import KillMode
 from rised.scheduling.unfinished import Unfinished
-from riseml_proto.errors import NotFound, StorageFull
+from riseml_proto.errors import StorageFull
 
 _RETRY_SECONDS = 1.0
 
@@ -24,12 +24,8 @@ class Killer:
     async def kill(self, number: int, member: int | None, mode: KillMode) -> bool:
         """End an experiment, or one member of it; return when nothing of it is left.
 
-        False: it had ended before. Raises `NotFound`, `StorageFull`.
+        False: it had ended before. Raises `StorageFull`.
         """
-        row = self._database.experiments.get(number)
-        if row is None:
-            raise NotFound(f"there is no experiment {number}; riseml status -a lists all")
-        check_member(row.members, number, member)
         experiment = self._unfinished.experiments.get(number)
         if experiment is None:
             return False

@@ -84,7 +84,6 @@ class Prelaunch:
     """
 
     def __init__(self, services: Services, experiment: Experiment, member: int) -> None:
-        """Nothing happens before `run`."""
         self._services = services
         self._experiment = experiment
         self._member = member

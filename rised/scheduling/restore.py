@@ -28,7 +28,7 @@ def restore_members(
     experiment.limiter.total_tokens = experiment.concurrency
     for overtaken in table.rowless(number, 1 if experiment.is_set else 0, frontier):
         experiment.push(overtaken)
-    for later in table.between(number, frontier, experiment.last):
+    for later in table.between(number, frontier, experiment.row.members):
         if later.state.ended:
             experiment.skip(later.member)
 

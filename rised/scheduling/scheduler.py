@@ -24,6 +24,7 @@ from rised.scheduling.unfinished import Unfinished
 from rised.storage.rows import BOARD, BUILD, MemberChange, MemberRow
 from rised.tensorboard.manager import TensorBoards, is_installed
 from riseml_proto import ids
+from riseml_proto.config import parse_config
 from riseml_proto.errors import StorageFull
 from riseml_proto.states import State
 
@@ -42,7 +43,6 @@ class Scheduler:
         gpus: GpuMonitor,
         accounting: UsageAccounting,
     ) -> None:
-        """Nothing starts before `run`."""
         self._services = services
         self._images = images
         self._tensorboards = tensorboards
@@ -72,7 +72,7 @@ class Scheduler:
             task_status.started()
             try:
                 while True:
-                    self.unfinished.expect_change()
+                    self.unfinished.changed = trio.Event()
                     waiting = await self._waiting_with_fresh_gpus()
                     self._dispatch(waiting)
                     self._prelaunches.abandon_unwanted()
@@ -88,7 +88,9 @@ class Scheduler:
         self.accounting.drained = database.meta.get(_DRAINED)
         for row in database.experiments.unfinished():
             frontier = database.members.frontier(row.id, 1 if row.members else 0)
-            experiment = Experiment.load(row, frontier=frontier)
+            experiment = Experiment(
+                row, parse_config(row.config, row.config_file), frontier=frontier
+            )
             self.add(experiment)
             restore_members(self._services, self._dispatcher, experiment, frontier)
             if row.kill and not experiment.building:
@@ -145,7 +147,7 @@ class Scheduler:
     async def _wait_for_change(self, waiting: list[Waiting]) -> None:
         recheck = self._gpus.recheck_after if _wants_gpus(waiting) else math.inf
         with trio.move_on_after(recheck):
-            await self.unfinished.wait_for_change()
+            await self.unfinished.changed.wait()
 
     async def stop_jobs(self) -> None:
         """Start nothing more, and kill what runs; return when nothing of it is left."""
@@ -154,7 +156,7 @@ class Scheduler:
             for run in list(experiment.running.values()):
                 run.kill(KillMode.GRACEFUL)
         while any(experiment.running for experiment in self.experiments.values()):
-            await self.unfinished.wait_for_change()
+            await self.unfinished.changed.wait()
 
     def add(self, experiment: Experiment) -> None:
         """Take in an experiment that is on disk: build its image, open its TensorBoard, let it wait for its turn."""

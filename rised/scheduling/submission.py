@@ -12,7 +12,6 @@ sync        the row is on disk; only now does the submitter get an answer
 import json
 import os
 from collections.abc import Iterator
-from typing import NamedTuple
 
 import trio
 
@@ -40,13 +39,6 @@ _ENV = frozenset({"PATH", "VIRTUAL_ENV", "CONDA_PREFIX"})
 _PRIORITIES = range(-100, 101)
 
 
-class Accepted(NamedTuple):
-    """A submission that is on disk."""
-
-    row: ExperimentRow
-    warnings: list[str]
-
-
 class Submissions:
     """Turns submissions into experiments, one after another or at the same time."""
 
@@ -59,8 +51,8 @@ class Submissions:
         self._scheduler = scheduler
         self._admission = admission
 
-    async def submit(self, submission: Submission, peer: Peer) -> Accepted:
-        """Start an experiment for `peer`; return when it is on disk.
+    async def submit(self, submission: Submission, peer: Peer) -> tuple[ExperimentRow, list[str]]:
+        """Start an experiment for `peer`; return its row and warnings when it is on disk.
 
         Raises `ConfigError`, `InvalidInput`, `Unsatisfiable`, `QuotaExceeded`, `StorageFull`, `NotFound`. Then nothing
         was written.
@@ -91,7 +83,7 @@ class Submissions:
             project=row.project,
             count=row.members,
         )
-        return Accepted(row, list(warnings(config, self._settings.runner)))
+        return row, list(warnings(config, self._settings.runner))
 
     async def _admit(self, config: Config, user: str, owner: Owner) -> None:
         """Raise `StorageFull` or `QuotaExceeded` where the experiment has no room."""

@@ -60,7 +60,8 @@ class Unfinished:
 
     def __init__(self, services: Services) -> None:
         self._services = services
-        self._changed = trio.Event()
+        self.changed = trio.Event()
+        """Set when something has changed since the scheduler began its last decision."""
         self.experiments: dict[int, Experiment] = {}
         self.states: dict[int, QueueState] = {}
         self._wait_reasons: dict[int, WaitReason] = {}
@@ -114,15 +115,7 @@ class Unfinished:
 
     def wake(self) -> None:
         """Let the scheduler decide again: something has changed."""
-        self._changed.set()
-
-    def expect_change(self) -> None:
-        """Let `wait_for_change` wait for changes from now on."""
-        self._changed = trio.Event()
-
-    async def wait_for_change(self) -> None:
-        """Return at the next `wake`, or at once if there was one since `expect_change`."""
-        await self._changed.wait()
+        self.changed.set()
 
     async def discard_tree(self, user: str, project: str, revision: str) -> None:
         """Remove the pristine tree of a revision unless an unfinished experiment uses it."""

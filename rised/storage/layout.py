@@ -17,7 +17,6 @@ class Layout:
     """Makes paths, and the directories above them."""
 
     def __init__(self, state_dir: str, output_dir: str) -> None:
-        """Both directories are absolute."""
         self._logs = os.path.join(state_dir, "logs")
         self._tensorboards = os.path.join(state_dir, "boards")
         self._output_dir = output_dir
@@ -44,7 +43,7 @@ class Layout:
             return None
         return url if url.startswith("http://127.0.0.1:") and url.isprintable() else None
 
-    def output(self, row: ExperimentRow, member: int) -> str:
+    def output(self, row: ExperimentRow, member: int = 0) -> str:
         """`<user>/<project>/144/2`, or `<user>/<project>/144` for member 0 and for a whole set."""
         parts = [self._output_dir, row.user, row.project, str(row.id)]
         return os.path.join(*parts, str(member)) if member else os.path.join(*parts)

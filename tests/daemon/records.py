@@ -90,7 +90,7 @@ class Records:
     def shown(self, limit: int | None = None) -> list[Member]:
         row = self.views.row(self.number)
         window = self.views.window(row, limit)
-        return [member for page in self.views.pages(row, *window) for member in page]
+        return [member for page in self.views.pages(row, window) for member in page]
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from rised.experiments.experiment import Experiment
 from rised.policy.resources import ResourceRequest
 from rised.storage.rows import ExperimentRow
+from riseml_proto.config import parse_config
 from riseml_proto.states import State
 
 
@@ -23,7 +24,11 @@ def experiment(members: int, *, frontier: int | None = None, **train: object) ->
         State.PENDING, 0,
     )  # fmt: skip
     first = 1 if members else 0
-    return Experiment.load(row, frontier=first if frontier is None else frontier)
+    return Experiment(
+        row,
+        parse_config(row.config, row.config_file),
+        frontier=first if frontier is None else frontier,
+    )
 
 
 class Bookkeeping(RuleBasedStateMachine):
