@@ -26,7 +26,10 @@ on, and the next rised takes them back."""
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser whose errors look like every other error."""
+    """A parser whose errors look like every other error, and whose help has no backticks: they are for Markdown."""
+
+    def format_help(self) -> str:
+        return super().format_help().replace("`", "")
 
     def error(self, message: str) -> NoReturn:
         raise InvalidInput(f"{message}; rised --help tells what it takes")

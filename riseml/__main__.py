@@ -19,11 +19,11 @@ from typing import NoReturn
 from riseml.commands import COMMANDS, HIDDEN
 from riseml.parsing import build
 from riseml_proto import VERSION
-from riseml_proto.errors import InvalidInput, RisemlError
+from riseml_proto.errors import InvalidInput, RisemlError, describe
 
 _EXAMPLE = """\
 In a directory with your code:
-  riseml init            writes riseml.yml; edit its `run` and `parameters`
+  riseml init            writes riseml.yml; edit its run and parameters
   riseml train           runs every combination, Ctrl+C detaches
   riseml status 144      shows how far number 144 is
   riseml logs -f 144.2   follows its second sub-experiment
@@ -50,8 +50,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 141
     except OSError as error:
-        prefix = f"{error.filename}: " if error.filename else ""
-        code = _complain(f"{prefix}{error.strerror or error}", 2)
+        code = _complain(describe(error), 2)
     sys.exit(code)
 
 

@@ -22,7 +22,10 @@ class Parser(argparse.ArgumentParser):
         raise InvalidInput(f"{message}; {self.prog} --help tells what it takes")
 
     def format_help(self) -> str:
-        """Format the help for a screen of 80 columns; indented paragraphs stay as they are."""
+        """Format the help for a screen of 80 columns; indented paragraphs stay as they are.
+
+        The backticks are for Markdown.
+        """
         import textwrap  # only help needs it
 
         def wrap(text: str | None) -> str:
@@ -33,7 +36,7 @@ class Parser(argparse.ArgumentParser):
             )
 
         self.description, self.epilog = wrap(self.description), wrap(self.epilog)
-        return super().format_help()
+        return super().format_help().replace("`", "")
 
 
 def build(name: str) -> tuple[Parser, Run]:

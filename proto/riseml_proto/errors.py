@@ -121,6 +121,16 @@ class SshFailed(Unreachable, code="ssh"):
     """ssh itself failed, so that nothing was learnt of the daemon."""
 
 
+def describe(error: OSError, otherwise: str = "") -> str:
+    """Word the kernel's error: `path: Permission denied`; `otherwise` stands where it names no path."""
+    path = error.filename
+    if isinstance(path, bytes):
+        path = path.decode(errors="surrogateescape")
+    if not isinstance(path, str):  # None, or the number of an open file
+        path = otherwise
+    return ": ".join(part for part in (path, error.strerror or str(error)) if part)
+
+
 def from_code(code: str, text: str) -> RisemlError:
     """The error that a daemon's `Problem` stands for; an unknown code gives a plain `RisemlError`."""
     return _BY_CODE.get(code, RisemlError)(text)

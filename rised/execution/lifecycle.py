@@ -36,7 +36,7 @@ from rised.runners.base import Exit, Job, JobHandle
 from rised.runners.identity import decode, encode
 from rised.storage.experiments import owner_of
 from rised.storage.rows import MemberChange, MemberRow
-from riseml_proto.errors import NoEngine, RisemlError, StorageFull
+from riseml_proto.errors import NoEngine, RisemlError, StorageFull, describe
 from riseml_proto.states import Reason, State, advance
 
 # A job that cannot start because the disk is full, or the container engine away, is tried again: nobody tells when
@@ -139,9 +139,7 @@ class Lifecycle:
             return await self._try_later(str(error))
         except (RisemlError, OSError) as error:
             await self._abandon(held)
-            message = str(error)
-            if isinstance(error, OSError):
-                message = f"{error.filename}: {error.strerror}"
+            message = describe(error) if isinstance(error, OSError) else str(error)
             await self._end(State.FAILED, Reason.START_FAILED, message)
             self._slot.release()
             return False

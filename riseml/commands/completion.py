@@ -2,9 +2,12 @@
 
 For good:
 
+    $ mkdir -p ~/.local/share/bash-completion/completions
     $ riseml completion bash > ~/.local/share/bash-completion/completions/riseml
     $ riseml completion zsh > ~/.zfunc/_riseml    # a directory of your $fpath
     $ riseml completion fish > ~/.config/fish/completions/riseml.fish
+
+bash looks there if the package bash-completion is installed; make the other directories likewise.
 
 For one session of bash or zsh: `eval "$(riseml completion bash)"`
 

@@ -61,7 +61,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="refuse placeholders that no parameter defines, instead of a warning",
     )
     add_priority(parser, default=0)
-    add_json(parser)
+    add_json(parser, "with --detach or --dry-run: print JSON, for programs")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -4,6 +4,7 @@ _BASH = r"""# riseml's completion for bash
 _riseml() {
   local line
   COMPREPLY=()
+  compopt -o nosort 2> /dev/null  # bash 4.4
   while IFS= read -r line; do
     if [ "$line" = :files ]; then
       compopt -o default 2> /dev/null

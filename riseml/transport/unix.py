@@ -58,7 +58,9 @@ class UnixSocket:
         peer = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
         pid = struct.unpack("3i", peer)[0]
         return (
-            f" (kill {pid}; the next riseml command starts your own one again)" if pid > 1 else ""
+            f" (kill -9 {pid}; the next riseml command starts your own one again)"
+            if pid > 1
+            else ""
         )
 
     def bring(self, url: str) -> str:

@@ -9,8 +9,14 @@ from scripts.reference import blocks, daemon
 
 _INDENT, _SCREEN = 11, 79
 """Columns before an example, where it leaves room for them, and on a screen."""
-_RISED_SECTIONS = ("Start and stop", "Configuration", "The state directory", "Its own log")
+_RISED_SECTIONS = (
+    "Start and stop", "Configuration", "Which job is next", "Isolation", "The state directory", "Its own log",
+)  # fmt: skip
 _ESCAPES = {"\\": r"\e", "-": r"\-", "'": r"\(aq", "`": r"\(ga", "^": r"\(ha", "~": r"\(ti"}
+_ASCII = {"…": "...", "→": "->", "°": "degrees "}
+"""What man shows wrong, or not at all, where LANG is unset."""
+_MAN = {"cli.md": "riseml(1)", "daemon.md": "rised(8)"}
+"""Page → the man page that is made from it."""
 
 
 class NoSuchSection(Exception):
@@ -43,7 +49,9 @@ def rised(page: str) -> str:
 
 def roff(markdown: str) -> str:
     """Headings, paragraphs, lists, tables and examples of Markdown as roff with the macros of man."""
-    text = re.sub(r"<!--.*?-->\n", "", markdown)
+    text = re.sub(r"<!--.*?-->\n?", "", markdown)
+    for mark, plain in _ASCII.items():
+        text = text.replace(mark, plain)
     return "".join(f"{line}\n" for part in _parts(text) for line in _part(part))
 
 
@@ -129,8 +137,12 @@ def _inline(text: str) -> str:
 
 def _links(text: str) -> str:
     text = re.sub(r"\[([^\]]+)\]\(#[^)]*\)", r"\1", text)
-    text = re.sub(r"\[[a-z-]+\.md\]\(([a-z-]+\.md)[^)]*\)", r"docs/\1", text)
-    return re.sub(r"\[([^\]]+)\]\(([a-z-]+\.md)[^)]*\)", r"\1 (docs/\2)", text)
+
+    def page(match: re.Match[str]) -> str:
+        name = _MAN.get(match[2], f"docs/{match[2]}")
+        return name if match[1].endswith(".md") else f"{match[1]} ({name})"
+
+    return re.sub(r"\[([^\]]+)\]\(([a-z-]+\.md)[^)]*\)", page, text)
 
 
 def _line(text: str) -> str:
@@ -139,4 +151,4 @@ def _line(text: str) -> str:
 
 
 def _escape(text: str) -> str:
-    return "".join(_ESCAPES.get(c, c if c.isascii() else f"\\[u{ord(c):04X}]") for c in text)
+    return "".join(_ESCAPES.get(c, c) for c in text)

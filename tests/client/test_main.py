@@ -46,6 +46,7 @@ def test_every_command_has_help_of_its_own(
     text = capsys.readouterr().out
     assert text.startswith(f"usage: riseml {command} ")
     assert "--host URL" in text
+    assert "`" not in text
     assert max(map(len, text.splitlines())) <= 80
     assert run("help", command) == 0
     assert capsys.readouterr().out == text
@@ -68,6 +69,7 @@ def test_every_command_has_help_of_its_own(
         (["--host", "ssh://-oProxyCommand=x", "status"], "'-oProxyCommand=x' is no name of a host"),
         (["--host=unix:///none", "whoami"], "there is no daemon at /none"),
         (["whoami", "--host", "unix:///none"], "there is no daemon at /none"),
+        (["train", "--json"], "--json goes with --detach or --dry-run"),
     ],
 )
 def test_an_error_is_one_line_and_exit_code_2(
@@ -79,6 +81,14 @@ def test_an_error_is_one_line_and_exit_code_2(
     assert err.startswith("riseml: ")
     assert error in err
     assert err.count("\n") == 1
+
+
+def test_a_file_that_is_not_there_is_named_as_it_was_typed(
+    daemon: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    daemon.scripts = [lambda connection: None]
+    assert run("cp", "--host", f"unix://{daemon.path}", "no-file", "data://") == 2
+    assert capsys.readouterr().err == "riseml: no-file: No such file or directory\n"
 
 
 def test_whoami(daemon: Any, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from riseml_proto import errors
-from riseml_proto.errors import RisemlError, from_code
+from riseml_proto.errors import RisemlError, describe, from_code
 
 ROOT = Path(__file__).parents[2]
 TREE = {
@@ -111,3 +111,11 @@ def test_no_code_stands_for_two_classes() -> None:
 
 def test_an_unknown_code_gives_a_plain_error() -> None:
     assert type(from_code("of-tomorrow", "the text")) is RisemlError
+
+
+def test_the_kernels_errors_name_a_path_as_text() -> None:
+    for path in ("no/file", b"no/file"):
+        assert describe(OSError(2, "gone", path), "x") == "no/file: gone"
+    for number in (None, 3):  # of an open file the number says nothing
+        assert describe(OSError(2, "gone", number), "x") == "x: gone"
+    assert describe(OSError("other words")) == "other words"

@@ -36,6 +36,7 @@ def test_every_command_and_option_tells_what_it_is(command: str) -> None:
 def test_every_flag_of_the_daemon_tells_what_it_is() -> None:
     assert all(text for _, text in commands.arguments(rised_parser()))
     assert "| `gpu-foreign-mem` | " in daemon.settings()
+    assert "`" not in rised_parser().format_help(), "they are for Markdown"
 
 
 def test_what_has_no_help_is_refused() -> None:
@@ -75,15 +76,15 @@ def test_a_block_is_replaced_and_nothing_else() -> None:
 def test_markdown_as_roff() -> None:
     markdown = (
         "## In short\n\nA `--flag`, **bold**, [a link](#here), [daemon.md](daemon.md#x),\n"
-        "[limits](daemon.md#limits): it's…\n\n- one\n  more\n- two\n\n1. first\n\n"
+        "[limits](daemon.md#limits), [remote.md](remote.md): it's…\n\n- one\n  more\n- two\n\n1. first\n\n"
         "| a | b | default |\n| --- | --- | --- |\n| `x\\|y` | text | 5 |\n\n"
         "```console\n.dot \\ 'quoted'\n\nend\n```\n"
     )
     assert man.roff(markdown).splitlines() == [
         ".SH IN SHORT",
         ".PP",
-        "A \\fB\\-\\-flag\\fR, \\fBbold\\fR, a link, docs/daemon.md, limits (docs/daemon.md): "
-        "it\\(aqs\\[u2026]",
+        "A \\fB\\-\\-flag\\fR, \\fBbold\\fR, a link, rised(8), limits (rised(8)), docs/remote.md: "
+        "it\\(aqs...",
         ".IP \\(bu 4",
         "one more",
         ".IP \\(bu 4",
@@ -112,6 +113,8 @@ def test_man_pages_are_shown_without_a_warning(page: str) -> None:
     assert done.stderr == b""
     text = re.sub(r".\x08", "", done.stdout.decode())  # bold is struck twice
     assert "SEE ALSO" in text
+    assert "<!--" not in text
+    assert text.isascii(), "man shows nothing for such a character where LANG is unset"
     assert "\\" not in text.replace("\\r", "")
 
 

@@ -37,7 +37,7 @@ from rised.runners.shell import SHELL, WORKING_DIRECTORY, exports, reset_exit_fi
 from rised.users.files import open_log
 from rised.users.impersonation import impersonating
 from rised.users.owner import Owner
-from riseml_proto.errors import EngineError, NoEngine, StartFailed
+from riseml_proto.errors import EngineError, NoEngine, StartFailed, describe
 
 _RETRY_SECONDS = 30.0
 
@@ -89,7 +89,7 @@ class ContainerRunner:
             with disk_may_be_full(self._jobs):
                 exit_file = await self._prepare(job, container, directory)
         except OSError as error:
-            raise StartFailed(f"{error.filename}: {error.strerror}") from error
+            raise StartFailed(describe(error)) from error
         crash_point("before-container")
         image = await images.find(self._engine, container.image)
         if image is None:

@@ -28,7 +28,7 @@ from rised.runners.process.exit_files import ExitFiles
 from rised.runners.process.handle import OTHER_BOOT, ProcessHandle
 from rised.runners.shell import SCRIPT, SHELL
 from rised.users.files import open_log
-from riseml_proto.errors import StartFailed
+from riseml_proto.errors import StartFailed, describe
 
 _ENV = ".env"
 
@@ -87,9 +87,7 @@ class ProcessRunner:
                     await trio.to_thread.run_sync(copy_tree, job.files, to, owner.uid, owner.gid)
                 return self._spawn(job, self._cgroups.make(job.key, job.resources), exit_file)
         except OSError as error:
-            raise StartFailed(
-                f"{os.fsdecode(error.filename or SHELL)}: {error.strerror}"
-            ) from error
+            raise StartFailed(describe(error, SHELL)) from error
 
     def _spawn(self, job: Job, cgroup: str | None, exit_file: str) -> ProcessHandle:
         crash_point("before-spawn")

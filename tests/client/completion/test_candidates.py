@@ -1,5 +1,7 @@
 """What a shell is told of an unfinished command line."""
 
+import os
+import pty
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,6 +15,7 @@ from hypothesis import strategies as st
 from riseml.__main__ import main
 from riseml.commands import COMMANDS
 from riseml.completion.candidates import FILES, Candidate, candidates
+from riseml.completion.scripts import SCRIPTS
 
 NAMES = [command.name for command in COMMANDS]
 LIST = b"""[
@@ -122,3 +125,21 @@ def test_no_daemon_is_started_and_nothing_is_said(tmp_path: Path) -> None:
         )
         assert (done.stdout, done.stderr) == (b"", b"") or not host
     assert not (tmp_path / "state").exists()
+
+
+def test_bash_lists_ids_in_the_order_of_the_daemon(tmp_path: Path) -> None:
+    rc = tmp_path / "rc"
+    fake = "riseml() { printf '200\\n300\\n100\\n'; }\nbind 'set show-all-if-ambiguous on'\n"
+    rc.write_text(f"{SCRIPTS['bash']}{fake}PS1='now '\n")
+    ours, theirs = pty.openpty()
+    argv = ["bash", "--noprofile", "--rcfile", str(rc), "-i"]
+    with subprocess.Popen(argv, stdin=theirs, stdout=theirs, stderr=theirs, cwd=tmp_path) as shell:
+        os.close(theirs)
+        shown = b""
+        for typed, awaited in ((b"", b"now "), (b"riseml logs \t", b"100")):
+            os.write(ours, typed)
+            while awaited not in shown:
+                shown += os.read(ours, 4096)
+        shell.kill()
+    os.close(ours)
+    assert shown.split(b"riseml logs")[1].split()[:3] == [b"200", b"300", b"100"]
