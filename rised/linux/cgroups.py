@@ -43,12 +43,8 @@ def counting_cgroup(memberships: str, mounts: str, name: str) -> str | None:
         if name not in path:
             continue
         for mount, kind, options in _parse(mounts):
-            if controllers:
-                both = {*options.split(",")} & {*controllers.split(",")}
-                counts = kind == "cgroup" and "cpuacct" in both
-            else:
-                counts = kind == "cgroup2"
-            if counts:
+            counts_time = all("cpuacct" in names.split(",") for names in (controllers, options))
+            if (kind == "cgroup" and counts_time) or (kind == "cgroup2" and not controllers):
                 return mount + path
     return None
 

@@ -7,6 +7,7 @@ for are missing then, so the sum can fall.
 Memory is each process's proportional share (PSS): pages that workers share count once.
 """
 
+import contextlib
 import os
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -75,14 +76,11 @@ def cgroup_seconds(cpu_stat: bytes) -> float | None:
 
 
 def _cgroup_seconds(cgroup: str) -> float | None:
-    try:
+    with contextlib.suppress(OSError):
         return cgroup_seconds(read_small(os.path.join(cgroup, "cpu.stat")))
-    except OSError:  # removed, or of the first version of cgroups
-        pass
-    try:
+    with contextlib.suppress(OSError):  # of the first version of cgroups
         return int(read_small(os.path.join(cgroup, "cpuacct.usage"))) * _NANOSECOND
-    except OSError:
-        return None
+    return None
 
 
 def _memory(pid: int, stat: bytes) -> int:

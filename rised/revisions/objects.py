@@ -158,8 +158,7 @@ class Writer:
         self._left -= len(data)
         self._digest.update(data)
         with disk_may_be_full(self._objects):
-            if self._deflate is None:
-                self._deflate = self._start(self._current[0], data)
+            self._deflate = self._deflate or self._start(self._current[0], data)
             write_all(self._current[0], self._deflate.compress(data))
 
     def end(self) -> None:
@@ -169,8 +168,7 @@ class Writer:
             raise SyncError(f"the content sent as blob {self._oid} is another; sync again")
         fd, path = self._current
         with disk_may_be_full(self._objects):
-            if self._deflate is None:
-                self._deflate = self._start(fd, b"")
+            self._deflate = self._deflate or self._start(fd, b"")
             write_all(fd, self._deflate.flush())
         self._complete.append((fd, path, self._oid))
         self._current = None
@@ -191,12 +189,17 @@ class Writer:
                 crash_point("objects-before-rename")
                 while self._complete:
                     fd, path, oid = self._complete[-1]
-                    self._publish(path, oid)
+                    target = loose_path(self._objects, oid)
+                    os.makedirs(os.path.dirname(target), exist_ok=True)
+                    os.rename(path, target)
                     self._complete.pop()
                     os.close(fd)
                 crash_point("objects-after-rename")
         except BaseException:
-            self._discard()
+            for fd, path, _ in self._complete:
+                os.close(fd)
+                os.unlink(path)
+            self._complete.clear()
             raise
 
     def _start(self, fd: int, first: bytes | memoryview) -> "zlib._Compress":
@@ -205,21 +208,6 @@ class Writer:
         deflate = zlib.compressobj(_STORE if hopeless else _FASTEST)
         write_all(fd, deflate.compress(self._header))
         return deflate
-
-    def _publish(self, path: str, oid: str) -> None:
-        target = loose_path(self._objects, oid)
-        try:
-            os.rename(path, target)
-        except FileNotFoundError:
-            os.makedirs(os.path.dirname(target), exist_ok=True)
-            os.rename(path, target)
-
-    def _discard(self) -> None:
-        while self._complete:
-            fd, path, _ = self._complete.pop()
-            os.close(fd)
-            with contextlib.suppress(FileNotFoundError):  # it fails after its rename at the latest
-                os.unlink(path)
 
 
 def loose_path(objects: str, oid: str) -> str:

@@ -68,11 +68,8 @@ class FrameParser:
         start = bytes(view[: _LONGEST_HEADER - len(self._header)])
         line, end, _ = start.partition(b"\n")
         self._header += line
-        if end or len(self._header) == _LONGEST_HEADER:
-            self._begin()
-        return len(line) + len(end)
-
-    def _begin(self) -> None:
+        if not end and len(self._header) < _LONGEST_HEADER:
+            return len(line)
         match = _HEADER.fullmatch(self._header)
         if match is None:
             raise SyncError(f"the upload has {self._header!r} where a blob's id and size should be")
@@ -86,6 +83,7 @@ class FrameParser:
         self._header = b""
         self._left = size
         self._sink.begin(match[1].decode(), size)
+        return len(line) + len(end)
 
 
 async def receive(objects: str, limit: int, chunks: AsyncIterator[bytes]) -> int:

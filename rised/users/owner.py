@@ -79,7 +79,6 @@ def of_peer(peer: Peer) -> Owner:
 
 
 def _read_limits(text: str) -> tuple[tuple[str, int, int], ...]:
-    """The limits in the text of a /proc/PID/limits. Pure."""
     return tuple(
         (_TITLES[title], _amount(soft), _amount(hard))
         for title, soft, hard in _LIMIT.findall(text)

@@ -107,7 +107,6 @@ def environment(job: Job, image_env: Mapping[str, str]) -> dict[str, str]:
 
 
 def _limits(asked: JobResources, shm: int) -> dict[str, int]:
-    """Guarantees and limits as the engine's API takes them."""
     limits = {
         "CpuShares": max(2, round(asked.cpus * 1024)) if asked.cpus else 0,
         "MemoryReservation": max(_LEAST_MEMORY, asked.mem) << 20 if asked.mem else 0,

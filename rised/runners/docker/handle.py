@@ -118,13 +118,13 @@ class ContainerHandle:
             self.close()
         if self._visible_here and self.processes.may_signal:
             with trio.move_on_after(grace + _SLACK):
-                return await end_tree(self.processes, grace)
+                await end_tree(self.processes, grace)
+                return
             grace = 0
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._kill_by_engine, grace)
             await self._ended()
             nursery.cancel_scope.cancel()
-        return None
 
     async def _kill_by_engine(self, grace: float) -> None:
         if grace:

@@ -11,7 +11,6 @@ import subprocess
 from rised.linux.cgroups import cgroup2_mounts, own_cgroup
 from riseml_proto.errors import DaemonError
 
-_RUNS = "/run/systemd/system"
 _HOLDER = "echo here; exec sleep infinity"
 
 
@@ -61,6 +60,6 @@ class Scope:
 def of_this_service() -> Scope | None:
     """The scope for the jobs of this process's service; None if it is no service of systemd."""
     own = own_cgroup()
-    if not os.path.isdir(_RUNS) or own is None or not own.endswith(".service"):
+    if not os.path.isdir("/run/systemd/system") or own is None or not own.endswith(".service"):
         return None
     return Scope(os.path.basename(own).removesuffix(".service"))
