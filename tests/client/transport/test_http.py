@@ -114,7 +114,9 @@ def test_another_api_version_is_told_with_both_versions(daemon: Any) -> None:
 def test_a_silent_daemon_is_given_up(daemon: Any) -> None:
     daemon.scripts = [lambda connection: (daemon.receive(connection), connection.recv(1))]
     # One that is stopped does not heed SIGTERM.
-    with pytest.raises(DaemonError, match=r"no answer for 0\.05 s; .* restart it \(kill -9 \d+; the next riseml"):
+    with pytest.raises(
+        DaemonError, match=r"no answer for 0\.05 s; .* restart it \(kill -9 \d+; the next riseml"
+    ):
         whoami(daemon.path, timeout=0.05)
 
 
