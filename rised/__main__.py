@@ -9,7 +9,7 @@ from typing import NoReturn
 from rised import daemon, locks, log
 from rised.settings import TABLE, load
 from riseml_proto import VERSION
-from riseml_proto.errors import AlreadyRunning, DaemonError, InvalidInput, RisemlError
+from riseml_proto.errors import AlreadyRunning, DaemonError, InvalidInput, RisemlError, describe
 
 _DESCRIPTION = """\
 The daemon behind riseml: takes experiments, gives each its GPUs, runs them,
@@ -23,6 +23,7 @@ else /etc/rised/config.yml:
   output-dir: /data/experiments
 A flag wins over the file. SIGTERM, or rised --stop, stops the daemon; jobs run
 on, and the next rised takes them back."""
+_ANOTHER = "name another --state-dir, or state-dir in config.yml"
 
 
 class _Parser(argparse.ArgumentParser):
@@ -66,7 +67,7 @@ def main() -> None:
             given.pop(key, None) for key in ("config", "ready_fd", "log_file", "stop")
         )
         flags = {key.replace("_", "-"): value for key, value in given.items()}
-        settings = load(file, flags, os.environ)
+        settings = load(file, flags, os.environ, for_stop=stop)
         if stop:
             locks.stop_holder(settings)
             return
@@ -86,10 +87,10 @@ def main() -> None:
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # none where Python itself raised it
         full = code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
         way_out = "free some of the disk" if full else "move it away"
-        text = f"{settings.state_dir}/rised.db: {error}; {way_out}, or name another --state-dir"
+        text = f"{settings.state_dir}/rised.db: {error}; {way_out}, or {_ANOTHER}"
         sys.exit(_say(DaemonError(text), 2))
     except OSError as error:
-        text = f"{error.filename or settings.state_dir}: {error.strerror}; name another --state-dir"
+        text = f"{describe(error, settings.state_dir)}; {_ANOTHER}"
         sys.exit(_say(DaemonError(text), 2))
 
 

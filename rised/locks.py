@@ -16,7 +16,7 @@ from rised.log import log
 from rised.runners.process import setpriv
 from rised.settings import Settings
 from rised.users import impersonation
-from riseml_proto.errors import AlreadyRunning, DaemonError
+from riseml_proto.errors import AlreadyRunning, DaemonError, describe
 
 _STATE_LOCK = "lock"
 
@@ -49,21 +49,24 @@ def stop_holder(settings: Settings) -> None:
 
 def _make_directories(settings: Settings) -> None:
     shared = settings.system
+    if shared:
+        impersonation.check()
+        setpriv.check()
+        os.umask(0o022)  # users pass through what lies above
     try:
-        if shared:
-            impersonation.check()
-            setpriv.check()
-            os.umask(0o022)  # users pass through what lies above
-        for directory in (settings.state_dir, settings.output_dir, settings.data_dir):
+        for key in ("state-dir", "output-dir", "data-dir"):
+            directory = getattr(settings, key.replace("-", "_"))
             if not os.path.isdir(directory):
                 os.makedirs(directory, mode=0o700, exist_ok=True)
                 if shared:  # users pass through it to what is theirs
                     os.chmod(directory, PASSABLE)
+        key = "socket"
         prepare_directory(settings.socket, 0o755 if shared else 0o700)
-        if shared:
-            os.umask(0o077)
     except OSError as error:
-        raise DaemonError(f"{error.filename}: {error.strerror}; name another directory") from None
+        text = f"{describe(error)}; name another --{key}, or {key} in config.yml"
+        raise DaemonError(text) from None
+    if shared:
+        os.umask(0o077)
 
 
 @contextlib.contextmanager

@@ -7,7 +7,6 @@ The fields of `Settings` are the one table of all settings: a field makes the ke
 import grp
 import os
 from collections.abc import Callable, Mapping
-from difflib import get_close_matches
 from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
 import msgspec
@@ -18,6 +17,7 @@ from rised.policy.quotas import Quotas
 from rised.policy.quotas import read as read_quotas
 from riseml_proto.default_socket import SYSTEM_SOCKET, user_socket
 from riseml_proto.errors import InvalidInput
+from riseml_proto.value import unknown_key
 
 _SYSTEM_FILE = "/etc/rised/config.yml"
 _SYSTEM_PATHS = {
@@ -130,12 +130,31 @@ _EXPECTED = {
 }
 
 
-def load(file: str | None, flags: Mapping[str, object], environ: Mapping[str, str]) -> Settings:
-    """Put the settings together. `flags` are those given, by key. Raises `InvalidInput` with file and key."""
+def load(
+    file: str | None,
+    flags: Mapping[str, object],
+    environ: Mapping[str, str],
+    *,
+    for_stop: bool = False,
+) -> Settings:
+    """Put the settings together. `flags` are those given, by key. Raises `InvalidInput` with file and key.
+
+    `for_stop`: only to find a daemon that is to be stopped, from which nothing else in the file may keep anybody.
+    """
     files = [_SYSTEM_FILE] if flags.get("system") else _default_files(environ)
     path = file or next((p for p in files if os.path.exists(p)), None)
+    try:
+        content = _read(path)
+    except InvalidInput:
+        if not for_stop or (file and "state-dir" not in flags):
+            raise
+        content = {}
+    if for_stop:
+        content = {
+            key: content[key] for key in ("system", "state-dir") if key in {*content} - {*flags}
+        }
     values = {
-        **{key: _value(key, value, f"{path}: {key}") for key, value in _read(path).items()},
+        **{key: _value(key, value, f"{path}: {key}") for key, value in content.items()},
         **{key: _value(key, value, f"--{key}", is_flag=True) for key, value in flags.items()},
     }
     settings = Settings(**{key.replace("-", "_"): value for key, value in values.items()})
@@ -171,8 +190,7 @@ def _read(path: str | None) -> dict[str, Any]:
 def _value(key: object, given: object, where: str, *, is_flag: bool = False) -> Any:
     """The value of a setting as its type. A flag's is text, whatever its type; a file's is not."""
     if key not in TABLE:
-        near = get_close_matches(str(key), TABLE, 1) or sorted(TABLE)
-        raise InvalidInput(f"{where}: there is no such key; there is {', '.join(near)}")
+        raise InvalidInput(f"{where}: {unknown_key(str(key), TABLE)}")
     setting = TABLE[str(key)]
     if key == "quotas":
         read_quotas(given, where, group_id)
@@ -187,6 +205,9 @@ def _value(key: object, given: object, where: str, *, is_flag: bool = False) -> 
         *others, last = _choices(setting.type) or [_EXPECTED[setting.type]]
         expected = f"{', '.join(others)} or {last}" if others else last
         raise InvalidInput(f"{where}: must be {expected}, not {shown}")
+    is_path = str(key).replace("-", "_") in _SYSTEM_PATHS
+    if is_path and not (is_flag or os.path.isabs(os.path.expanduser(value))):
+        raise InvalidInput(f"{where}: must begin with / or ~/, not {value!r}")
     if setting.check and value is not None:
         try:
             setting.check(value)

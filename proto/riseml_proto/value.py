@@ -1,5 +1,6 @@
 """A value of a YAML document as it was written, with its line and path."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
 
@@ -65,9 +66,7 @@ class Value:
         entries = self.entries()
         for key, value in entries.items():
             if key not in known:
-                near = get_close_matches(key, known, n=1)
-                hint = f"did you mean {near[0]}?" if near else f"known here: {', '.join(known)}"
-                raise value.error(f"unknown key; {hint}")
+                raise value.error(unknown_key(key, known))
         return entries
 
     def data(self) -> Data:
@@ -97,3 +96,10 @@ def encodable(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def unknown_key(key: str, known: Iterable[str]) -> str:
+    """What is wrong with a key that is not one of the `known`, with the nearest of those, or all."""
+    near = get_close_matches(key, known, n=1)
+    hint = f"did you mean {near[0]}?" if near else f"known here: {', '.join(known)}"
+    return f"unknown key; {hint}"

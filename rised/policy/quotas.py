@@ -12,11 +12,11 @@ and against those of the groups that its user was in at submission.
 """
 
 from collections.abc import Callable, Mapping
-from difflib import get_close_matches
 from typing import NamedTuple, NoReturn
 
 from riseml_proto import quantities
 from riseml_proto.errors import InvalidInput
+from riseml_proto.value import unknown_key
 
 
 class Quota(NamedTuple):
@@ -102,8 +102,7 @@ def _mapping(section: object, prefix: str, example: str) -> dict[str, object]:
 
 
 def _refuse_key(key: str, known: tuple[str, ...], prefix: str) -> NoReturn:
-    near = get_close_matches(key, known, 1) or known
-    raise InvalidInput(f"{prefix}there is no such key as {_shown(key)}; there is {', '.join(near)}")
+    raise InvalidInput(f"{prefix}{_shown(key)}: {unknown_key(key, known)}")
 
 
 def _shown(name: str) -> str:

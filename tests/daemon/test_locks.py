@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from rised.locks import locked
+from rised.locks import hold, locked
+from rised.settings import load
 from riseml_proto.errors import AlreadyRunning, DaemonError
 
 
@@ -39,4 +40,16 @@ def test_a_lock_is_no_link_and_no_directory(path: Path) -> None:
     path.unlink()
     path.mkdir()
     with pytest.raises(DaemonError, match="cannot be a lock file"), locked(str(path), "it"):
+        pass
+
+
+@pytest.mark.parametrize("key", ["state-dir", "output-dir", "data-dir", "socket"])
+def test_a_directory_that_cannot_be_made_is_told_with_its_setting(key: str, tmp_path: Path) -> None:
+    paths = {
+        name: str(tmp_path / name / "s")
+        for name in ("state-dir", "output-dir", "data-dir", "socket")
+    }
+    settings = load(os.devnull, {**paths, key: "/proc/none/s"}, {})
+    text = f"/proc/none: No such file or directory; name another --{key}, or {key} in config.yml"
+    with pytest.raises(DaemonError, match=f"^{text}$"), hold(settings):
         pass

@@ -75,6 +75,20 @@ def test_paths_are_absolute_and_a_tilde_is_the_home(
     assert settings.socket == str(tmp_path / "s")
 
 
+def test_nothing_wrong_in_the_file_keeps_a_daemon_from_being_stopped(
+    tmp_path: Path, home: Path
+) -> None:
+    file = write(home / ".config/rised/config.yml", "gpu: 4\nsocket: s\nstate-dir: ~/state\n")
+    assert load(None, {}, {}, for_stop=True).state_dir == str(home / "state")
+    flags = {"state-dir": "/s"}
+    for broken in ("state-dir: 5", "state-dir: here", "gpus: ["):
+        write(Path(file), broken)
+        assert load(file, flags, {}, for_stop=True).state_dir == "/s"
+        with pytest.raises(InvalidInput, match=r"config\.yml: "):
+            load(file, {}, {}, for_stop=True)
+    assert load(None, {}, {}, for_stop=True).state_dir == str(home / ".local/state/rised")
+
+
 def test_an_empty_file_is_no_error(tmp_path: Path) -> None:
     assert load(write(tmp_path / "c.yml", "# nothing\n"), {}, {}).gpus == "auto"
 
@@ -82,9 +96,9 @@ def test_an_empty_file_is_no_error(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("gpu: 4", "gpu: there is no such key; there is gpus"),
-        ("min_free: 1", "min_free: there is no such key; there is min-free"),
-        ("3: 4", "3: there is no such key; there is admin-group, cpus, data-dir, "),
+        ("gpu: 4", "gpu: unknown key; did you mean gpus?"),
+        ("min_free: 1", "min_free: unknown key; did you mean min-free?"),
+        ("3: 4", "3: unknown key; known here: system, group, admin-group, socket, "),
         ("max-files: many", "max-files: must be a whole number, 0 or more, not 'many'"),
         ("max-files: 1.5", "max-files: must be a whole number, 0 or more, not 1.5"),
         ("max-files: yes", "max-files: must be a whole number, 0 or more, not True"),
@@ -94,6 +108,8 @@ def test_an_empty_file_is_no_error(tmp_path: Path) -> None:
         ("kill-grace: .inf", "kill-grace: must be a number, 0 or more, not inf"),
         ("kill-grace: [1]", "kill-grace: must be a number, 0 or more, not [1]"),
         ("state-dir: 5", "state-dir: must be a text, not 5"),
+        ("output-dir: out", "output-dir: must begin with / or ~/, not 'out'"),
+        ("socket: ./s", "socket: must begin with / or ~/, not './s'"),
         ("runner: podman", "runner: must be auto, process or docker, not 'podman'"),
         ("gpus: -1", "gpus: must be auto, a number or indices such as 0,2,3, not -1"),
         ("gpus: all", "gpus: must be auto, a number such as 4, or indices such as 0,2,3, not"),

@@ -39,8 +39,8 @@ def test_without_quotas_there_are_no_accounts() -> None:
     ("text", "told"),
     [
         ("3", "must be keys and values, such as default: {gpus: 4}"),
-        ("{user: {}}", "there is no such key as user; there is users"),
-        ("{default: {gpu: 1}}", "default: there is no such key as gpu; there is gpus"),
+        ("{user: {}}", "user: unknown key; did you mean users?"),
+        ("{default: {gpu: 1}}", "default: gpu: unknown key; did you mean gpus?"),
         ("{default: 4}", "default: must be keys and values, such as {gpus: 4}"),
         ("{default: {gpus: -1}}", "default.gpus: must be 0 or more, not -1"),
         ("{default: {gpus: yes}}", "default.gpus: must be a whole number, not True"),
