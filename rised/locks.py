@@ -79,29 +79,24 @@ def locked(path: str, name: str, listens_at: str = "") -> Iterator[None]:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except OSError as error:
         raise DaemonError(f"{path} cannot be a lock file ({error.strerror}); remove it") from None
-    try:
+    with open(fd, "r+b", 0) as file:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise AlreadyRunning(_in_use(name, *_holder(fd))) from None
-        os.ftruncate(fd, 0)
-        os.write(fd, os.fsencode(f"{os.getpid()}\n{listens_at}\n"))
+            pid, socket = _holder(fd)
+            text = f"{name} is in use by another rised (pid {pid})"
+            if socket:
+                text += f": use that one by --host unix://{socket}, or end it with rised --stop"
+            raise AlreadyRunning(text) from None
+        file.truncate()
+        file.write(os.fsencode(f"{os.getpid()}\n{listens_at}\n"))
         yield
-    finally:
-        os.close(fd)
 
 
 def _holder(fd: int) -> tuple[str, str]:
     """The pid and the socket that the holder of a lock wrote into the file."""
     pid, _, rest = os.fsdecode(os.pread(fd, 4096, 0)).partition("\n")
     return pid, rest.removesuffix("\n")
-
-
-def _in_use(name: str, pid: str, listens_at: str) -> str:
-    text = f"{name} is in use by another rised (pid {pid})"
-    if listens_at:
-        text += f": use that one by --host unix://{listens_at}, or end it with rised --stop"
-    return text
 
 
 def unreachable_holder(lock: str, own: str) -> int | None:

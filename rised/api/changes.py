@@ -1,5 +1,7 @@
 """Changing unfinished experiments: priority, concurrency, pause."""
 
+from typing import Any
+
 from rised.api.context import Context
 from rised.experiments.experiment import Experiment
 from rised.http.request import Answer, Request
@@ -19,17 +21,17 @@ async def change(context: Context, request: Request) -> Answer:
         check_priority(message.priority)
     if message.concurrency is not None and message.concurrency < 1:
         raise InvalidInput(f"concurrency: must be 1 or more, not {message.concurrency}")
-    if (message.priority, message.concurrency, message.paused) == (None, None, None):
+    wishes = {
+        "priority": message.priority,
+        "concurrency": message.concurrency,
+        "paused": message.paused,
+    }
+    facts: dict[str, Any] = {name: int(wish) for name, wish in wishes.items() if wish is not None}
+    if not facts:
         raise InvalidInput("nothing is to be changed; name a priority, a concurrency or a pause")
     experiments = [_target(context, request, text, message) for text in message.ids]
     for experiment in experiments:
-        row = experiment.row
-        if message.priority is not None:
-            row = row._replace(priority=message.priority)
-        if message.concurrency is not None:
-            row = row._replace(concurrency=message.concurrency)
-        if message.paused is not None:
-            row = row._replace(paused=int(message.paused))
+        row = experiment.row._replace(**facts)
         await context.scheduler.unfinished.change(experiment, row)
         log.info(
             "experiment changed",

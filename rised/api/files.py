@@ -124,8 +124,7 @@ async def store(context: Context, request: Request) -> Answer:
             await worker.run(receiver.end)
         finally:
             # What has arrived is worth keeping, but a disk that hangs must not delay the shutdown.
-            with trio.move_on_after(_CLOSING) as scope:
-                scope.shield = True
+            with trio.move_on_after(_CLOSING, shield=True):
                 await worker.run(receiver.close, held)
     return Answer(Storing(stored=receiver.stored))
 

@@ -1,7 +1,6 @@
 """Resource usage of running jobs, and telemetry of the GPUs."""
 
 import time
-from typing import NamedTuple
 
 import trio
 
@@ -13,13 +12,8 @@ from rised.linux.usage import Use
 from riseml_proto.ids import experiment_id
 from riseml_proto.messages import GpuUse, JobUse, Usage
 
-
-class _Job(NamedTuple):
-    """A member that runs."""
-
-    experiment: Experiment
-    member: int
-    run: RunningMember
+_Job = tuple[Experiment, int, RunningMember]
+"""A member that runs."""
 
 
 async def show(context: Context, request: Request) -> Answer:
@@ -28,7 +22,7 @@ async def show(context: Context, request: Request) -> Answer:
 
     def measure() -> tuple[list[Use], list[GpuUse], float]:
         snapshot = ProcessSnapshot()
-        uses = [job.run.use(snapshot) for job in jobs]
+        uses = [run.use(snapshot) for _, _, run in jobs]
         return uses, context.gpus.nvml.telemetry(), time.monotonic()
 
     uses, gpus, now = await trio.to_thread.run_sync(measure)
@@ -37,7 +31,7 @@ async def show(context: Context, request: Request) -> Answer:
             time=now,
             cpus=context.scheduler.inventory.cpus,
             memory=context.scheduler.inventory.mem,
-            jobs=[_job_use(job, use) for job, use in zip(jobs, uses, strict=True)],
+            jobs=[_job_use(*job, use) for job, use in zip(jobs, uses, strict=True)],
             gpus=gpus,
         )
     )
@@ -50,7 +44,7 @@ def _jobs(context: Context, request: Request) -> list[_Job]:
         target, row = context.target(request.peer, text)
         number, only_member = row.id, target.member
     return [
-        _Job(experiment, member, run)
+        (experiment, member, run)
         for experiment in context.scheduler.experiments.values()
         if context.may(request.peer, experiment.row) and number in (None, experiment.number)
         for member, run in sorted(experiment.running.items())
@@ -58,16 +52,15 @@ def _jobs(context: Context, request: Request) -> list[_Job]:
     ]
 
 
-def _job_use(job: _Job, use: Use) -> JobUse:
-    experiment = job.experiment
+def _job_use(experiment: Experiment, member: int, run: RunningMember, use: Use) -> JobUse:
     return JobUse(
-        id=experiment_id(experiment.number, job.member),
+        id=experiment_id(experiment.number, member),
         project=experiment.row.project,
-        state=experiment.active.get(job.member, experiment.state),
+        state=experiment.active.get(member, experiment.state),
         cpu_seconds=round(use.cpu_seconds, 3),
         memory=round(use.memory / (1 << 20), 1),
         processes=use.processes,
-        gpus=list(job.run.gpus),
+        gpus=list(run.gpus),
         requested_cpus=experiment.request.cpus,
         requested_memory=experiment.request.mem,
     )

@@ -39,7 +39,8 @@ class GpuMonitor:
         """`foreign_mem`: MiB that others may use on a GPU that is handed out all the same."""
         self._database = database
         self._inventory = inventory
-        self._keys = {gpu.index: _key(gpu) for gpu in gpus}
+        # By UUID where there is one: the driver may number GPUs differently after a boot.
+        self._keys = {gpu.index: gpu.uuid or str(gpu.index) for gpu in gpus}
         self._nvml = nvml
         self._foreign_mem = foreign_mem
         self._readings: list[GpuHealth] = []
@@ -114,12 +115,7 @@ class GpuMonitor:
         next_event = self._nvml.xid_events() if self._asks_driver else None
         while next_event is not None:
             event = await trio.to_thread.run_sync(next_event, _EVENT_MS, abandon_on_cancel=True)
-            if event is None or not is_gpu_fault(event.xid):
-                continue
-            log.error("a GPU has failed", index=event.index, xid=event.xid)
-            await self.take_out([event.index], f"Xid {event.xid}, see dmesg")
-
-
-def _key(gpu: GpuDevice) -> str:
-    """The name of a GPU that never changes: the driver may number them differently after a boot."""
-    return gpu.uuid or str(gpu.index)
+            index, xid = event or (None, 0)
+            if index is not None and is_gpu_fault(xid):
+                log.error("a GPU has failed", index=index, xid=xid)
+                await self.take_out([index], f"Xid {xid}, see dmesg")

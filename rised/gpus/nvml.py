@@ -7,7 +7,6 @@ the driver is not asked for them.
 import contextlib
 import threading
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -15,14 +14,6 @@ from rised.gpus.devices import GpuDevice, ask, library
 from rised.gpus.health import GpuHealth, GpuProcess
 from rised.log import log
 from riseml_proto.messages import GpuUse
-
-
-@dataclass(frozen=True)
-class XidEvent:
-    """An error that a GPU, or a program on it, has caused."""
-
-    index: int
-    xid: int
 
 
 class Nvml:
@@ -47,10 +38,10 @@ class Nvml:
         with self._lock:
             return [self._health(gpu) for gpu in self._gpus] if self._connect() else []
 
-    def xid_events(self) -> Callable[[int], XidEvent | None] | None:
-        """A function that waits so many milliseconds for the next Xid; None where the driver tells of none.
+    def xid_events(self) -> Callable[[int], tuple[int, int] | None] | None:
+        """A function that waits for the next error (Xid) of a GPU or of a program on it; None without a driver.
 
-        It blocks; call it in a thread of its own. It returns None if no Xid comes in this time.
+        It blocks for so many milliseconds; call it in a thread of its own. It returns index and Xid, or None.
         """
         with self._lock:
             nvml = self._nvml if self._connect() else None
@@ -62,10 +53,10 @@ class Nvml:
                     self._ask(partial(nvml.nvmlDeviceRegisterEvents, device, kind, event_set))
                     indices[gpu.uuid] = gpu.index
 
-        def wait(milliseconds: int) -> XidEvent | None:
+        def wait(milliseconds: int) -> tuple[int, int] | None:
             event = self._ask(lambda: nvml.nvmlEventSetWait_v2(event_set, milliseconds))
             uuid = event and self._ask(lambda: nvml.nvmlDeviceGetUUID(event.device))
-            return XidEvent(indices[uuid], int(event.eventData)) if uuid in indices else None
+            return (indices[uuid], int(event.eventData)) if uuid in indices else None
 
         return wait
 

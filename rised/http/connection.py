@@ -62,9 +62,7 @@ class Connection:
         except Exception as error:  # noqa: BLE001 - a fault of ours must not end everybody's daemon
             log.error("connection failed", error=repr(error))
         finally:
-            with trio.move_on_after(0) as scope:
-                scope.shield = True
-                await self._stream.aclose()
+            await trio.aclose_forcefully(self._stream)
 
     async def _serve_one(self) -> bool:
         """Serve one request. Return whether the connection can carry another one."""

@@ -51,10 +51,7 @@ def prepare_directory(path: str, mode: int = 0o700) -> None:
 
 @contextlib.contextmanager
 def listening(
-    path: str,
-    mode: int = 0o600,
-    group: int | None = None,
-    given: socket.socket | None = None,
+    path: str, mode: int = 0o600, group: int | None = None, given: socket.socket | None = None
 ) -> Iterator[trio.SocketListener]:
     """Listen on `path`, whose lock the caller holds; remove the socket at the end.
 

@@ -47,7 +47,6 @@ class TensorBoards:
     """The TensorBoards of one daemon."""
 
     def __init__(self, services: Services) -> None:
-        """Starts nothing yet."""
         self._services = services
         self._numbers = itertools.count(1)
 
