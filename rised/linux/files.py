@@ -39,8 +39,11 @@ def overwrite(path: str, data: bytes) -> None:
 
 def read_small(path: str) -> bytes:
     """The first 4096 bytes of a file: all of most files in /proc and /sys. Raises `OSError`."""
-    with opened(path, os.O_RDONLY) as fd:
+    fd = os.open(path, os.O_RDONLY)
+    try:  # not `opened`, which takes a fifth longer: a snapshot reads thousands
         return os.read(fd, 4096)
+    finally:
+        os.close(fd)
 
 
 def make_directory(path: str) -> None:
