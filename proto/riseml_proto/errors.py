@@ -77,7 +77,7 @@ class StartFailed(RisemlError, code="start-failed"):
 
 
 class NoEngine(StartFailed, code="no-engine"):
-    """No container engine answers; the text says where one was looked for. It may come back."""
+    """No container engine answers; the text says where one was looked for, and what to do. It may come back."""
 
 
 class EngineError(StartFailed, code="engine"):

@@ -112,8 +112,8 @@ class Submissions:
             image = await self._images.ready(recipe)
         except NoEngine as error:
             raise Unsatisfiable(
-                f"{config.file}: train.image: {config.image} needs a container engine: {error}; start one, leave"
-                " image out, or start rised with --runner process, which ignores it"
+                f"{config.file}: train.image: {config.image} needs a container engine: {error}, leave"
+                " image out, or ignore it by --runner process, or runner: process in config.yml"
             ) from error
         return image, image is None
 

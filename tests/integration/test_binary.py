@@ -153,10 +153,22 @@ def test_another_python_or_machine_is_one_clear_error(home: Home) -> None:
 
 def test_a_damaged_file_is_one_clear_error_and_leaves_nothing(home: Home) -> None:
     file = home.bin / "rised"
-    os.truncate(file, file.stat().st_size // 2)
+    whole = file.read_bytes()
+    half = len(whole) // 2
+    for damaged in (whole[:half], whole[:half] + b"x" + whole[half + 1 :], whole[:-1]):
+        file.write_bytes(damaged)
+        assert (
+            home.run("riseml", "status", code=2) == "riseml: this file is damaged; copy it again\n"
+        )
+        assert home.builds() == []
+
+
+def test_a_cache_that_is_in_the_way_is_no_damage(home: Home) -> None:
+    home.cache.mkdir(parents=True)
+    home.give()
+    home.cache.joinpath("lock").mkdir()
     said = home.run("riseml", "status", code=2)
-    assert said.startswith(f"riseml: cannot be unpacked into {home.cache}: ")
-    assert home.builds() == []
+    assert said == f"riseml: cannot be unpacked into {home.cache}: Is a directory\n"
 
 
 def test_many_first_starts_at_once_unpack_it_once(home: Home) -> None:

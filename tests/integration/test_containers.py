@@ -301,8 +301,9 @@ def test_without_an_engine_both_ways_out_are_named(make_box: Callable[..., Box])
     done = box.run("train", cwd=box.project(yml("true")), check=False)
     assert done.returncode == 2
     assert f"{box.root}/nowhere" in done.stderr
-    assert "leave image out" in done.stderr
-    assert "--runner process" in done.stderr
+    assert (
+        "nowhere; start one, leave image out, or ignore it by --runner process, or" in done.stderr
+    )
 
 
 def test_a_daemon_for_containers_alone_refuses_what_names_no_image(

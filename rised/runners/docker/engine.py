@@ -78,7 +78,7 @@ class Engine:
         if host := self._environ.get("DOCKER_HOST"):
             if not host.startswith("unix://"):
                 raise NoEngine(
-                    f"DOCKER_HOST={host} is not on this machine; jobs need unix:///path/of/a/socket"
+                    f"DOCKER_HOST={host} is not on this machine; set it to unix:///path/of/a/socket"
                 )
             return [host.removeprefix("unix://")]
         run = self._environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}"
@@ -106,7 +106,7 @@ class Engine:
 
     async def _under_asyncio(self, request: Callable[[], Awaitable[T]]) -> T:
         if self._loop is None:
-            raise NoEngine("the daemon stops")
+            raise NoEngine("the daemon stops; try again")
         answer: T = await self._loop.run_aio_coroutine(request())
         return answer
 
@@ -116,7 +116,7 @@ class Engine:
         with trio.move_on_after(self._patience):
             return await self.call(request)
         self._info = None
-        raise NoEngine(f"none answers at {self._path} within {self._patience:g} seconds")
+        raise NoEngine(f"none answers at {self._path} within {self._patience:g} seconds; start one")
 
     async def _connect(self) -> "Docker":
         """The engine's client, made when it is first needed. Raises `NoEngine`."""
@@ -145,12 +145,12 @@ class Engine:
                 return path
         denied = next((path for path in paths if os.path.exists(path)), None)
         if denied:
-            raise NoEngine(f"you may not use {denied} (Docker lets the group docker)")
-        raise NoEngine(f"none answers at {' or '.join(paths)}")
+            raise NoEngine(f"you may not use {denied}; join the group docker and log in again")
+        raise NoEngine(f"none answers at {' or '.join(paths)}; start one")
 
     def _away(self, error: Exception) -> NoEngine:
         self._info = None  # another engine may start in its place
-        return NoEngine(f"none answers at {self._path} ({type(error).__name__})")
+        return NoEngine(f"none answers at {self._path} ({type(error).__name__}); start one")
 
     async def info(self) -> EngineInfo:
         """What kind of engine it is; requested once."""

@@ -414,6 +414,19 @@ def test_where_an_engine_was_looked_for_is_told(host: str, text: str) -> None:
     trio.run(main)
 
 
+def test_an_engine_that_the_user_may_not_use_is_no_engine_to_start(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    path.touch(mode=0)
+    user = os.getuid()
+    os.setreuid(user or 65534, -1)  # root may use everything
+    try:
+        with pytest.raises(NoEngine) as caught:
+            Engine({"DOCKER_HOST": f"unix://{path}"})._socket()
+    finally:
+        os.setreuid(user, -1)
+    assert str(caught.value) == f"you may not use {path}; join the group docker and log in again"
+
+
 def test_a_daemon_that_saw_no_image_does_without_asyncio() -> None:
     program = """
 import sys, trio
