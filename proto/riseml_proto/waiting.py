@@ -104,7 +104,7 @@ def sentence(reason: WaitReason, *, own: bool = True) -> str:
                 others = f"{'your' if own else 'their'} other experiments"
             else:
                 others = f"other experiments of {kind} {name}"
-            return f"waits for {others}: at most {_count(gpus, 'GPU')} at once"
+            return f"waits for {others}: at most {counted(gpus, 'GPU')} at once"
         case Paused(experiment):
             return f"paused; riseml resume {experiment} lets it go on"
         case ServerDrained(text):
@@ -122,10 +122,11 @@ def amounts(missing: Iterable[Shortage], where: str) -> str:
 def _amount(short: Shortage) -> str:
     if short.resource == "memory":
         return f"{_number(short.needed)} MiB of memory"
-    return _count(short.needed, short.resource)
+    return counted(short.needed, short.resource)
 
 
-def _count(number: float, unit: str) -> str:
+def counted(number: float, unit: str) -> str:
+    """Word a number of things: `1 GPU`, `2 GPUs`."""
     return f"{_number(number)} {unit}{'s' * (number != 1)}"
 
 

@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from rised.execution.images import Images
 from rised.execution.services import Services
 from rised.experiments.experiment import check_member
-from rised.experiments.job_spec import TRAIN
 from rised.gpus.devices import GpuDevice
 from rised.gpus.monitor import GpuMonitor
 from rised.gpus.nvml import Nvml
 from rised.queries.views import Views
 from rised.scheduling.scheduler import Scheduler
 from rised.scheduling.submission import Submissions
-from rised.storage.rows import ExperimentRow
+from rised.storage.rows import TRAIN, ExperimentRow
 from rised.tensorboard.manager import TensorBoards
 from rised.users.peer import Peer
 from riseml_proto.errors import Forbidden, InvalidInput, NotFound

@@ -3,11 +3,11 @@
 import msgspec
 
 from rised.api.context import Context
-from rised.experiments.job_spec import TRAIN
 from rised.http.request import Request, Send, Streamed
 from rised.logs.raw import raw
 from rised.logs.stream import LogStream
 from rised.queries.history import StoredHistory
+from rised.storage.rows import TRAIN
 from riseml_proto.errors import InvalidInput
 from riseml_proto.ids import CanonicalId, experiment_id
 from riseml_proto.messages import Entry, LogRequest

@@ -11,12 +11,12 @@ from typing import NamedTuple
 from rised.crashpoints import crash_point
 from rised.execution.services import Services
 from rised.experiments.experiment import Experiment
-from rised.experiments.job_spec import TRAIN, commands, environment
+from rised.experiments.job_spec import commands, environment
 from rised.linux.files import disk_may_be_full, make_directory, write_file
 from rised.policy.resources import Grant
 from rised.runners.base import Container, Job, JobHandle, JobResources
 from rised.storage.experiments import owner_of
-from rised.storage.rows import file_beside
+from rised.storage.rows import TRAIN, file_beside
 from rised.users.impersonation import impersonating
 from riseml_proto import ids
 

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from rised.experiments.job_spec import TRAIN
 from rised.experiments.transitions import Transitions
 from rised.logs.watch import LogWatcher
 from rised.revisions import Revisions
@@ -14,6 +13,7 @@ from rised.runners.identity import JobIdentity, decode
 from rised.settings import Settings
 from rised.storage.database import Database
 from rised.storage.layout import Layout
+from rised.storage.rows import TRAIN
 from riseml_proto.ids import job_id
 
 

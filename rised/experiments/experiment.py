@@ -32,10 +32,8 @@ class Stoppable(Protocol):
 class RunningMember(Stoppable, Protocol):
     """A member that holds what it was granted."""
 
-    @property
-    def gpus(self) -> tuple[int, ...]:
-        """The indices of its GPUs."""
-        ...
+    gpus: tuple[int, ...]
+    """The indices of its GPUs."""
 
     def use(self, snapshot: ProcessSnapshot) -> Use:
         """What its processes in `snapshot` use now. Blocks for milliseconds: call it in another thread."""

@@ -10,8 +10,6 @@ from rised.policy.resources import Grant
 from rised.runners.shell import WORKING_DIRECTORY
 from riseml_proto import ids, placeholders
 
-TRAIN = "train"
-
 
 def commands(experiment: Experiment, member: int) -> list[str]:
     """The commands with this member's parameters in place of the placeholders."""

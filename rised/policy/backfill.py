@@ -35,11 +35,7 @@ class Reservation:
 
     def add(self, request: ResourceRequest, available: Capacity) -> Capacity | None:
         """Reserve what `request` can take of `available`. Return the rest; None if it can take nothing."""
-        taken = ResourceRequest(
-            min(request.cpus, available.cpus),
-            min(request.mem, available.mem),
-            min(request.gpus, available.gpus),
-        )
+        taken = ResourceRequest._make(map(min, request, available))
         if not any(taken):
             return None
         self.request = ResourceRequest(*map(add, self.request, taken))
@@ -111,9 +107,7 @@ class BackfillPlan:
             self._extra = self._find_shadow_time(self._head)
         free, extra = self._free, self._extra
         if max_runtime > self._shadow_time:
-            free = Capacity(
-                min(free.cpus, extra.cpus), min(free.mem, extra.mem), min(free.gpus, extra.gpus)
-            )
+            free = Capacity._make(map(min, free, extra))
         for reservation in self._reservations:
             if max_runtime > reservation.earliest_start:
                 free = free.minus(reservation.request)

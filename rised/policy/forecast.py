@@ -121,7 +121,9 @@ class _Simulation:
             for _ in range(size):
                 free = free.plus(entry.request)
             held.subtract(dict.fromkeys(entry.accounts, entry.request.gpus * size))
-            self._open_slots(entry.experiment, size)
+            if waiting := self._entries.get(entry.experiment):
+                slots = min(waiting.slots + size, self._remaining[entry.experiment])
+                self._entries[entry.experiment] = waiting._replace(slots=slots)
         running = [
             Running(entry.request, None if ends_by == inf else ends_by)
             for ends_by, _, (entry, _, size) in self._ends
@@ -134,9 +136,3 @@ class _Simulation:
 
     def _push(self, ends_by: float, batch: RunningBatch) -> None:
         heappush(self._ends, (ends_by, next(self._serial), batch))
-
-    def _open_slots(self, experiment: int, number: int) -> None:
-        entry = self._entries.get(experiment)
-        if entry is not None:
-            slots = min(entry.slots + number, self._remaining[experiment])
-            self._entries[experiment] = entry._replace(slots=slots)

@@ -1,12 +1,11 @@
 """The history of an experiment as its log streams need it (`rised.logs.source`), from events and members."""
 
 from rised.clock import to_datetime
-from rised.experiments.job_spec import TRAIN
 from rised.logs.source import Attempt, Event
 from rised.queries.views import Views, rowless
 from rised.storage.database import Database
 from rised.storage.layout import Layout
-from rised.storage.rows import BOARD, BUILD, EventRow, ExperimentRow
+from rised.storage.rows import BOARD, BUILD, TRAIN, EventRow, ExperimentRow
 from riseml_proto import ids
 from riseml_proto.ids import CanonicalId
 from riseml_proto.messages import ElidedEntry, EndEntry, HeadEntry, StateEntry

@@ -9,12 +9,11 @@ import msgspec
 from rised.clock import to_datetime
 from rised.experiments import results
 from rised.experiments.experiment import Experiment
-from rised.experiments.job_spec import TRAIN
 from rised.experiments.results import Results
 from rised.storage.database import Database
 from rised.storage.experiments import owner_of
 from rised.storage.layout import Layout
-from rised.storage.rows import BOARD, ExperimentRow, MemberRow
+from rised.storage.rows import BOARD, TRAIN, ExperimentRow, MemberRow
 from riseml_proto import ids
 from riseml_proto.config import Config, parse_config
 from riseml_proto.errors import NotFound

@@ -16,6 +16,7 @@ from rised.users.impersonation import impersonating
 from rised.users.owner import Owner, of_user
 from riseml_proto.config import Config
 from riseml_proto.errors import QuotaExceeded
+from riseml_proto.waiting import counted
 
 _FRESH_SECONDS = 60.0
 """How long a measurement of outputs counts."""
@@ -37,7 +38,7 @@ class Admission:
             if quota.gpus is not None and config.gpus > quota.gpus:
                 raise QuotaExceeded(
                     f"{config.file}: train.resources.gpus: asks for {config.gpus}, and"
-                    f" {_whose(account)} is {_count(quota.gpus, 'GPU')} at once; ask for less"
+                    f" {_whose(account)} is {counted(quota.gpus, 'GPU')} at once; ask for less"
                 )
 
     def check_queued(self, user: str, owner: Owner, unfinished: Iterable[tuple[str, ...]]) -> None:
@@ -56,7 +57,7 @@ class Admission:
         for account, limit in limits.items():
             if counts[account] >= limit:
                 raise QuotaExceeded(
-                    f"{_whose(account)} is {_count(limit, 'unfinished experiment')}, and that many"
+                    f"{_whose(account)} is {counted(limit, 'unfinished experiment')}, and that many"
                     " are there; wait for one to end, or riseml kill one"
                 )
 
@@ -128,7 +129,3 @@ def measure_disk(path: str, owner: Owner) -> int:
 def _whose(account: str) -> str:
     kind, _, name = account.partition(":")
     return "your quota" if kind == "user" else f"the quota of {kind} {name}"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'s' * (number != 1)}"

@@ -1,8 +1,11 @@
 """Sub-experiments start here: they get their resources, run, and give back what they held.
 
-A member's way: `start` (or `resume`, after a restart) → its job begins → it ends, and nothing of it is left.
+A member's way: `start` (or `restore`, after a restart) → its job begins → it ends, and nothing of it is left.
 """
 
+import json
+import math
+from collections.abc import Mapping
 from functools import partial
 
 import trio
@@ -44,8 +47,31 @@ class Dispatcher:
         grant = self._accounting.inventory.allocate((experiment.number, member), experiment.request)
         self._run(experiment, row, grant)
 
-    def resume(self, experiment: Experiment, row: MemberRow, grant: Grant) -> None:
-        """Go on with a member that an earlier daemon started, and that holds `grant`."""
+    def restore(self, experiment: Experiment, frontier: int) -> None:
+        """Take up what an earlier daemon left; `frontier` is the member after the last that was ever started."""
+        table, number = self._services.database.members, experiment.number
+        # More may run than its concurrency allows now, since somebody has changed that.
+        experiment.limiter.total_tokens = math.inf
+        for member in table.unended(number):
+            experiment.active[member.member] = member.state
+            if member.state not in (State.PENDING, State.BUILDING):
+                self._resume(experiment, member)
+            elif member.attempt or member.member < frontier:
+                experiment.push(member.member)
+        experiment.limiter.total_tokens = experiment.concurrency
+        for overtaken in table.rowless(number, 1 if experiment.is_set else 0, frontier):
+            experiment.push(overtaken)
+        for later in table.between(number, frontier, experiment.row.members):
+            if later.state.ended:
+                experiment.skip(later.member)
+
+    def _resume(self, experiment: Experiment, row: MemberRow) -> None:
+        """Go on with a member that holds what it was granted."""
+        # What was killed with its experiment may have ended of that while nobody watched.
+        row = row._replace(kill=max(row.kill, experiment.row.kill))
+        uuids, request = self._services.gpu_uuids, experiment.request
+        gpus = tuple(current_index(index, uuid, uuids) for index, uuid in json.loads(row.gpus))
+        grant = Grant(request.cpus, request.mem, gpus)
         self._accounting.inventory.hold((experiment.number, row.member), grant)
         self._run(experiment, row, grant)
 
@@ -89,3 +115,11 @@ class Dispatcher:
         if not self._starting:
             self._no_start_pending.set()
         return bool(self._starting)
+
+
+def current_index(index: int, uuid: str | None, uuids: Mapping[int, str | None]) -> int:
+    """The index that a GPU has now; the driver may count differently since the last boot."""
+    for now, known in uuids.items():
+        if uuid is not None and known == uuid:
+            return now
+    return index

@@ -4,11 +4,11 @@ import trio
 
 from rised.crashpoints import crash_point
 from rised.execution.services import Services
-from rised.experiments.experiment import Experiment
+from rised.experiments.experiment import Experiment, check_member
 from rised.log import log
 from rised.policy.outcome import KillMode
 from rised.scheduling.unfinished import Unfinished
-from riseml_proto.errors import StorageFull
+from riseml_proto.errors import NotFound, StorageFull
 
 _RETRY_SECONDS = 1.0
 
@@ -24,8 +24,12 @@ class Killer:
     async def kill(self, number: int, member: int | None, mode: KillMode) -> bool:
         """End an experiment, or one member of it; return when nothing of it is left.
 
-        False: it had ended before. Raises `StorageFull`.
+        False: it had ended before. Raises `NotFound`, `StorageFull`.
         """
+        row = self._database.experiments.get(number)
+        if row is None:
+            raise NotFound(f"there is no experiment {number}; riseml status -a lists all")
+        check_member(row.members, number, member)
         experiment = self._unfinished.experiments.get(number)
         if experiment is None:
             return False
@@ -35,10 +39,13 @@ class Killer:
         if member in experiment.running:
             await self._kill_running(experiment, member, mode)
             return True
-        if experiment.not_started(member):
-            await self._kill_waiting(experiment, member)
-            return True
-        return False
+        if not experiment.not_started(member):
+            return False
+        self._transitions.kill_waiting(experiment, member)
+        self._unfinished.wake()
+        await self._database.sync()
+        self._unfinished.forget_if_done(experiment)
+        return True
 
     async def _kill_all(self, experiment: Experiment, mode: KillMode) -> None:
         if experiment.building:
@@ -66,12 +73,6 @@ class Killer:
         await self._flush()
         run.kill(mode)
         await done.wait()
-
-    async def _kill_waiting(self, experiment: Experiment, member: int) -> None:
-        self._transitions.kill_waiting(experiment, member)
-        self._unfinished.wake()
-        await self._database.sync()
-        self._unfinished.forget_if_done(experiment)
 
     async def kill_again(self, experiment: Experiment, mode: KillMode) -> None:
         """Finish a kill that an earlier daemon did not finish, and wait for room on the disk if there is none.

@@ -19,7 +19,6 @@ from rised.scheduling.accounting import UsageAccounting
 from rised.scheduling.dispatch import Dispatcher
 from rised.scheduling.kill import Killer
 from rised.scheduling.prelaunch import PrelaunchPool
-from rised.scheduling.restore import restore_members
 from rised.scheduling.unfinished import Unfinished
 from rised.storage.rows import BOARD, BUILD, MemberChange, MemberRow
 from rised.tensorboard.manager import TensorBoards, is_installed
@@ -92,7 +91,7 @@ class Scheduler:
                 row, parse_config(row.config, row.config_file), frontier=frontier
             )
             self.add(experiment)
-            restore_members(self._services, self._dispatcher, experiment, frontier)
+            self._dispatcher.restore(experiment, frontier)
             if row.kill and not experiment.building:
                 experiment.skip_all()
                 start(self.killer.kill_again, experiment, row.kill)

@@ -9,8 +9,6 @@ from riseml_proto.states import State
 
 _NO_SEQ = (1 << 63) - 1
 _BEGINNINGS = (State.RUNNING, State.BUILDING)
-# `+` keeps the planner from the index by member, whose order is another.
-_OF_EXPERIMENT = "seq > ? AND seq <= ? AND +experiment = ?"
 
 
 class EventTable(Table[EventRow]):
@@ -40,51 +38,37 @@ class EventTable(Table[EventRow]):
         self, row: ExperimentRow, seq: int, limit: int, member: int | None = None
     ) -> list[EventRow]:
         """At most `limit` events of an experiment after `seq`, in order, of one member if it is given."""
-        if member is not None:
-            return self._of_member(row.id, member, seq, limit)
-        return self._select(f"{_OF_EXPERIMENT} ORDER BY seq LIMIT ?", *_span(row, seq), limit)
+        where, values = _after(row, seq, member)
+        return self._select(f"{where} ORDER BY seq LIMIT ?", *values, limit)
 
     def beginnings(
         self, row: ExperimentRow, seq: int, limit: int, member: int | None = None
     ) -> list[tuple[EventRow, EventRow | None]]:
         """The events after `seq` that begin attempts, each with the one that ended it, if any."""
-        if member is not None:
-            events = self._of_member(row.id, member, seq, _NO_SEQ)
-            began = [e for e in events if e.state in _BEGINNINGS and e.attempt][:limit]
-        else:
-            began = self._select(
-                f"{_OF_EXPERIMENT} AND state IN ('RUNNING', 'BUILDING') AND attempt > 0"
-                " ORDER BY seq LIMIT ?",
-                *_span(row, seq),
-                limit,
-            )
+        where, values = _after(row, seq, member)
+        where += " AND state IN ('RUNNING', 'BUILDING') AND attempt > 0 ORDER BY seq LIMIT ?"
+        began = self._select(where, *values, limit)
         return [(event, self._following(event)) for event in began]
 
     def attempt_of(self, event: EventRow) -> tuple[EventRow, EventRow | None] | None:
         """The attempt that `event` begins or ends, as the events that began it and ended it, if any."""
         if event.state in _BEGINNINGS:
             return event, self._following(event)
-        before = self._first(
-            "experiment = ? AND member = ? AND seq < ? ORDER BY seq DESC LIMIT 1",
-            event.experiment,
-            event.member,
-            event.seq,
-        )
+        where = "experiment = ? AND member = ? AND seq < ? ORDER BY seq DESC LIMIT 1"
+        before = self._first(where, event.experiment, event.member, event.seq)
         if before and before.state in _BEGINNINGS and before.attempt == event.attempt:
             return before, event
         return None
 
     def newest(self, experiment: int, member: int) -> EventRow | None:
         """The newest event of one member."""
-        return self._first(
-            "experiment = ? AND member = ? ORDER BY seq DESC LIMIT 1", experiment, member
-        )
+        where = "experiment = ? AND member = ? ORDER BY seq DESC LIMIT 1"
+        return self._first(where, experiment, member)
 
     def newest_of_members(self, row: ExperimentRow, limit: int) -> list[EventRow]:
         """The newest event of each member, of the `limit` newest ones, rising."""
-        rows = self._db.execute(
-            f"{self._selection} {_OF_EXPERIMENT} ORDER BY seq DESC", _span(row, 0)
-        )
+        where, values = _after(row, 0, None)
+        rows = self._db.execute(f"{self._selection} {where} ORDER BY seq DESC", values)
         newest: dict[int, EventRow] = {}
         for columns in rows:
             event = self._read(columns)
@@ -95,22 +79,17 @@ class EventTable(Table[EventRow]):
         return sorted(newest.values())
 
     def _following(self, event: EventRow) -> EventRow | None:
-        events = self._of_member(event.experiment, event.member, event.seq, 1)
-        return events[0] if events else None
-
-    def _of_member(self, experiment: int, member: int, seq: int, limit: int) -> list[EventRow]:
-        return self._select(
-            "experiment = ? AND member = ? AND seq > ? ORDER BY seq LIMIT ?",
-            experiment,
-            member,
-            seq,
-            limit,
-        )
+        where = "experiment = ? AND member = ? AND seq > ? ORDER BY seq LIMIT 1"
+        return self._first(where, event.experiment, event.member, event.seq)
 
     def _add(self, *columns: object) -> None:
         self._db.execute(self._insertion, (None, *columns))
 
 
-def _span(row: ExperimentRow, seq: int) -> tuple[int, int, int]:
-    """The values of `_OF_EXPERIMENT`, for events after `seq`."""
-    return max(seq, row.first_seq), row.last_seq or _NO_SEQ, row.id
+def _after(row: ExperimentRow, seq: int, member: int | None) -> tuple[str, tuple[int, ...]]:
+    """The condition for events of an experiment, or of one member, after `seq`, and its values."""
+    if member is not None:
+        return "experiment = ? AND member = ? AND seq > ?", (row.id, member, seq)
+    # `+` keeps the planner from the index by member, whose order is another.
+    where = "seq > ? AND seq <= ? AND +experiment = ?"
+    return where, (max(seq, row.first_seq), row.last_seq or _NO_SEQ, row.id)

@@ -66,6 +66,8 @@ class MemberRow(NamedTuple):
     """JSON: the last value of each result that it reported, once it has ended."""
 
 
+TRAIN = "train"
+"""The job of a member."""
 BUILD, BOARD = "build", "tensorboard"
 """The jobs that an experiment has beside those of its members."""
 

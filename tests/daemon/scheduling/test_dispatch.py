@@ -1,6 +1,6 @@
 """What is found again after a restart."""
 
-from rised.scheduling.restore import current_index
+from rised.scheduling.dispatch import current_index
 
 UUIDS = {0: "GPU-b", 1: "GPU-a", 2: None}
 
