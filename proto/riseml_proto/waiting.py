@@ -95,6 +95,8 @@ def sentence(reason: WaitReason, *, own: bool = True) -> str:
             return f"waits for {id} to start"
         case SlotsTaken(1, None):
             return "waits for its only slot"
+        case SlotsTaken(1, experiment):
+            return f"waits for the only slot of {experiment}"
         case SlotsTaken(slots, experiment):
             whose = "its" if experiment is None else f"{experiment}'s"
             return f"waits for one of {whose} {slots} slots"

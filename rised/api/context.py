@@ -2,6 +2,7 @@
 
 import grp
 import os
+import pwd
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -87,6 +88,7 @@ class Context:
         """
         target = parse(text)
         if target.experiment is None:
+            self.check_user(text)
             raise InvalidInput(f"{text} names a user; say which experiment, such as {text}.144")
         row = self.views.row(target.experiment)
         if target.user is not None and target.user != row.user:
@@ -107,6 +109,14 @@ class Context:
             example = job_id(row.id, 1 if row.members else 0, TRAIN)
             raise NotFound(f"there is no job {text}; {row.id} has jobs such as {example}")
         return target, row
+
+    def check_user(self, name: str) -> None:
+        """Raise `NotFound` for the name of nobody: no user of this machine, and of no experiment."""
+        try:
+            if self.services.database.experiments.newest(name, None) is None:
+                pwd.getpwnam(name)
+        except (KeyError, ValueError):  # or a name that none can be
+            raise NotFound(f"there is no user {name!r}; IDs look like 144 or 144.2") from None
 
     def last(self, peer: Peer, project: str | None) -> int:
         """The number of the caller's last experiment, of all projects or of one. Raises `NotFound`."""

@@ -37,14 +37,20 @@ async def submit(context: Context, request: Request) -> Answer:
 
 async def index(context: Context, request: Request) -> Streamed:
     """List the unfinished experiments as `Summary`; with `?all=true` those that have ended, too.
-    `?mine=true` leaves out other users' experiments. Everybody may see all summaries.
+    `?mine=true` leaves out other users' experiments, `?user=paul` all but paul's. Everybody may see all summaries.
     """
-    everything, peer = request.flag("all"), request.peer
+    everything, peer, user = request.flag("all"), request.peer, request.query.get("user")
+    if user is not None:
+        context.check_user(user)
     mine = request.flag("mine") and context.services.settings.system
 
     def pages() -> Iterator[list[Summary]]:
         for rows in context.views.rows(ended=everything):
-            yield [_seen_by(context, peer, row) for row in rows if not mine or row.uid == peer.uid]
+            yield [
+                _seen_by(context, peer, row)
+                for row in rows
+                if user in (None, row.user) and (not mine or row.uid == peer.uid)
+            ]
 
     return in_pages([], pages())
 

@@ -143,6 +143,8 @@ def _list(client: Client, user: str | None, args: argparse.Namespace) -> list[Su
     """The caller's own experiments, those of `user`, or with --all-users everybody's; newest last."""
     flags = {"all": args.all, "mine": not args.all_users and user is None}
     query = {name: "true" for name, wanted in flags.items() if wanted}
+    if user is not None:
+        query["user"] = user
     summaries = client.get("/v1/experiments", list[Summary], query)
     own = [summary for summary in summaries if user in (None, summary.user)]
     return sorted(own, key=lambda summary: ids.parse(summary.id).experiment or 0)

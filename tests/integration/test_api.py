@@ -163,7 +163,9 @@ def test_a_malformed_id_is_told_what_ids_look_like(api: Api, text: str) -> None:
 
 
 def test_a_user_alone_is_no_experiment(api: Api) -> None:
-    check(api.get("/v1/experiments/paul", 400), "invalid", "paul.144")
+    check(api.get("/v1/experiments/daemon", 400), "invalid", "daemon.144")
+    check(api.get("/v1/experiments/nobodys", 404), "not-found", "there is no user 'nobodys'")
+    check(api.get("/v1/experiments?user=%00", 404), "not-found", "there is no user")
 
 
 # Taking in files

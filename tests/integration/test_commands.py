@@ -348,6 +348,13 @@ def test_status_says_why_something_waits(box: Box) -> None:
     assert box.processes() == {}
 
 
+def test_status_of_a_user_tells_nobody_from_one_without_experiments(box: Box) -> None:
+    assert box.run("status", "daemon").stdout == "ID PROJECT STATE     AGE           TYPE\n"
+    done = box.run("status", "daemom", check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "riseml: there is no user 'daemom'; IDs look like 144 or 144.2\n"
+
+
 def test_the_other_commands_do_what_they_say(box: Box) -> None:
     empty = box.root / "empty"
     empty.mkdir()

@@ -154,6 +154,7 @@ def test_what_has_ended_is_said_to_have_ended_and_stays_as_it_was(stage: Stage) 
         ("12x", "'12x' is not an ID; IDs look like 144, 144.2 or 144.2.train"),
         ("nobody.NUMBER", "nobody has no experiment NUMBER"),
         (USER, f"{USER} names a user; say which experiment, such as {USER}.144"),
+        ("nobodys", "there is no user 'nobodys'; IDs look like 144 or 144.2"),
         ("", "'' is not an ID; IDs look like 144, 144.2 or 144.2.train"),
     ],
 )

@@ -34,6 +34,7 @@ WORDINGS: list[tuple[WaitReason, str]] = [
     (BehindMember("144.2"), "waits for 144.2 to start"),
     (SlotsTaken(1), "waits for its only slot"),
     (SlotsTaken(3), "waits for one of its 3 slots"),
+    (SlotsTaken(1, 144), "waits for the only slot of 144"),
     (SlotsTaken(3, 144), "waits for one of 144's 3 slots"),
     (QuotaReached("user:paul", 1), "waits for your other experiments: at most 1 GPU at once"),
     (

@@ -235,6 +235,7 @@ def test_a_user_alone_stands_for_their_experiments_newest_last(
     run(daemon, "paul")
     lines = capsys.readouterr().out.splitlines()[1:]
     assert [line.split()[0] for line in lines] == ["9", "10"]
+    assert daemon.requests[0].target == "/v1/experiments?user=paul"
 
 
 def test_json_has_exactly_the_promised_keys(
