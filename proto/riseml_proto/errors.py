@@ -121,8 +121,10 @@ class SshFailed(Unreachable, code="ssh"):
     """ssh itself failed, so that nothing was learnt of the daemon."""
 
 
-def describe(error: OSError, otherwise: str = "") -> str:
-    """Word the kernel's error: `path: Permission denied`; `otherwise` stands where it names no path."""
+def describe(error: Exception, otherwise: str = "") -> str:
+    """Word an error, one of the kernel as `path: Permission denied`; `otherwise` stands where it names no path."""
+    if not isinstance(error, OSError):
+        return str(error)
     path = error.filename
     if isinstance(path, bytes):
         path = path.decode(errors="surrogateescape")

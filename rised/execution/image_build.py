@@ -33,7 +33,7 @@ from rised.runners.identity import decode, encode
 from rised.storage.experiments import owner_of
 from rised.storage.rows import BUILD, JobRow, file_beside
 from rised.users.files import open_log
-from riseml_proto.errors import NoEngine, RisemlError
+from riseml_proto.errors import NoEngine, RisemlError, describe
 from riseml_proto.ids import job_id
 
 _RETRY_SECONDS = 5.0
@@ -107,7 +107,7 @@ class ImageBuild:
                             raise
                         await trio.sleep(_RETRY_SECONDS)
         except (RisemlError, OSError) as error:
-            raise _Failed(str(error)) from error
+            raise _Failed(describe(error)) from error
         raise _Failed("the container that built the image ended, and nobody knows how")
 
     async def _try(self, recipe: Recipe) -> str | None:

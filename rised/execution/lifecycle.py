@@ -139,8 +139,7 @@ class Lifecycle:
             return await self._try_later(str(error))
         except (RisemlError, OSError) as error:
             await self._abandon(held)
-            message = describe(error) if isinstance(error, OSError) else str(error)
-            await self._end(State.FAILED, Reason.START_FAILED, message)
+            await self._end(State.FAILED, Reason.START_FAILED, describe(error))
             self._slot.release()
             return False
         job, handle = held

@@ -35,6 +35,7 @@ def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
         for command in COMMANDS:
             assert f"  {command.name:<11} {command.summary}\n" in text
         assert max(map(len, text.splitlines())) <= 80
+        assert "`" not in text
     assert run() == 2
 
 

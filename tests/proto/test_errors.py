@@ -118,4 +118,4 @@ def test_the_kernels_errors_name_a_path_as_text() -> None:
         assert describe(OSError(2, "gone", path), "x") == "no/file: gone"
     for number in (None, 3):  # of an open file the number says nothing
         assert describe(OSError(2, "gone", number), "x") == "x: gone"
-    assert describe(OSError("other words")) == "other words"
+    assert describe(OSError("other words")) == describe(RisemlError("other words")) == "other words"
