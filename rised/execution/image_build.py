@@ -140,7 +140,16 @@ class ImageBuild:
         job, handle = held = await self._launch(base)
         watch = self._services.watcher.add(job.log, self._notify)
         try:
-            status = await self._wait(held)
+            if handle.is_held:
+                await self._begin(held)
+            status = await handle.wait()
+            await handle.settle(0)
+        except trio.Cancelled:
+            if self._scope.cancel_called:
+                with trio.CancelScope(shield=True):
+                    await handle.kill(0)
+                    await handle.settle(0)
+            raise
         finally:
             watch.close()
             handle.close()
@@ -163,25 +172,14 @@ class ImageBuild:
             make_directory(os.path.dirname(job.log))
         return HeldJob(job, await services.runner.start(job))
 
-    async def _wait(self, held: HeldJob) -> Exit:
-        """Let the job begin if it is held, and return how it ended, when nothing of it is left."""
+    async def _begin(self, held: HeldJob) -> None:
+        """Record a held job, and let it begin."""
         job, handle = held
-        try:
-            if handle.is_held:
-                row = self._row()._replace(attempt=job.attempt, handle=encode(handle.identity))
-                self._services.transitions.save_job(row)
-                await self._services.database.sync()
-                crash_point("before-build")
-                handle.begin("")
-            status = await handle.wait()
-            await handle.settle(0)
-        except trio.Cancelled:
-            if self._scope.cancel_called:
-                with trio.CancelScope(shield=True):
-                    await handle.kill(0)
-                    await handle.settle(0)
-            raise
-        return status
+        row = self._row()._replace(attempt=job.attempt, handle=encode(handle.identity))
+        self._services.transitions.save_job(row)
+        await self._services.database.sync()
+        crash_point("before-build")
+        handle.begin("")
 
     async def _conclude(
         self, recipe: Recipe, base: ImageInfo, held: HeldJob, status: Exit

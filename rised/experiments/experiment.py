@@ -86,11 +86,6 @@ class Experiment:
         """How many members may run at once."""
         return min(self.row.concurrency or self.config.concurrency, self.row.members or 1)
 
-    def change(self, row: ExperimentRow) -> None:
-        """Take over priority, pause and concurrency from `row`, which the database has."""
-        self.row = row
-        self.limiter.total_tokens = self.concurrency
-
     @cached_property
     def configuration(self) -> ConfigurationFile:
         """Writes its members' `riseml-configuration.yml`."""

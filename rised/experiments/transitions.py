@@ -154,7 +154,8 @@ class Transitions:
             self._database.experiments.update(
                 row.id, priority=row.priority, paused=row.paused, concurrency=row.concurrency
             )
-        experiment.change(row)
+        experiment.row = row
+        experiment.limiter.total_tokens = experiment.concurrency
         self.subscriptions.notify(experiment.number)
 
     def mark_killed(self, experiment: Experiment, mode: KillMode) -> None:

@@ -73,7 +73,26 @@ class Submissions:
         # Nothing can come between this check and the new row: neither waits for anything.
         accounts = (state.accounts for state in self._scheduler.unfinished.states.values())
         self._admission.check_queued(peer.user, owner, accounts)
-        row = self._write(config, submission, peer, owner, image, build=build)
+        row = ExperimentRow(
+            id=0,
+            user=peer.user,
+            uid=peer.uid,
+            project=config.project,
+            revision=submission.revision,
+            config=submission.config,
+            config_file=submission.config_file,
+            env=json.dumps(submission.env),
+            members=config.count,
+            state=State.BUILDING if build else State.PENDING,
+            created_ms=now_ms(),
+            image=image,
+            builds=int(build),
+            owner=encode_owner(owner) if self._settings.system else None,
+            priority=submission.priority,
+        )
+        experiment = self._services.transitions.submit(row, config)
+        self._scheduler.add(experiment)
+        row = experiment.row
         await self._services.database.sync()
         crash_point("before-acknowledge")
         log.info(
@@ -116,38 +135,6 @@ class Submissions:
                 " image out, or ignore it by --runner process, or runner: process in config.yml"
             ) from error
         return image, image is None
-
-    def _write(
-        self,
-        config: Config,
-        submission: Submission,
-        peer: Peer,
-        owner: Owner,
-        image: str | None,
-        *,
-        build: bool,
-    ) -> ExperimentRow:
-        """Put the experiment into the database and into the scheduler, with no wait between the two."""
-        row = ExperimentRow(
-            id=0,
-            user=peer.user,
-            uid=peer.uid,
-            project=config.project,
-            revision=submission.revision,
-            config=submission.config,
-            config_file=submission.config_file,
-            env=json.dumps(submission.env),
-            members=config.count,
-            state=State.BUILDING if build else State.PENDING,
-            created_ms=now_ms(),
-            image=image,
-            builds=int(build),
-            owner=encode_owner(owner) if self._settings.system else None,
-            priority=submission.priority,
-        )
-        experiment = self._services.transitions.submit(row, config)
-        self._scheduler.add(experiment)
-        return experiment.row
 
 
 def check(config: Config, submission: Submission, runner: str, total: Capacity) -> None:
