@@ -52,15 +52,16 @@ def _add(store: Database, members: int, begin_ms: int) -> None:
     )
     number = store.experiments.add(row).id
     if members:
-        store.events.append(number, State.RUNNING, begin_ms)
+        store.events.append(MemberChange(MemberRow(number, 0, State.RUNNING), begin_ms))
     for member in range(1, members + 1) if members else (0,):
         for change in _life(number, member, begin_ms):
-            store.events.append_change(change)
+            store.events.append(change)
         store.members.save(change.row)
     store.experiments.count_ends(number, State.FINISHED, max(1, members))
     end_ms = begin_ms + _LASTED_MS
     if members:
-        store.events.append(number, State.FINISHED, end_ms, Reason.COMPLETED)
+        end = MemberRow(number, 0, State.FINISHED, reason=Reason.COMPLETED)
+        store.events.append(MemberChange(end, end_ms))
     store.experiments.end(number, State.FINISHED, end_ms, Reason.COMPLETED)
 
 

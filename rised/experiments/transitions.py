@@ -55,7 +55,8 @@ class Transitions:
                 self._database.members.save(MemberRow(row.id, first, row.state))
             if builds:
                 self._database.jobs.save(JobRow(row.id, BUILD, 1, row.created_ms))
-                self._database.events.append(row.id, State.BUILDING, row.created_ms, attempt=1)
+                build = MemberRow(row.id, 0, State.BUILDING, attempt=1)
+                self._database.events.append(MemberChange(build, row.created_ms))
         experiment = Experiment(row, config, frontier=first)
         if not (is_set and builds):
             experiment.active[first] = row.state
@@ -78,13 +79,14 @@ class Transitions:
             if own is not experiment.state:
                 self._database.experiments.update(experiment.number, state=own)
                 if experiment.is_set:
-                    self._database.events.append(experiment.number, own, changes[0].time_ms)
+                    set_row = MemberRow(experiment.number, 0, own)
+                    self._database.events.append(MemberChange(set_row, changes[0].time_ms))
             for row in final.values():
                 self._database.members.save(row)
                 if row.state.ended:
                     self._database.experiments.count_ends(experiment.number, row.state, 1)
             for change in changes:
-                self._database.events.append_change(change)
+                self._database.events.append(change)
             if sum(ended.values()) == max(1, experiment.row.members):
                 own = outcome = self._end(experiment, changes[-1].row, ended, changes[-1].time_ms)
             used = self._charge(experiment, changes)
@@ -119,15 +121,9 @@ class Transitions:
             code = None
             if last.reason == Reason.BUILD_FAILED:
                 reason, code = Reason.BUILD_FAILED, last.exit_code
-            self._database.events.append(
-                experiment.number,
-                outcome,
-                time_ms,
-                reason,
-                attempt=experiment.build_attempt,
-                message=message,
-                exit_code=code,
-            )
+            row = MemberRow(experiment.number, 0, outcome, experiment.build_attempt)
+            row = row._replace(reason=reason, exit_code=code)
+            self._database.events.append(MemberChange(row, time_ms, message))
         self._database.experiments.end(experiment.number, outcome, time_ms, reason)
         self._end_build(experiment, time_ms, last.exit_code)
         return outcome
@@ -199,7 +195,7 @@ class Transitions:
                 self._database.members.save(row)
                 if not experiment.is_set:  # its event is the end of the build, if one runs
                     row = row._replace(attempt=experiment.build_attempt or row.attempt)
-                self._database.events.append_change(MemberChange(row, time_ms, message))
+                self._database.events.append(MemberChange(row, time_ms, message))
             if not experiment.running:
                 last = waiting[-1] if waiting else end
                 outcome = self._end(experiment, last, ended, time_ms, message)
@@ -214,9 +210,8 @@ class Transitions:
         time_ms = now_ms()
         with self._database.transaction():
             self._database.jobs.save(JobRow(experiment.number, BUILD, attempt, time_ms))
-            self._database.events.append(
-                experiment.number, State.BUILDING, time_ms, attempt=attempt
-            )
+            row = MemberRow(experiment.number, 0, State.BUILDING, attempt)
+            self._database.events.append(MemberChange(row, time_ms))
         experiment.build_attempt = attempt
         self.subscriptions.notify(experiment.number)
 
@@ -232,12 +227,11 @@ class Transitions:
         row = MemberRow(number, first, State.PENDING)
         with self._database.transaction():
             self._database.experiments.update(number, image=image, state=State.PENDING)
-            self._database.events.append(
-                number, State.PENDING, time_ms, attempt=experiment.build_attempt
-            )
+            built = MemberRow(number, 0, State.PENDING, experiment.build_attempt)
+            self._database.events.append(MemberChange(built, time_ms))
             self._database.members.save(row)
             if experiment.is_set:
-                self._database.events.append_change(MemberChange(row, time_ms))
+                self._database.events.append(MemberChange(row, time_ms))
             self._end_build(experiment, time_ms, 0)
         experiment.row = experiment.row._replace(image=image)
         experiment.state = State.PENDING

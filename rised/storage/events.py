@@ -14,25 +14,12 @@ _BEGINNINGS = (State.RUNNING, State.BUILDING)
 class EventTable(Table[EventRow]):
     """One row for each change of state."""
 
-    def append(
-        self,
-        experiment: int,
-        state: State,
-        time_ms: int,
-        reason: str | None = None,
-        *,
-        attempt: int = 0,
-        message: str | None = None,
-        exit_code: int | None = None,
-    ) -> None:
-        """Write a set's own change of state; `attempt` is its build's, where that begins or ends one."""
-        self._add(experiment, 0, state, attempt, time_ms, reason, message, exit_code)
-
-    def append_change(self, change: MemberChange) -> None:
-        """Write a member's change of state."""
+    def append(self, change: MemberChange) -> None:
+        """Write a change of state; a set's own is that of member 0."""
         row = change.row
-        head = (row.experiment, row.member, row.state, row.attempt)
-        self._add(*head, change.time_ms, row.reason, change.message, row.exit_code)
+        head = (None, row.experiment, row.member, row.state, row.attempt)
+        tail = (change.time_ms, row.reason, change.message, row.exit_code)
+        self._db.execute(self._insertion, head + tail)
 
     def after(
         self, row: ExperimentRow, seq: int, limit: int, member: int | None = None
@@ -81,9 +68,6 @@ class EventTable(Table[EventRow]):
     def _following(self, event: EventRow) -> EventRow | None:
         where = "experiment = ? AND member = ? AND seq > ? ORDER BY seq LIMIT 1"
         return self._first(where, event.experiment, event.member, event.seq)
-
-    def _add(self, *columns: object) -> None:
-        self._db.execute(self._insertion, (None, *columns))
 
 
 def _after(row: ExperimentRow, seq: int, member: int | None) -> tuple[str, tuple[int, ...]]:

@@ -87,7 +87,7 @@ class JobRow(NamedTuple):
 
 
 class MemberChange(NamedTuple):
-    """A change of a member's state at `time_ms`; `row` has the new one."""
+    """A change of state at `time_ms`; `row` has the new one. Member 0 of a set is the set itself."""
 
     row: MemberRow
     time_ms: int

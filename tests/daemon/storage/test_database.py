@@ -63,7 +63,7 @@ def put(database: Database, number: int, *texts: str) -> None:
         if row.state.ended:
             row = row._replace(ended_ms=5, exit_code=0, reason=Reason.COMPLETED)
         database.members.save(row)
-        database.events.append_change(MemberChange(row, 5))
+        database.events.append(MemberChange(row, 5))
 
 
 def texts(events: list[EventRow]) -> list[str]:
@@ -83,7 +83,7 @@ def test_what_was_written_is_read_back(database: Database) -> None:
     with database.transaction():
         assert add(database) == 1
         database.members.save(row)
-        database.events.append_change(MemberChange(row, 20, "told"))
+        database.events.append(MemberChange(row, 20, "told"))
     assert database.members.get(1, 2) == row
     assert database.members.get(1, 3) is None
     assert database.members.between(1, 1, 3) == [MemberRow(1, 1, State.PENDING), row]
@@ -321,7 +321,9 @@ def test_experiments_are_found_by_owner_project_and_whether_they_have_ended(
         add(database, user="mary")
         add(database, project="kettle")
         put(database, 2, "1 FINISHED 1")
-        database.events.append(2, State.FINISHED, 9, Reason.COMPLETED)
+        database.events.append(
+            MemberChange(MemberRow(2, 0, State.FINISHED, reason=Reason.COMPLETED), 9)
+        )
         database.experiments.end(2, State.FINISHED, 9, Reason.COMPLETED)
     assert [row.id for row in database.experiments.unfinished()] == [1, 3]
     (ended,) = database.experiments.page(0, 9, ended=True)[1:2]
@@ -365,9 +367,11 @@ def stored(database: Database) -> Database:
         put(database, 1, "1 STARTING 1")
     with database.transaction():
         add(database)
-        database.events.append(3, State.RUNNING, 5)
+        database.events.append(MemberChange(MemberRow(3, 0, State.RUNNING), 5))
         put(database, 3, *TOLD)
-        database.events.append(3, State.FINISHED, 6, Reason.COMPLETED)
+        database.events.append(
+            MemberChange(MemberRow(3, 0, State.FINISHED, reason=Reason.COMPLETED), 6)
+        )
         database.experiments.end(3, State.FINISHED, 6, Reason.COMPLETED)
         put(database, 1, "1 RUNNING 1")
     return database
