@@ -49,6 +49,8 @@ class Experiment:
     def __init__(self, row: ExperimentRow, config: Config, *, frontier: int) -> None:
         """`frontier`: the member after the last that was ever started; 1, or 0 if it is no set, where none was."""
         self.row = row
+        self.number = row.id
+        self.is_set = row.members > 0
         self.config = config
         self.state = row.state
         self.limiter = trio.CapacityLimiter(self.concurrency)
@@ -70,16 +72,6 @@ class Experiment:
         self._next = frontier
         self._again: list[int] = []
         self._skip: set[int] = set()
-
-    @property
-    def number(self) -> int:
-        """The number that people know it by."""
-        return self.row.id
-
-    @property
-    def is_set(self) -> bool:
-        """Whether it has sub-experiments."""
-        return self.row.members > 0
 
     @property
     def concurrency(self) -> int:

@@ -79,11 +79,8 @@ class Views:
 
     def attempt(self, number: int, member: int, job: str) -> int:
         """The number of the newest attempt of a member's, or an experiment's own, job; 0 before the first."""
-        row = (
-            self._database.members.get(number, member)
-            if job == TRAIN
-            else self._database.jobs.get(number, job)
-        )
+        tables = self._database
+        row = tables.members.get(number, member) if job == TRAIN else tables.jobs.get(number, job)
         return row.attempt if row else 0
 
     def attempt_ended(self, number: int, member: int, job: str, attempt: int) -> bool:

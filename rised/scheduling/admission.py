@@ -6,8 +6,7 @@ get.
 
 import os
 import pwd
-from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator
 
 import trio
 
@@ -41,21 +40,16 @@ class Admission:
                     f" {_whose(account)} is {counted(quota.gpus, 'GPU')} at once; ask for less"
                 )
 
-    def check_queued(self, user: str, owner: Owner, unfinished: Iterable[tuple[str, ...]]) -> None:
+    def check_queued(
+        self, user: str, owner: Owner, unfinished: Collection[tuple[str, ...]]
+    ) -> None:
         """Refuse one experiment more than an account may have unfinished.
 
         `unfinished` has, for each unfinished experiment, the accounts that it counts against.
         """
-        limits = {
-            account: quota.queued
-            for account, quota in self._quotas_of(user, owner).items()
-            if quota.queued is not None
-        }
-        if not limits:
-            return
-        counts = Counter(account for accounts in unfinished for account in accounts)
-        for account, limit in limits.items():
-            if counts[account] >= limit:
+        for account, quota in self._quotas_of(user, owner).items():
+            limit = quota.queued
+            if limit is not None and sum(account in accounts for accounts in unfinished) >= limit:
                 raise QuotaExceeded(
                     f"{_whose(account)} is {counted(limit, 'unfinished experiment')}, and that many"
                     " are there; wait for one to end, or riseml kill one"

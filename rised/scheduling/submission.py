@@ -71,7 +71,7 @@ class Submissions:
             )
         image, build = await self._image(config, submission, peer.user, owner)
         # Nothing can come between this check and the new row: neither waits for anything.
-        accounts = (state.accounts for state in self._scheduler.unfinished.states.values())
+        accounts = [state.accounts for state in self._scheduler.unfinished.states.values()]
         self._admission.check_queued(peer.user, owner, accounts)
         row = ExperimentRow(
             id=0,
