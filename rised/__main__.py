@@ -1,6 +1,7 @@
 """The command `rised`: flags, and errors as people should see them."""
 
 import argparse
+import contextlib
 import os
 import sqlite3
 import sys
@@ -23,6 +24,7 @@ else /etc/rised/config.yml:
   output-dir: /data/experiments
 A flag wins over the file. SIGTERM, or rised --stop, stops the daemon; jobs run
 on, and the next rised takes them back."""
+_STDERR = 2
 _ANOTHER = "name another --state-dir, or state-dir in config.yml"
 
 
@@ -61,6 +63,11 @@ def parser() -> argparse.ArgumentParser:
 
 def main() -> None:
     """Run the daemon, or stop one. Exit code 2 for bad input, 3 where another daemon is in the way."""
+    # One that is closed would be given to the next file that is opened, and the log be written into that.
+    while (fd := os.open(os.devnull, os.O_RDWR)) <= _STDERR:
+        pass
+    os.close(fd)
+    terminal = None
     try:
         given = {k: v for k, v in vars(parser().parse_args()).items() if v is not None}
         file, ready_fd, log_file, stop = (
@@ -71,31 +78,51 @@ def main() -> None:
         if stop:
             locks.stop_holder(settings)
             return
-        log.start(log_file)
+        if ready_fd is not None:
+            _check_descriptor(ready_fd)
+        if log_file is not None:
+            terminal = os.dup(_STDERR)
+            log.start(log_file)
+        else:
+            log.start()
 
         def ready() -> None:
+            if terminal is not None:
+                os.dup2(_STDERR, terminal, inheritable=False)
             if ready_fd is not None:
-                os.write(ready_fd, b"ready\n")
+                with contextlib.suppress(OSError):  # who waited for it has gone
+                    os.write(ready_fd, b"ready\n")
                 os.close(ready_fd)
 
         daemon.main(settings, ready)
     except AlreadyRunning as error:
-        sys.exit(_say(error, 3))
+        sys.exit(_say(error, 3, terminal))
     except RisemlError as error:
-        sys.exit(_say(error, 2))
+        sys.exit(_say(error, 2, terminal))
     except sqlite3.DatabaseError as error:
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # none where Python itself raised it
         full = code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
         way_out = "free some of the disk" if full else "move it away"
         text = f"{settings.state_dir}/rised.db: {error}; {way_out}, or {_ANOTHER}"
-        sys.exit(_say(DaemonError(text), 2))
+        sys.exit(_say(DaemonError(text), 2, terminal))
     except OSError as error:
         text = f"{describe(error, settings.state_dir)}; {_ANOTHER}"
-        sys.exit(_say(DaemonError(text), 2))
+        sys.exit(_say(DaemonError(text), 2, terminal))
 
 
-def _say(error: RisemlError, code: int) -> int:
-    print(f"rised: {error}", file=sys.stderr)
+def _check_descriptor(fd: int) -> None:
+    try:
+        os.fstat(fd)
+    except (OSError, OverflowError):
+        raise InvalidInput(f"--ready-fd: {fd} is not an open file descriptor") from None
+
+
+def _say(error: RisemlError, code: int, terminal: int | None) -> int:
+    """Say it where the log goes, and on the `terminal` of whoever gave a log file; return the exit code."""
+    line = f"rised: {error}\n"
+    print(line, end="", file=sys.stderr)
+    if terminal is not None and not os.path.samestat(os.fstat(terminal), os.fstat(_STDERR)):
+        os.write(terminal, line.encode(errors="backslashreplace"))
     return code
 
 

@@ -125,17 +125,22 @@ class Daemon:
             trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals,
             listener.listening(settings.socket, *_openness(settings), given) as sock,
         ):
-            nursery.start_soon(listener.serve, sock, handler(self.context), _connections())
-            # What is there now stays; the collector need not look at it again and again.
-            gc.freeze()
-            gc.set_threshold(20_000, 20, 50)
-            log.info("ready", version=VERSION, pid=os.getpid(), socket=settings.socket)
-            ready()
-            nursery.start_soon(manager.ping_watchdog)
-            manager.notify(READY=1, STATUS="serving")
-            name = signal.Signals(await anext(signals)).name
-            manager.notify(STOPPING=1, STATUS="stopping")
-            log.info("stopping", signal=name)
+            async with trio.open_nursery() as accepting:
+                accepting.start_soon(
+                    listener.serve, sock, handler(self.context), _connections(), nursery
+                )
+                # What is there now stays; the collector need not look at it again and again.
+                gc.freeze()
+                gc.set_threshold(20_000, 20, 50)
+                log.info("ready", version=VERSION, pid=os.getpid(), socket=settings.socket)
+                ready()
+                nursery.start_soon(manager.ping_watchdog)
+                manager.notify(READY=1, STATUS="serving")
+                name = signal.Signals(await anext(signals)).name
+                manager.notify(STOPPING=1, STATUS="stopping")
+                log.info("stopping", signal=name)
+                # Nobody may still wait for the socket when it is closed: its descriptor is the next file's.
+                accepting.cancel_scope.cancel()
 
 
 def build(settings: Settings, database: Database) -> Daemon:

@@ -8,12 +8,14 @@ The log never stops the daemon: a line that cannot be written, as on a full disk
 """
 
 import contextlib
+import errno
 import json
 import logging
 import os
 import time
 from collections.abc import MutableMapping
 from datetime import UTC, datetime
+from stat import S_ISFIFO
 from typing import Any
 
 from riseml_proto.errors import InvalidInput
@@ -94,12 +96,17 @@ class StderrHandler(logging.Handler):
 
 
 def _lead_to(path: str) -> None:
-    """Make standard output and error the file `path`. Raises `OSError`."""
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY
+    """Make standard output and error the file `path`. Raises `OSError`, for a FIFO too: it would hold the daemon up."""
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_NOCTTY
     fd = os.open(path, flags, 0o600)
-    os.dup2(fd, _STDOUT)
-    os.dup2(fd, _STDERR)
-    os.close(fd)
+    try:
+        if S_ISFIFO(os.fstat(fd).st_mode):
+            raise OSError(errno.EINVAL, "is a FIFO", path)
+        os.set_blocking(fd, True)
+        os.dup2(fd, _STDOUT)
+        os.dup2(fd, _STDERR)
+    finally:
+        os.close(fd)
 
 
 def start(path: str | None = None) -> None:

@@ -78,14 +78,16 @@ def listening(
                 os.unlink(path)
 
 
-async def serve(listener: trio.SocketListener, handle: Handler, limit: int) -> None:
-    """Serve connections, at most `limit` at once, until cancelled."""
+async def serve(
+    listener: trio.SocketListener, handle: Handler, limit: int, connections: trio.Nursery
+) -> None:
+    """Accept connections until cancelled, and serve them in `connections`, at most `limit` at once."""
     limiter = ConnectionLimiter(limit)
 
     async def connected(stream: trio.SocketStream) -> None:
         await Connection(stream, peer_of(stream.socket), handle, limiter).serve()
 
-    await trio.serve_listeners(connected, [listener])
+    await trio.serve_listeners(connected, [listener], handler_nursery=connections)
 
 
 def peer_of(connection: trio.socket.SocketType) -> Peer:

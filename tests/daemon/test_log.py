@@ -192,6 +192,21 @@ def test_a_log_that_cannot_be_written_stops_nobody(tmp_path: Path) -> None:
         log.error("y")
 
 
+def test_a_fifo_in_the_place_of_the_file_holds_nobody_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with log_file(tmp_path) as file:
+        monkeypatch.setattr(module, "LOOK_SECONDS", 0)
+        os.rename(file, tmp_path / "aside")
+        os.mkfifo(file)
+        log.info("nobody reads there")
+        with open(os.open(file, os.O_RDONLY | os.O_NONBLOCK), "rb"):
+            log.info("somebody does")
+        assert (tmp_path / "aside").read_text().count("event=") == 2
+        with pytest.raises(InvalidInput, match=r"rised\.log"):
+            start(str(file))
+
+
 def test_a_file_that_cannot_be_opened_is_one_clear_error() -> None:
     with process_of_its_own(), pytest.raises(InvalidInput) as caught:
         start("/proc/none/rised.log")

@@ -48,6 +48,8 @@ class Box:
         self.flags = {"kill_grace": 1, "min_free": 0, **flags}
         self.daemon: subprocess.Popen[bytes] | None = None
         self.log = root / "rised.log"
+        self.prefix: list[str] = []
+        """Words in front of the daemon's command line."""
 
     @property
     def env(self) -> dict[str, str]:
@@ -71,7 +73,7 @@ class Box:
             "data_dir": self.data,
             **self.flags,
         }
-        words = [sys.executable, "-m", "rised"]
+        words = [*self.prefix, sys.executable, "-m", "rised"]
         for key, value in flags.items():
             words += [f"--{key.replace('_', '-')}", *([] if value is True else [str(value)])]
         return words

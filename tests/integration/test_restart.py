@@ -170,6 +170,18 @@ def test_a_kill_that_was_written_down_is_carried_out_by_the_next_daemon(make_box
     assert_nothing_is_left(box)
 
 
+def test_jobs_end_before_a_daemon_that_is_to_stop_them(make_box: MakeBox) -> None:
+    box = make_box(stop_jobs=True)
+    box.start()
+    train(box, UNTIL_TOLD, "1.1", "1.2")
+    box.stop()
+    assert box.processes() == {}
+    with database(box.state) as db:
+        rows = db.execute("SELECT state FROM members WHERE started_ms > 0").fetchall()
+    assert rows == [("KILLED",), ("KILLED",)]
+    assert "Traceback" not in box.log.read_text()
+
+
 def test_what_ends_unwatched_after_a_kill_was_written_down_is_killed(make_box: MakeBox) -> None:
     """The kill of the set, whose members were not asked to end yet, is found with the members gone already."""
     box = make_box()

@@ -40,6 +40,26 @@ def test_a_second_daemon_on_one_socket_is_told_of_the_first(box: Box) -> None:
     assert box.run("whoami").returncode == 0
 
 
+def test_a_daemon_with_a_log_file_says_on_the_terminal_too_why_it_does_not_start(box: Box) -> None:
+    code, text = serve(box, state_dir=box.root / "other", log_file=box.root / "other.log")
+    assert (code, text in (box.root / "other.log").read_text()) == (3, True)
+
+
+def test_a_closed_standard_stream_is_no_other_files_place(box: Box) -> None:
+    """Else the log would be written into whatever was opened next, the database for one."""
+    box.stop()
+    box.prefix = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh"]
+    box.start()
+    assert box.daemon is not None
+    links = [os.readlink(f"/proc/{box.daemon.pid}/fd/{fd}") for fd in (0, 1, 2)]
+    assert links == [os.devnull] * 3
+
+
+def test_a_descriptor_that_is_not_open_is_refused(make_box: Callable[..., Box]) -> None:
+    code, text = serve(make_box(), ready_fd=987)
+    assert (code, text) == (2, "rised: --ready-fd: 987 is not an open file descriptor")
+
+
 def test_a_second_daemon_on_one_state_directory_is_told_of_the_first(box: Box) -> None:
     other = box.socket.parent / "t"
     code, text = serve(box, socket=other)

@@ -74,7 +74,7 @@ def test_the_kernel_says_who_is_at_the_other_end(place: Path) -> None:
     async def main() -> None:
         with listening(str(place)) as listener:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(serve, listener, handle, 10)
+                nursery.start_soon(serve, listener, handle, 10, nursery)
                 async with await trio.open_unix_socket(place) as client:
                     await client.send_all(b"GET / HTTP/1.1\r\nHost: a\r\nX-User: eve\r\n\r\n")
                     answer = bytes(await client.receive_some())
