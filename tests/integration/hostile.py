@@ -94,8 +94,8 @@ class Stage(Box):
         )
 
     def follow(self, number: str) -> list[Entry]:
-        """Everything that a follower of it is told, to its end."""
-        return list(self.entries(number))
+        """Everything that happens to it, from its beginning to its end, however late the follower comes."""
+        return list(self.entries(number, opening=True))
 
     def lines(self, number: str) -> list[str]:
         """All lines of output, to the end."""
