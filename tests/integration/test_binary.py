@@ -45,7 +45,9 @@ class Home:
         owner = f"{self.user.uid}:{self.user.gid}"
         subprocess.run(["chown", "--recursive", owner, self.path], check=True)
 
-    def start(self, *argv: str, cwd: str = ".", **env: str) -> "subprocess.Popen[str]":
+    def start(
+        self, *argv: str, cwd: str = ".", umask: int = -1, **env: str
+    ) -> "subprocess.Popen[str]":
         return subprocess.Popen(
             [self.bin / argv[0], *argv[1:]],
             cwd=self.path / cwd,
@@ -53,14 +55,15 @@ class Home:
             user=self.user.uid,
             group=self.user.gid,
             extra_groups=[],
+            umask=umask,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
 
-    def run(self, *argv: str, code: int = 0, cwd: str = ".", **env: str) -> str:
+    def run(self, *argv: str, code: int = 0, cwd: str = ".", umask: int = -1, **env: str) -> str:
         """What the command prints: of one that fails with `code`, the error."""
-        with self.start(*argv, cwd=cwd, **env) as process:
+        with self.start(*argv, cwd=cwd, umask=umask, **env) as process:
             out, err = process.communicate(timeout=PATIENCE)
         assert process.returncode == code, out + err
         assert "Traceback" not in err
@@ -151,6 +154,13 @@ def test_another_python_or_machine_is_one_clear_error(home: Home) -> None:
     assert not home.cache.exists()
 
 
+def test_a_path_without_the_systems_programs_is_one_clear_error(home: Home) -> None:
+    said = home.run("riseml", "--version", code=2, PATH="")
+    assert said == "riseml: PATH names no directory with the system's programs, such as /usr/bin\n"
+    home.run("riseml", "--version")
+    assert home.run("riseml", "--version", PATH="").startswith("riseml ")
+
+
 def test_a_damaged_file_is_one_clear_error_and_leaves_nothing(home: Home) -> None:
     file = home.bin / "rised"
     whole = file.read_bytes()
@@ -201,6 +211,26 @@ def test_it_is_unpacked_anew_for_another_python_where_its_own_is_gone(home: Home
     assert os.access(link, os.X_OK)
 
 
+@pytest.mark.parametrize("part", ["bin", "bin/riseml", "lib", "site-packages", "riseml"])
+def test_what_was_removed_from_it_is_unpacked_again(home: Home, part: str) -> None:
+    home.run("riseml", "--version")
+    (build,) = home.builds()
+    packages = Path("lib", f"python{VERSION}", "site-packages")
+    names = {"site-packages": packages, "riseml": packages / "riseml"}
+    path = home.cache / build / names.get(part, part)
+    path.rename(home.path / "removed")
+    assert home.run("riseml", "--version").startswith("riseml ")
+    assert path.exists()
+
+
+def test_any_file_removed_in_tmp_is_unpacked_again(home: Home) -> None:
+    home.run("riseml", "--version", HOME="/nonexistent")
+    (file,) = home.user.place.glob("*/lib/*/site-packages/msgspec/__init__.py")
+    file.unlink()
+    assert home.run("riseml", "--version", HOME="/nonexistent").startswith("riseml ")
+    assert file.exists()
+
+
 def test_two_builds_live_side_by_side(home: Home) -> None:
     home.run("riseml", "--version")
     (build,) = home.builds()
@@ -227,10 +257,35 @@ def test_what_another_user_has_unpacked_is_not_run(home: Home) -> None:
     assert (home.user.place / build).is_dir()
 
 
+def test_nobody_else_can_write_to_what_it_makes(home: Home) -> None:
+    home.run("riseml", "--version", umask=0o002)
+    for directory in (home.cache, home.cache.parent):
+        assert directory.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize("mode", [0o770, 0o703])
+def test_nothing_is_run_from_a_cache_that_others_can_write_to(home: Home, mode: int) -> None:
+    home.run("riseml", "--version")
+    (build,) = home.builds()
+    (home.cache / build / "bin" / "riseml").write_text("print('not ours')")
+    home.cache.chmod(mode)
+    assert home.run("riseml", "--version").startswith("riseml ")
+    assert (home.user.place / build).is_dir()
+
+
+def test_a_build_of_another_user_in_an_own_cache_is_not_run(home: Home) -> None:
+    home.run("riseml", "--version")
+    (build,) = home.builds()
+    (home.cache / build / "bin" / "riseml").write_text("print('not ours')")
+    subprocess.run(["chown", "--recursive", "root", home.cache / build], check=True)
+    said = home.run("riseml", "--version", code=2)
+    assert said == f"riseml: cannot be unpacked into {home.cache}: Directory not empty\n"
+
+
 def test_what_others_have_put_into_tmp_is_not_used(home: Home) -> None:
     home.user.place.mkdir()  # root's
     said = home.run("riseml", "--version", code=2, HOME="/nonexistent")
-    assert f"{home.user.place} can be written to; set XDG_CACHE_HOME" in said
+    assert f"{home.user.place} is yours alone to write to; set XDG_CACHE_HOME" in said
 
 
 def test_what_root_has_unpacked_serves_everybody(home: Home) -> None:
@@ -238,6 +293,29 @@ def test_what_root_has_unpacked_serves_everybody(home: Home) -> None:
         subprocess.run([home.bin / "riseml", "--version"], check=True, umask=0o077, env=home.env)
         assert home.run("riseml", "--version").startswith("riseml ")
         assert not home.cache.exists()
+    finally:
+        shutil.rmtree(SHARED)
+
+
+def test_root_uses_no_place_that_others_cannot_read(home: Home) -> None:
+    read_only = 'mount -t tmpfs -o ro none /var/cache && exec "$@"'
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", read_only, "sh", home.bin / "riseml", "--version"],
+        capture_output=True,
+        text=True,
+        env=home.env,
+        check=False,
+    )
+    said = f"riseml: {SHARED} must be a directory that root, and nobody else, can write to\n"
+    assert (done.returncode, done.stderr) == (2, said)
+
+
+def test_root_runs_nothing_from_a_cache_that_others_can_write_to(home: Home) -> None:
+    argv = [str(home.bin / "riseml"), "--version"]
+    try:
+        subprocess.run(argv, check=True, env=home.env)
+        SHARED.chmod(0o777)
+        assert subprocess.run(argv, check=False, env=home.env).returncode == 2
     finally:
         shutil.rmtree(SHARED)
 
