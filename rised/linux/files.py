@@ -13,16 +13,23 @@ READ_UNTRUSTED = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
 """Flags to open what a user may have replaced by a link or a FIFO. It need not be a regular file."""
 
 
-@contextlib.contextmanager
-def opened(
-    path: str | bytes, flags: int, mode: int = 0o666, dir_fd: int | None = None
-) -> Iterator[int]:
+class opened:  # noqa: N801 - used like a function; a generator's scope would cost a job's start several times as much
     """`os.open`, with `os.close` at the end of the scope."""
-    fd = os.open(path, flags, mode, dir_fd=dir_fd)
-    try:
-        yield fd
-    finally:
-        os.close(fd)
+
+    __slots__ = ("_arguments", "_dir_fd", "_fd")
+
+    def __init__(
+        self, path: str | bytes, flags: int, mode: int = 0o666, dir_fd: int | None = None
+    ) -> None:
+        self._arguments = path, flags, mode
+        self._dir_fd = dir_fd
+
+    def __enter__(self) -> int:
+        self._fd = os.open(*self._arguments, dir_fd=self._dir_fd)
+        return self._fd
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._fd)
 
 
 def write_file(path: str, data: bytes) -> None:
@@ -48,7 +55,10 @@ def read_small(path: str) -> bytes:
 
 def make_directory(path: str) -> None:
     """Make a directory for the daemon alone, and those above it; one that is there stays as it is."""
-    os.makedirs(path, mode=0o700, exist_ok=True)
+    try:  # the ordinary case first: jobs wait for it
+        os.mkdir(path, 0o700)
+    except (FileExistsError, FileNotFoundError):
+        os.makedirs(path, mode=0o700, exist_ok=True)
 
 
 def make_private(path: str) -> None:

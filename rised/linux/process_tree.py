@@ -104,10 +104,16 @@ class CgroupTree:
 
     def remove(self) -> bool:
         """Remove the group; False if a process is still in it. True as well if there is none."""
-        with contextlib.suppress(OSError):
+        try:
             os.rmdir(self.cgroup)
+        except FileNotFoundError:
             return True
-        try:  # it has groups below it, or is not there
+        except OSError:  # a process is in it, or groups are below it
+            return self._remove_below()
+        return True
+
+    def _remove_below(self) -> bool:
+        try:
             for directory, _, _ in os.walk(self.cgroup, topdown=False):
                 os.rmdir(directory)
         except OSError:
