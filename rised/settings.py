@@ -180,8 +180,10 @@ def _read(path: str | None) -> dict[str, Any]:
             content = yaml.safe_load(file) or {}
     except OSError as error:
         raise InvalidInput(f"{path}: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:  # what looks like a date or a number may be none
         raise InvalidInput(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    except RecursionError:
+        raise InvalidInput(f"{path}: is nested too deeply") from None
     if not isinstance(content, dict):
         raise InvalidInput(f"{path}: must be keys and values, such as gpus: 4")
     return content
@@ -198,7 +200,7 @@ def _value(key: object, given: object, where: str, *, is_flag: bool = False) -> 
     try:
         value = msgspec.convert(given, setting.type, strict=not is_flag)
         fits = not isinstance(value, int | float) or 0 <= value < float("inf")
-    except msgspec.ValidationError:
+    except (msgspec.ValidationError, UnicodeEncodeError):  # or a flag's bytes are no text
         fits = False
     if not fits or (value is None and given is not None):
         shown = "empty" if given is None else repr(given)

@@ -118,6 +118,9 @@ def test_an_empty_file_is_no_error(tmp_path: Path) -> None:
         ("just words", "must be keys and values, such as gpus: 4"),
         ("gpus: [", "not YAML: while parsing a flow node"),
         ("gpus: !!python/name:os.system x", "not YAML: could not determine a constructor"),
+        ("gpus: 2024-13-45", "not YAML: month must be in 1..12"),
+        (f"max-bytes: {'9' * 5000}", "not YAML: Exceeds the limit"),
+        (f"quotas: {'[' * 5000}", "is nested too deeply"),
     ],
 )
 def test_what_is_wrong_in_a_file_is_told_with_the_file_and_the_key(
@@ -131,6 +134,11 @@ def test_a_file_that_is_no_text_is_told_so(tmp_path: Path) -> None:
     file.write_bytes(b"gpus: \xff\xfe")
     with pytest.raises(InvalidInput, match=r"c\.yml: not YAML: "):
         load(str(file), {}, {})
+
+
+def test_a_flag_whose_bytes_are_no_text_is_refused() -> None:
+    with pytest.raises(InvalidInput, match=r"--cpus: must be a number"):
+        load(None, {"cpus": "\udcff"}, {})
 
 
 def test_a_file_that_cannot_be_read_is_told_with_its_name(tmp_path: Path) -> None:
