@@ -8,7 +8,7 @@ BIN := .venv/bin
 help:
 	@echo 'make demo     a real sweep on this machine, start to end'
 	@echo 'make test     all tests; those that need what is not installed skip and say so'
-	@echo 'make fast     the tests that take less than two minutes'
+	@echo 'make fast     all tests but the slow ones, about four minutes on two cores'
 	@echo 'make soak     20 users, thousands of jobs, a daemon that dies (MINUTES=10, SEED=…); as root'
 	@echo 'make check    ruff and mypy'
 	@echo 'make format   let ruff put the code in shape'
