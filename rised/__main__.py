@@ -80,11 +80,8 @@ def main() -> None:
             return
         if ready_fd is not None:
             _check_descriptor(ready_fd)
-        if log_file is not None:
-            terminal = os.dup(_STDERR)
-            log.start(log_file)
-        else:
-            log.start()
+        terminal = os.dup(_STDERR) if log_file else None
+        log.start(log_file)
 
         def ready() -> None:
             if terminal is not None:
