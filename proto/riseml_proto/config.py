@@ -16,6 +16,7 @@ from riseml_proto.errors import ConfigError
 from riseml_proto.folding import fold
 from riseml_proto.parameters import NoParameters, ParameterSource
 from riseml_proto.value import Data, Value
+from riseml_proto.variables import spelled, variable
 from riseml_proto.yamltext import compose, lines
 
 _REPEATED = (
@@ -66,6 +67,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     """The sections, as texts, that riseml-configuration.yml repeats as they were written."""
     placeholder_lines: dict[str, int]
     """Name of each placeholder in `run` → the first line that has it."""
+    renamed_lines: dict[str, int]
+    """Name of each parameter whose variable is not called as it is → its line."""
     notes: list[str]
     """Warnings about values that are listed twice, and about keys that have no effect."""
 
@@ -118,12 +121,13 @@ def parse_config(text: str, file: str = "riseml.yml") -> Config:
         framework=written["framework"].text() if "framework" in written else None,
         written={key: written[key].data() for key in _REPEATED if key in written},
         placeholder_lines=_placeholder_lines(commands, lines(text), run.line),
+        renamed_lines=sections.renamed(written["parameters"]) if "parameters" in written else {},
         notes=[str(error) for error in (*sections.repeated(written), *_without_effect(written))],
     )
 
 
 def check_placeholders(config: Config) -> list[ConfigError]:
-    """One error for each placeholder in `run` that no parameter defines, to be raised (`--strict`) or shown."""
+    """One error for each placeholder in `run` that no parameter defines."""
     known = config.parameters.names
     return [
         ConfigError(
@@ -136,9 +140,28 @@ def check_placeholders(config: Config) -> list[ConfigError]:
     ]
 
 
+def check_variables(config: Config) -> list[ConfigError]:
+    """One error for each parameter that is not set as the variable of its name, since programs act upon that."""
+    return [
+        ConfigError(
+            f"is set as {variable(name)}, not as {spelled(name)}, which programs act upon; "
+            f"env: {{{spelled(name)}: …}} sets that",
+            file=config.file,
+            line=line,
+            path=f"train.parameters.{name}",
+        )
+        for name, line in config.renamed_lines.items()
+    ]
+
+
+def doubts(config: Config) -> list[ConfigError]:
+    """What is probably not meant so: raised with `--strict`, otherwise shown as warnings."""
+    return [*check_placeholders(config), *check_variables(config)]
+
+
 def warnings(config: Config) -> list[str]:
     """Warnings about a valid riseml.yml, a line each."""
-    return [*map(str, check_placeholders(config)), *config.notes]
+    return [*map(str, doubts(config)), *config.notes]
 
 
 def _placeholder_lines(commands: Sequence[str], source: list[str], first: int) -> dict[str, int]:

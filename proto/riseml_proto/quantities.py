@@ -10,9 +10,12 @@ _WHOLE = re.compile(r"0|-?[1-9][0-9]{0,8}")  # YAML reads 010 as eight, people a
 _NUMBER = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,9})?")
 _MEMORY = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?) ?(?:([MGT])(?:i|iB)?)?", re.IGNORECASE)
 _DURATION = re.compile(
-    r"(?:([0-9]{1,9})d)?(?:([0-9]{1,9})h)?(?:([0-9]{1,9})m)?(?:([0-9]{1,9}(?:\.[0-9]{1,9})?)s?)?",
+    r"(?:([0-9]{1,9})d)?(?:([0-9]{1,9})h)?(?:([0-9]{1,9})m)?(?:([0-9]{1,9}(?:\.[0-9]{1,9})?)s)?",
     re.ASCII,
 )
+_LAST_UNIT = re.compile(
+    r"(?:.*[0-9]([dhm]))?[0-9]+", re.ASCII
+)  # of a number without a unit after it
 _MEBIBYTES = {"": 1, "M": 1, "G": 1024, "T": 1024**2}
 _SECONDS = (86400, 3600, 60, 1)
 
@@ -41,8 +44,16 @@ def memory(text: str) -> int:
 
 
 def duration(text: str) -> float:
-    """A time in seconds, more than 0: `90` (seconds), `45s`, `30m`, `1h30m`, `2h`, `1d`."""
-    match = _DURATION.fullmatch(text)
+    """A time in seconds, more than 0: `90` (seconds), `45s`, `30m`, `1h30m`, `2h`, `1d`.
+
+    A last number without a unit has the unit below the one before it: `1h30` is 90 minutes, `1m30` 90 seconds.
+    """
+    written = text
+    if last := _LAST_UNIT.fullmatch(text):
+        written += {"d": "h", "h": "m"}.get(last[1], "s")
+    elif _NUMBER.fullmatch(text):
+        written += "s"
+    match = _DURATION.fullmatch(written)
     seconds = (
         sum(float(part or 0) * unit for part, unit in zip(match.groups(), _SECONDS, strict=True))
         if match

@@ -11,8 +11,8 @@ from typing import TypeVar
 from riseml_proto import quantities
 from riseml_proto.errors import ConfigError
 from riseml_proto.grid import DecimalRange, Grid, decimal
-from riseml_proto.placeholders import variable
 from riseml_proto.value import Value, shown
+from riseml_proto.variables import DAEMONS, has_meaning, spelled, variable
 
 _T = TypeVar("_T")
 
@@ -30,21 +30,6 @@ _IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,499}")
 _PARAMETER = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,99}")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,99}")
 _CONTROL = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f]")
-
-_DAEMONS = frozenset(
-    {"OUTPUT_DIR", "DATA_DIR", "EXPERIMENT_ID", "CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER"}
-    | {"RISEML_JOB"}  # by which a job's processes are found when it is killed
-)
-# They decide which programs start and where programs find their files, so a parameter called `path`
-# or `home` would break its own command. Under `env` they are allowed: whoever writes them there means
-# them.
-_SYSTEMS = frozenset(
-    {"PATH", "HOME", "USER", "LOGNAME", "SHELL", "PWD", "IFS", "ENV", "BASH_ENV", "TMPDIR"}
-    | {"LD_PRELOAD", "LD_LIBRARY_PATH", "LD_AUDIT", "VIRTUAL_ENV", "CONDA_PREFIX"}
-    | {"PYTHONPATH", "PYTHONHOME", "PYTHONUNBUFFERED"}
-)
-RESERVED = _DAEMONS | _SYSTEMS
-"""The environment variables that no parameter may have the name of."""
 
 
 def required(value: Value, key: str, remedy: str) -> Value:
@@ -90,10 +75,6 @@ def grid(value: Value) -> Grid:
             raise written.error(
                 f"would be the variable {own}, as {names[own]} is; rename one of them"
             )
-        if own in RESERVED:
-            raise written.error(
-                f"would replace the variable {own} that jobs need; call it my-{name}"
-            )
         names[own] = name
         values[name] = _values(written)
     return _valid(value, lambda: Grid(values))
@@ -111,6 +92,15 @@ def repeated(train: Mapping[str, Value]) -> Iterator[ConfigError]:
             seen.add(item.text())
 
 
+def renamed(parameters: Value) -> dict[str, int]:
+    """Name → line of each parameter whose variable has another name, since programs act upon its own."""
+    return {
+        name: written.line
+        for name, written in parameters.entries().items()
+        if has_meaning(spelled(name))
+    }
+
+
 def env(value: Value, parameters: Sequence[str]) -> dict[str, str]:
     """`env`: name → text; no name may be the variable of one of the `parameters`."""
     taken = {variable(name): name for name in parameters}
@@ -120,7 +110,7 @@ def env(value: Value, parameters: Sequence[str]) -> dict[str, str]:
             raise written.error(
                 "a variable's name is letters, digits and '_' and begins with no digit"
             )
-        if name in _DAEMONS:
+        if name in DAEMONS:
             raise written.error("is set for each job by rised; remove it")
         if name in taken:
             raise written.error(

@@ -139,9 +139,9 @@ class Submissions:
 
 def check(config: Config, submission: Submission, runner: str, total: Capacity) -> None:
     """Raise `Unsatisfiable`, `InvalidInput` or `ConfigError` for what a machine with `total` never runs. Pure."""
-    unknown = riseml_yml.check_placeholders(config)
-    if submission.strict and unknown:
-        raise unknown[0]
+    doubtful = riseml_yml.doubts(config)
+    if submission.strict and doubtful:
+        raise doubtful[0]
     if not config.image and runner == "docker":
         raise Unsatisfiable(
             f"{config.file}: train.image: is missing, and this daemon runs nothing but containers; name one,"

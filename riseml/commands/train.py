@@ -29,7 +29,7 @@ from riseml.progress import plural
 from riseml.screen import notice
 from riseml.settings import read_config
 from riseml.transport.daemon import connect
-from riseml_proto.config import check_placeholders, parse_config, warnings
+from riseml_proto.config import doubts, parse_config, warnings
 from riseml_proto.errors import ConfigError, DaemonError, InvalidInput, SyncError
 from riseml_proto.messages import EndEntry, LogRequest, Manifest, Submission, Submitted, System
 from riseml_proto.states import State
@@ -58,7 +58,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--strict",
         action="store_true",
-        help="refuse placeholders that no parameter defines, instead of a warning",
+        help="refuse what is only warned of otherwise: placeholders that no parameter defines, "
+        "parameters named as variables that programs act upon",
     )
     add_priority(parser, default=0)
     add_json(parser, "with --detach or --dry-run: print JSON, for programs")
@@ -76,8 +77,8 @@ def run(args: argparse.Namespace) -> int:
         remedy = _elsewhere(args.file) or "riseml init writes a first one, -f FILE names another"
         raise ConfigError(f"there is no such file; {remedy}", file=name) from None
     config = parse_config(text, name)
-    if args.strict and (unknown := check_placeholders(config)):
-        raise unknown[0]
+    if args.strict and (doubtful := doubts(config)):
+        raise doubtful[0]
     warned = warnings(config)
     for warning in warned:
         _warn(warning)

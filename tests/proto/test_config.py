@@ -5,9 +5,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from riseml_proto.config import Config, check_placeholders, parse_config, warnings
+from riseml_proto import placeholders
+from riseml_proto.config import Config, check_placeholders, doubts, parse_config, warnings
+from riseml_proto.errors import ConfigError
 from riseml_proto.grid import DecimalRange, Grid
-from riseml_proto.sections import RESERVED, TRAIN_KEYS
+from riseml_proto.sections import TRAIN_KEYS
 
 SEED = """\
 project: ai-toaster
@@ -183,7 +185,8 @@ def test_memory_counts_mebibytes_or_has_a_unit(mem: str, mebibytes: int) -> None
 
 @pytest.mark.parametrize(
     ("limit", "seconds"),
-    [("90", 90), ("2h", 7200), ("30m", 1800), ("1h30m", 5400), ("1d", 86400), ("45s", 45),
+    [("90", 90), ("1.5", 1.5), ("1h30", 5400), ("1m30", 90), ("1d12", 129600),
+     ("2h", 7200), ("30m", 1800), ("1h30m", 5400), ("1d", 86400), ("45s", 45),
      ("0.5", 0.5), ("1d1s", 86401)],
 )  # fmt: skip
 def test_a_time_limit_is_seconds_or_has_units(limit: str, seconds: float) -> None:
@@ -302,5 +305,26 @@ def test_the_reference_has_every_key() -> None:
     reference = Path(__file__).parents[2].joinpath("docs", "riseml-yml.md").read_text()
     for key in TRAIN_KEYS:
         assert f"[`train.{key}`]" in reference
-    for name in RESERVED:
-        assert f"`{name}`" in reference
+
+
+def test_a_parameter_never_sets_a_variable_that_programs_act_upon() -> None:
+    config = parse_config(
+        "project: p\ntrain:\n  run: x\n  parameters:\n    rank: [8]\n    lr: [1]\n"
+    )
+    assert [str(error) for error in doubts(config)] == [
+        "riseml.yml:5: train.parameters.rank: is set as PARAM_RANK, not as RANK, which programs act upon; "
+        "env: {RANK: …} sets that"
+    ]
+    assert placeholders.environment(config.parameters.params(1)) == {"PARAM_RANK": "8", "LR": "1"}
+    assert placeholders.render("--rank {{rank}}", config.parameters.params(1)) == "--rank 8"
+
+
+def test_env_sets_what_programs_act_upon_beside_a_parameter_of_that_name() -> None:
+    text = "project: p\ntrain:\n  run: x\n  env: {RANK: 0}\n  parameters: {rank: [8]}\n"
+    assert parse_config(text).env == {"RANK": "0"}
+
+
+def test_two_parameters_never_share_the_variable_that_is_set_instead() -> None:
+    text = "project: p\ntrain:\n  run: x\n  parameters: {rank: [8], param-rank: [1]}\n"
+    with pytest.raises(ConfigError, match="would be the variable PARAM_RANK"):
+        parse_config(text)

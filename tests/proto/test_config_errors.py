@@ -138,15 +138,6 @@ def test_a_wrong_file_is_one_error_with_place_and_remedy(text: str, message: str
             "parameters.a_b: would be the variable A_B, as a-b is; rename one of them",
         ),
         (
-            "parameters: {path: [1]}",
-            "parameters.path: would replace the variable PATH that jobs need; call it my-path",
-        ),
-        (
-            "parameters: {output-dir: [1]}",
-            "parameters.output-dir: would replace the variable OUTPUT_DIR that jobs need; "
-            "call it my-output-dir",
-        ),
-        (
             "parameters: {1st: [1]}",
             "parameters.1st: a parameter's name is letters, digits, '_', '-' and '.' and "
             "begins with a letter or '_'",

@@ -1,7 +1,30 @@
+import re
+import shutil
+import subprocess
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from riseml_proto.placeholders import environment, names, render, variable
+from riseml_proto.placeholders import environment, names, render
+from riseml_proto.variables import variable
+
+# A shell takes neither NUL nor the ends of lines within $(…); the rest of what a value may hold is here.
+VALUE = st.text(
+    st.characters(exclude_categories=["Cs", "Cc"]) | st.sampled_from("\"'$`\\\\!#*(){}<>|&; \t")
+).filter(lambda text: text != "E" and "{{" not in text)
+SHELLS = [shell for name in ("sh", "bash") if (shell := shutil.which(name))]
+QUOTED = """
+# it's a comment (that opens nothing
+: `echo "x"` $(echo "y'" ')') ${HOME:-"}"} \\" \\'
+printf '%s\\0' "{{a}}" '{{b}}' "$(printf %s "{{c}}.")" 'a'"{{a}}"'{{b}}'
+cat <<'E'
+it's {{a}} "
+E
+cat <<E
+{{b}}"
+E
+printf '%s' "{{c}}"
+"""
 
 
 def test_a_placeholder_is_replaced_with_and_without_blanks() -> None:
@@ -31,11 +54,26 @@ def test_names_come_in_order_and_once() -> None:
 
 
 @given(st.text(), st.text(), st.text())
-def test_a_value_goes_into_the_command_character_by_character(
+def test_a_bare_value_goes_into_the_command_character_by_character(
     before: str, value: str, after: str
 ) -> None:
-    before, after = before.replace("{", ""), after.replace("{", "").replace("}", "")
+    before = re.sub("[{'\"`#$(<\\\\]", "", before)
+    after = after.replace("{", "").replace("}", "")
     assert render(before + "{{p}}" + after, {"p": value}) == before + value + after
+
+
+@given(st.lists(VALUE, min_size=3, max_size=3), st.sampled_from(SHELLS))
+def test_between_quotes_a_value_reaches_the_program_as_it_was_written(
+    values: list[str], shell: str
+) -> None:
+    a, b, c = values
+    written = render(QUOTED, {"a": a, "b": b, "c": c})
+    output = subprocess.run([shell, "-c", written], stdout=subprocess.PIPE, check=True).stdout
+    assert output == f'{a}\0{b}\0{c}.\0a{a}{b}\0it\'s {a} "\n{b}"\n{c}'.encode()
+
+
+def test_a_script_of_another_interpreter_gets_values_as_they_are() -> None:
+    assert render("#!/usr/bin/python3\nprint('{{a}}')", {"a": "it's"}).endswith("print('it's')")
 
 
 def test_a_parameter_is_a_variable_in_upper_case() -> None:
