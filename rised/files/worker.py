@@ -6,6 +6,7 @@ nobody may close from outside what a thread works on; a `beneath.Handle` is clos
 """
 
 import threading
+import traceback
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -14,6 +15,7 @@ import trio
 from rised.files.problems import errors_about
 from rised.users.impersonation import impersonating
 from rised.users.owner import Owner
+from riseml_proto.errors import RisemlError
 from riseml_proto.uris import Remote
 
 T = TypeVar("T")
@@ -38,11 +40,27 @@ class Worker:
         """Call `function` in a thread and return its result. When cancelled, the thread runs on alone."""
 
         def act() -> T:
-            with self._turn, impersonating(self._owner), errors_about(self._uri):
-                return function(*args)
+            with self._turn, impersonating(self._owner):
+                try:
+                    with errors_about(self._uri):
+                        return function(*args)
+                except RisemlError as error:
+                    _drop_locals(error)
+                    raise
 
         limiter = _limiter(_threads, self._owner.uid, _THREADS)
         return await trio.to_thread.run_sync(act, abandon_on_cancel=True, limiter=limiter)
+
+
+def _drop_locals(error: BaseException | None) -> None:
+    """Let the frames that an error went through forget what they hold, so that `Handle`s among it are closed.
+
+    An error and its frames refer to each other, and a daemon that idles collects such circles hours later. Meanwhile no
+    disk could be unmounted on which a path was mistyped.
+    """
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__context__
 
 
 def upload_slot(uid: int) -> trio.CapacityLimiter:
