@@ -97,6 +97,7 @@ class Daemon:
         """Take up what an earlier daemon left, then serve until SIGTERM or SIGINT."""
         context, services, gpus = self.context, self.context.services, self.context.gpus
         context.tensorboards.remove_leftovers()
+        services.check_output_mount()  # notes where it is while it surely is there
         services.runner.remove_leftovers(services.unended_jobs())
         link_client(services.layout.client)
         with closing(services.runner), closing(gpus.nvml):

@@ -1,4 +1,4 @@
 """The contract between `riseml` and `rised`: riseml.yml's schema, IDs, states and messages. Pure data, no I/O."""
 
 VERSION = "0.1.0"
-API_VERSION = 1
+API_VERSION = 2

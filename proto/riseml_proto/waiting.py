@@ -72,6 +72,13 @@ class AwaitsImage(msgspec.Struct, frozen=True, tag_field="type", tag="image"):
     """Its image is being pulled or built."""
 
 
+class StartPutOff(msgspec.Struct, frozen=True, tag_field="type", tag="shortage"):
+    """It could not be started for now, and is tried again after growing pauses."""
+
+    problem: str
+    """What stands in the way: `/output: Read-only file system`."""
+
+
 WaitReason = (
     LacksResources
     | BehindExperiment
@@ -81,6 +88,7 @@ WaitReason = (
     | Paused
     | ServerDrained
     | AwaitsImage
+    | StartPutOff
 )
 
 
@@ -113,6 +121,8 @@ def sentence(reason: WaitReason, *, own: bool = True) -> str:
             return "the server is drained" + (f": {text}" if text else "")
         case AwaitsImage():
             return "waits for its image"
+        case StartPutOff(problem):
+            return f"cannot start yet, is tried again: {problem}"
     assert_never(reason)
 
 

@@ -12,9 +12,11 @@ from rised.crashpoints import crash_point
 from rised.execution.services import Services
 from rised.experiments.experiment import Experiment
 from rised.experiments.job_spec import commands, environment
-from rised.linux.files import disk_may_be_full, make_directory, write_file
+from rised.linux.files import READ_UNTRUSTED, disk_may_be_full, make_directory, opened, write_file
+from rised.policy import shortage
 from rised.policy.resources import Grant
-from rised.runners.base import Container, Job, JobHandle, JobResources
+from rised.policy.shortage import passes
+from rised.runners.base import Container, Exit, Job, JobHandle, JobResources
 from rised.storage.experiments import owner_of
 from rised.storage.rows import TRAIN, file_beside
 from rised.users.impersonation import impersonating
@@ -111,6 +113,7 @@ async def start(
     with disk_may_be_full(job.log):
         make_directory(os.path.dirname(job.log))
     if job.container:  # it is mounted when the container is made
+        services.check_output_mount()
         with disk_may_be_full(job.container.output):
             services.layout.make_output(row, member)
     return HeldJob(job, await services.runner.start(job))
@@ -119,6 +122,7 @@ async def start(
 def make_output(services: Services, experiment: Experiment, member: int) -> None:
     """Make the output directory of a job that is about to begin. Raises `OSError`, `StorageFull`."""
     text = experiment.configuration.text(experiment.params(member) or None).encode()
+    services.check_output_mount()
     with disk_may_be_full(services.layout.output(experiment.row, member)):
         output = services.layout.make_output(experiment.row, member)
         with impersonating(owner_of(experiment.row)):
@@ -131,6 +135,27 @@ def log_ignored_image(experiment: Experiment, job: Job) -> None:
     if experiment.config.image and not job.container:
         with contextlib.suppress(OSError), open(job.log, "a", encoding="utf-8") as file:
             file.write(_IMAGE_IGNORED.format(experiment.config.image))
+
+
+def shortage_behind(error: BaseException | None) -> int | None:
+    """The kernel's error behind `error` if that may pass by itself (`policy.shortage`), else None."""
+    while error is not None:
+        if isinstance(error, OSError) and passes(error.errno):
+            return error.errno
+        error = error.__cause__
+    return None
+
+
+def could_not_fork(job: Job, status: Exit) -> bool:
+    """Whether the shell of a job that has ended like this could not fork the job's program: none of it has run."""
+    if status.code not in shortage.FORK_CODES:
+        return False
+    try:
+        with opened(job.log, READ_UNTRUSTED) as fd:
+            output = os.read(fd, 4096)
+    except OSError:
+        return False
+    return shortage.could_not_fork(job.commands, status.code, output)
 
 
 async def abandon(services: Services, held: HeldJob) -> None:

@@ -11,6 +11,7 @@ Each arrow can be cut by a crash; `_adopt` takes up from whatever row the crash 
 """
 
 import json
+import math
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import NamedTuple
@@ -30,7 +31,8 @@ from rised.experiments.transitions import until_room
 from rised.linux.processes import ProcessSnapshot
 from rised.linux.usage import Use, measure
 from rised.log import log
-from rised.policy.outcome import AttemptEnd, KillMode, outcome
+from rised.policy import shortage
+from rised.policy.outcome import NO_SUCH_PROGRAM, AttemptEnd, KillMode, outcome
 from rised.policy.resources import Grant
 from rised.runners.base import Exit, Job, JobHandle
 from rised.runners.identity import decode, encode
@@ -38,9 +40,9 @@ from rised.storage.experiments import owner_of
 from rised.storage.rows import MemberChange, MemberRow
 from riseml_proto.errors import NoEngine, RisemlError, StorageFull, describe
 from riseml_proto.states import Reason, State, advance
+from riseml_proto.waiting import StartPutOff, WaitReason
 
-# A job that cannot start because the disk is full, or the container engine away, is tried again: nobody tells when
-# that has changed.
+# A full disk and a container engine that is away are looked at this often: nobody tells when that has changed.
 _RETRY_SECONDS = 5.0
 # Cleaning up after a job waits this long for the start of the next one.
 _CLEAN_DELAY = 0.05
@@ -80,6 +82,13 @@ class Lifecycle:
         self._take_held = take_held
         self._switch = KillSwitch(row.kill, services.settings.kill_grace)
         self._handle: JobHandle | None = None
+        self.wait_reason: WaitReason | None = None
+        """What keeps it from starting again."""
+        self._tries = 0
+        self._short_since = 0.0
+        self._retry_at = -math.inf
+        self._began_ms = row.started_ms
+        """When an earlier attempt began."""
 
     def use(self, snapshot: ProcessSnapshot) -> Use:
         """What its processes on this machine use now. Blocks for milliseconds: for another thread."""
@@ -118,6 +127,18 @@ class Lifecycle:
 
     async def _attempt(self) -> bool:
         """Make one attempt. Return whether there is to be another."""
+        with self._switch.until_killed():
+            await trio.sleep_until(self._retry_at)
+        async with self._services.start_gate.passing(self._switch.until_killed()):
+            if self._switch.mode:
+                return True
+            started = await self._start()
+        if started:
+            return await self._see_through(*started)
+        return not self._row.state.ended
+
+    async def _start(self) -> HeldJob | None:
+        """Start a job and let it begin. None: it could not be started, and waits or has failed."""
         services, experiment, row = self._services, self._experiment, self._row
         held = await self._held()
         if self._row.state is not State.PENDING:
@@ -134,17 +155,16 @@ class Lifecycle:
                 services, experiment, row.member, attempt, self._grant, self._write
             )
             launch.make_output(services, experiment, row.member)
-        except (StorageFull, NoEngine) as error:
-            await self._abandon(held)
-            return await self._try_later(str(error))
+            identity = encode(held.handle.identity)
         except (RisemlError, OSError) as error:
             await self._abandon(held)
-            await self._end(State.FAILED, Reason.START_FAILED, describe(error))
-            self._slot.release()
-            return False
+            if not await self._put_off(error, row.attempt):
+                await self._end(State.FAILED, Reason.START_FAILED, self._problem(error))
+                self._slot.release()
+            return None
         job, handle = held
         try:
-            self._come_to(State.RUNNING, handle=encode(handle.identity), started_ms=now_ms())
+            self._come_to(State.RUNNING, handle=identity, started_ms=now_ms())
             await self._write()
             await services.database.sync_start()
             crash_point("before-begin")
@@ -156,7 +176,9 @@ class Lifecycle:
             handle.close()
             raise
         self._slot.on_begin(self._row)
-        return await self._see_through(job, handle)
+        services.start_gate.note_start()
+        self.wait_reason = None
+        return held
 
     async def _held(self) -> HeldJob | None:
         """Its job if that was started ahead of its turn; for the first attempt only."""
@@ -174,12 +196,62 @@ class Lifecycle:
         else:
             await self._services.runner.clean(self._job())
 
-    async def _try_later(self, message: str) -> bool:
-        self._come_to(State.PENDING, message, handle=None)
+    async def _put_off(self, error: Exception, attempt: int) -> bool:
+        """Let it wait as a job that has had `attempt` attempts, if `error` may pass by itself; else return False."""
+        if isinstance(error, (StorageFull, NoEngine)):
+            seconds: float = _RETRY_SECONDS
+        elif number := launch.shortage_behind(error):
+            if not self._is_patient():
+                return False
+            seconds = shortage.pause(self._tries)
+            if shortage.is_of_the_machine(number):
+                seconds = 0  # the gate holds it up, and others with it
+                self._services.start_gate.note_shortage()
+        else:
+            return False
+        await self._wait_again(describe(error), attempt, seconds)
+        return True
+
+    def _is_patient(self) -> bool:
+        """Count a try that failed; return whether there is to be another."""
+        now = trio.current_time()
+        if not self._tries:
+            self._short_since = now
+        self._tries += 1
+        return now - self._short_since < shortage.GIVE_UP_SECONDS
+
+    def _problem(self, error: Exception) -> str:
+        minutes = round((trio.current_time() - self._short_since) / 60) if self._tries else 0
+        return describe(error) + (f"; tried for {minutes} minutes" if minutes else "")
+
+    async def _wait_again(self, problem: str, attempt: int, seconds: float) -> None:
+        self.wait_reason = StartPutOff(problem)
+        self._retry_at = trio.current_time() + seconds
+        self._come_to(
+            State.PENDING, problem, attempt=attempt, handle=None, started_ms=self._began_ms
+        )
         await self._write()
-        log.warning("start put off", job=self._job().id, why=message)
-        with self._switch.until_killed():
-            await trio.sleep(_RETRY_SECONDS)
+        log.warning("start put off", job=self._job().id, why=problem, seconds=seconds)
+
+    async def _put_off_unbegun(self, job: Job, status: Exit) -> bool:
+        """Let a job wait whose shell ended before anything of the job ran, if that may pass by itself."""
+        if self._switch.mode or status.code is None:
+            return False
+        if status.begun:
+            if not launch.could_not_fork(job, status):
+                return False
+            problem = "its shell could not fork"
+        elif job.container and status.code == NO_SUCH_PROGRAM:
+            return False
+        else:
+            problem = f"its shell could not begin (exit code {status.code})"
+        if not self._is_patient():
+            return False
+        is_of_the_machine = status.code in shortage.FORK_CODES
+        if is_of_the_machine:
+            self._services.start_gate.note_shortage()
+        seconds = 0 if is_of_the_machine else shortage.pause(self._tries)
+        await self._wait_again(problem, self._row.attempt, seconds)
         return True
 
     async def _see_through(self, job: Job, handle: JobHandle) -> bool:
@@ -222,6 +294,9 @@ class Lifecycle:
 
     async def _conclude(self, job: Job, status: Exit, over_time: bool) -> bool:
         """Write the outcome of an attempt that has ended. Return whether there is to be another."""
+        if await self._put_off_unbegun(job, status):
+            return True
+        self._tries = 0
         row, config = self._row, self._experiment.config
         result = outcome(
             AttemptEnd(

@@ -1,10 +1,12 @@
 """The parts of a daemon that starting and watching jobs needs, passed around as one."""
 
+import errno
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
+from rised.execution.start_gate import StartGate
 from rised.experiments.transitions import Transitions
 from rised.logs.watch import LogWatcher
 from rised.revisions import Revisions
@@ -34,6 +36,24 @@ class Services:
     def layout(self) -> Layout:
         """Where logs and outputs are."""
         return Layout(self.settings.state_dir, self.settings.output_dir)
+
+    @cached_property
+    def start_gate(self) -> StartGate:
+        """What all starts pass, so that they do not crowd while the machine lacks something."""
+        return StartGate()
+
+    @cached_property
+    def output_mount(self) -> str:
+        """The mount point above the outputs when this was first asked; `/` where they have no disk of their own."""
+        path = os.path.realpath(self.settings.output_dir)
+        while not os.path.ismount(path):
+            path = os.path.dirname(path)
+        return path
+
+    def check_output_mount(self) -> None:
+        """Raise `OSError` where the disk for outputs is away: its mount would hide what is written meanwhile."""
+        if self.output_mount != "/" and not os.path.ismount(self.output_mount):
+            raise OSError(errno.ENODEV, "the disk is not mounted", self.output_mount)
 
     def has_room(self) -> bool:
         """Whether more than `min_free` is free where working copies are made."""

@@ -19,6 +19,7 @@ from rised.storage.rows import ExperimentRow
 from riseml_proto.config import Config
 from riseml_proto.errors import NotFound
 from riseml_proto.states import State
+from riseml_proto.waiting import WaitReason
 
 
 class Stoppable(Protocol):
@@ -34,6 +35,8 @@ class RunningMember(Stoppable, Protocol):
 
     gpus: tuple[int, ...]
     """The indices of its GPUs."""
+    wait_reason: WaitReason | None
+    """What keeps it from starting again."""
 
     def use(self, snapshot: ProcessSnapshot) -> Use:
         """What its processes in `snapshot` use now. Blocks for milliseconds: call it in another thread."""

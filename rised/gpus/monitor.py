@@ -12,6 +12,7 @@ import trio
 from rised.gpus.devices import GpuDevice
 from rised.gpus.health import GpuHealth, Unavailable, explain, is_gpu_fault, unavailable
 from rised.gpus.nvml import Nvml
+from rised.linux.threads import in_thread
 from rised.log import log
 from rised.policy.resources import Inventory
 from rised.storage.database import Database
@@ -60,7 +61,7 @@ class GpuMonitor:
         """Ask the driver, unless it has just been asked."""
         if not self.is_stale:
             return
-        self._readings = await trio.to_thread.run_sync(self._nvml.health)
+        self._readings = await in_thread(self._nvml.health)
         self._read_at = trio.current_time()
         self._update()
 
@@ -114,7 +115,7 @@ class GpuMonitor:
         task_status.started()
         next_event = self._nvml.xid_events() if self._asks_driver else None
         while next_event is not None:
-            event = await trio.to_thread.run_sync(next_event, _EVENT_MS, abandon_on_cancel=True)
+            event = await in_thread(next_event, _EVENT_MS, abandon_on_cancel=True)
             index, xid = event or (None, 0)
             if index is not None and is_gpu_fault(xid):
                 log.error("a GPU has failed", index=index, xid=xid)

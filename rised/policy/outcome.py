@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from riseml_proto.states import Reason, State
 
-_NO_SUCH_PROGRAM = 127
+NO_SUCH_PROGRAM = 127
 _NO_SHELL = "its shell could not begin (exit code {code}); its log may say why"
 _NO_SHELL_IN_IMAGE = "the image {image} has no /bin/sh"
 _TOO_LONG = "ran longer than {limit:g} s"
@@ -73,7 +73,7 @@ def outcome(end: AttemptEnd) -> Outcome:
     if not begun:
         if code is None:
             return Outcome(State.PENDING)
-        no_shell = in_container and code == _NO_SUCH_PROGRAM
+        no_shell = in_container and code == NO_SUCH_PROGRAM
         message = _NO_SHELL_IN_IMAGE if no_shell else _NO_SHELL
         return Outcome(State.FAILED, Reason.START_FAILED, message)
     if not over_time and code == 0:

@@ -193,6 +193,8 @@ class Views:
         live = self._unfinished.get(row.id)
         if live is None or member.state not in (State.CREATED, State.PENDING):
             return None
+        if (started := live.running.get(member.member)) and started.wait_reason:
+            return started.wait_reason
         own = self._wait_reason(row.id)
         if live.head == member.member and own:
             return own

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Callable
 import trio
 
 from rised.linux.copy_tree import remove_tree
+from rised.linux.threads import in_thread
 from rised.revisions import checkout
 from rised.revisions.manifest import Limits, is_object_id, plan
 from rised.revisions.receive import receive
@@ -38,9 +39,9 @@ class Revisions:
         than the limits allow, `InvalidInput` for impossible names, and `StorageFull`.
         """
         repository = await self._use(user, manifest.project, create=True)
-        objects = await trio.to_thread.run_sync(plan, manifest.files, self._limits)
+        objects = await in_thread(plan, manifest.files, self._limits)
         async with repository.writing:
-            return await trio.to_thread.run_sync(repository.commit, objects, user)
+            return await in_thread(repository.commit, objects, user)
 
     async def receive(self, user: str, project: str, chunks: AsyncIterator[bytes]) -> int:
         """Store the blobs of an upload (see `rised.revisions.receive`); return their number."""
@@ -51,7 +52,7 @@ class Revisions:
         """Whether the project has this revision."""
         try:
             repository = await self._use(user, project, create=False)
-            await trio.to_thread.run_sync(repository.tree_of, revision)
+            await in_thread(repository.tree_of, revision)
         except NotFound:
             return False
         return True
@@ -59,7 +60,7 @@ class Revisions:
     async def tree_without(self, user: str, project: str, revision: str, name: str) -> str:
         """The ID of the revision's tree without the file `name` at its top. Raises `NotFound`."""
         repository = await self._use(user, project, create=False)
-        return await trio.to_thread.run_sync(repository.tree_without, revision, name)
+        return await in_thread(repository.tree_without, revision, name)
 
     async def checkout(self, user: str, project: str, revision: str) -> str:
         """The path of the revision's pristine tree, which is made if there is none. Nobody may write in it.
@@ -70,7 +71,7 @@ class Revisions:
         path = repository.tree_path(revision)
         async with repository.tree_lock(revision):
             if not os.path.isdir(path):  # noqa: ASYNC240 — a microsecond, on every job's way
-                await trio.to_thread.run_sync(_make_tree, repository, revision, path)
+                await in_thread(_make_tree, repository, revision, path)
         return path
 
     def trees(self) -> list[tuple[str, str, str]]:
@@ -91,7 +92,7 @@ class Revisions:
         async with repository.tree_lock(revision):
             old = None if wanted() else checkout.set_aside(path)
         if old is not None:
-            await trio.to_thread.run_sync(remove_tree, old, abandon_on_cancel=True)
+            await in_thread(remove_tree, old, abandon_on_cancel=True)
 
     async def _use(self, user: str, name: str, *, create: bool) -> Repository:
         key = user, name
@@ -99,7 +100,7 @@ class Revisions:
             async with self._opening:
                 if key not in self._open:
                     repository = Repository(self._state_dir, user, name)
-                    if not await trio.to_thread.run_sync(repository.prepare, create):
+                    if not await in_thread(repository.prepare, create):
                         raise NotFound(f"there is no project {name} of {user}; sync it first")
                     self._open[key] = repository
         return self._open[key]

@@ -32,23 +32,23 @@ _NAME = re.compile("[A-Za-z_][A-Za-z0-9_]*")
 # `1<>` opens without truncating. A subshell keeps each command's `exit`, `cd` and variables to itself. The script's
 # variables have names that no job uses: a shell exports the new value of a variable that it had in its environment.
 SCRIPT = """\
-[ -z "$2" ] || echo 0 >"$2/cgroup.procs" || exit 0
-cd "$3" || exit 0
+[ -z "$2" ] || echo 0 >"$2/cgroup.procs" || exit 1
+cd "$3" || exit 1
 [ -z "$4" ] || ulimit -S -n "$4"
 trap '' TERM INT HUP
 read -r _riseml_start CUDA_VISIBLE_DEVICES || exit 0
 trap : TERM INT HUP
 exec </dev/null
 _riseml_exit=$1
-printf 'run\\n' 1<>"$_riseml_exit"
 shift 4
 _riseml_code=0
 for _riseml_command; do
-  (set --; eval "$_riseml_command")
+  (printf 'run\\n' 1<>"$_riseml_exit" || exit 1; set --; eval "$_riseml_command")
   _riseml_code=$?
   [ "$_riseml_code" = 0 ] || break
 done
-printf '%-3d\\n' "$_riseml_code" 1<>"$_riseml_exit"
+read -r _riseml_start <"$_riseml_exit"
+[ "$_riseml_start" = new ] || printf '%-3d\\n' "$_riseml_code" 1<>"$_riseml_exit"
 """
 
 

@@ -44,6 +44,8 @@ class PrelaunchPool:
 
     def fill(self, order: Iterable[Waiting]) -> None:
         """Start the jobs that come first in `order` as held jobs, as many as there is room for."""
+        if self._services.start_gate.is_short:
+            return
         is_first = True
         for entry in order:
             experiment = self._unfinished.experiments[entry.experiment]

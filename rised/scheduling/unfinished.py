@@ -93,8 +93,11 @@ class Unfinished:
 
     def wait_reason(self, number: int) -> WaitReason | None:
         """What an unfinished experiment as a whole waits for."""
-        if self.experiments[number].building:
+        experiment = self.experiments[number]
+        if experiment.building:
             return AwaitsImage()
+        if not experiment.is_set and experiment.running:
+            return experiment.running[0].wait_reason
         return self._wait_reasons.get(number)
 
     def note_decision(self, decision: Decision) -> None:

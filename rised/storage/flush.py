@@ -6,6 +6,7 @@ import os
 import trio
 
 from rised.crashpoints import crash_point
+from rised.linux.threads import in_thread
 from rised.log import log
 
 STORM_SECONDS = 0.02
@@ -33,7 +34,7 @@ class Flush:
                 covers = self._requests
                 self._last = trio.current_time()
                 crash_point("before-sync")
-                await trio.to_thread.run_sync(os.fdatasync, self._fd)
+                await in_thread(os.fdatasync, self._fd)
                 crash_point("after-sync")
                 self._done = covers
 

@@ -12,7 +12,7 @@ import pytest
 
 Script = Callable[[socket.socket], None]
 
-API = "HTTP/1.1 200 OK\r\nRised-Api: 1\r\n"
+API = "HTTP/1.1 200 OK\r\nRised-Api: 2\r\n"
 
 
 class Request(NamedTuple):
@@ -84,7 +84,7 @@ class FakeDaemon:
 
         return script
 
-    def answers(self, *bodies: bytes, status: int = 200, headers: str = "Rised-Api: 1") -> Script:
+    def answers(self, *bodies: bytes, status: int = 200, headers: str = "Rised-Api: 2") -> Script:
         """A script that answers request after request on one connection with these bodies."""
 
         def script(connection: socket.socket) -> None:

@@ -139,7 +139,7 @@ def test_after_a_cut_the_last_n_lines_are_not_counted_anew(following: Following)
 
 def test_a_line_cut_in_the_middle_is_fetched_again(following: Following) -> None:
     whole = wire(HEAD, line("a", 2))
-    half = b"HTTP/1.1 200 OK\r\nRised-Api: 1\r\nTransfer-Encoding: chunked\r\n\r\n"
+    half = b"HTTP/1.1 200 OK\r\nRised-Api: 2\r\nTransfer-Encoding: chunked\r\n\r\n"
     for data in (whole[0] + b"\n", whole[1][:20]):
         half += b"%x\r\n%s\r\n" % (len(data), data)
     following.daemon.scripts = [

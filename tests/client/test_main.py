@@ -103,7 +103,7 @@ def test_whoami(daemon: Any, capsys: pytest.CaptureFixture[str]) -> None:
     )
 
 
-SYSTEM = b"""{"hostname": "box", "version": "0.1.0", "api_version": 1, "pid": 7, "runner": "auto",
+SYSTEM = b"""{"hostname": "box", "version": "0.1.0", "api_version": 2, "pid": 7, "runner": "auto",
 "isolation": "cgroup", "cpus": {"total": 16, "used": 2.5}, "memory": {"total": 65536, "used": 4096},
 "gpus": [{"index": 0, "uuid": "GPU-1", "name": "NVIDIA H100", "memory": 81920, "driver": "550.54",
 "serial": "165", "bus_id": "0000:18:00.0", "used_by": "144.2"},

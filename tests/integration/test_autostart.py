@@ -174,15 +174,15 @@ def test_a_runtime_directory_that_others_may_write_to_is_not_used(home: Home) ->
         (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]", "no version that it names"),
         (b"HTTP/1.1 200 OK\r\nRised-Api: 99\r\nContent-Length: 2\r\n\r\n[]", "speaks version 99"),
         (
-            b"HTTP/1.1 200 OK\r\nRised-Api: 1\r\nContent-Length: 3\r\n\r\nwhy",
+            b"HTTP/1.1 200 OK\r\nRised-Api: 2\r\nContent-Length: 3\r\n\r\nwhy",
             "does not answer like",
         ),
         (
-            b"HTTP/1.1 500 No\r\nRised-Api: 1\r\nContent-Length: 3\r\n\r\nwhy",
+            b"HTTP/1.1 500 No\r\nRised-Api: 2\r\nContent-Length: 3\r\n\r\nwhy",
             "does not answer like",
         ),
         (b"SSH-2.0-OpenSSH_9.2\r\n", "does not answer like rised"),
-        (b"HTTP/1.1 200 OK\r\nRised-Api: 1\r\nContent-Length: 20\r\n\r\n[", "hung up"),
+        (b"HTTP/1.1 200 OK\r\nRised-Api: 2\r\nContent-Length: 20\r\n\r\n[", "hung up"),
         (b"", "hung up"),
     ],
 )

@@ -15,6 +15,7 @@ from riseml_proto.waiting import (
     ServerDrained,
     Shortage,
     SlotsTaken,
+    StartPutOff,
     WaitReason,
     sentence,
 )
@@ -44,6 +45,10 @@ WORDINGS: list[tuple[WaitReason, str]] = [
     (Paused(144), "paused; riseml resume 144 lets it go on"),
     (ServerDrained("new disks"), "the server is drained: new disks"),
     (ServerDrained(""), "the server is drained"),
+    (
+        StartPutOff("/output: Read-only file system"),
+        "cannot start yet, is tried again: /output: Read-only file system",
+    ),
     (AwaitsImage(), "waits for its image"),
 ]
 

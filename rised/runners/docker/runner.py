@@ -26,6 +26,7 @@ from rised.crashpoints import crash_point
 from rised.linux.copy_tree import copy_tree, remove_tree
 from rised.linux.files import PASSABLE, disk_may_be_full, write_file
 from rised.linux.processes import boot_id, stat
+from rised.linux.threads import in_thread
 from rised.log import log
 from rised.runners.base import Container, Job
 from rised.runners.docker import containers, images
@@ -135,9 +136,9 @@ class ContainerRunner:
         if not container.has_code:
             code = os.path.join(directory, "code")
             # An attempt that never began may have left something.
-            await trio.to_thread.run_sync(remove_tree, code)
+            await in_thread(remove_tree, code)
             uid, gid = job.owner.uid, job.owner.gid
-            await trio.to_thread.run_sync(copy_tree, job.files, code, uid, gid)
+            await in_thread(copy_tree, job.files, code, uid, gid)
         return exit_file
 
     async def commit(self, job: Job, identity: JobIdentity, labels: Mapping[str, str]) -> str:
@@ -183,7 +184,7 @@ class ContainerRunner:
             return
         crash_point("container-removed")
         try:
-            await trio.to_thread.run_sync(remove_tree, directory)
+            await in_thread(remove_tree, directory)
         except OSError as error:
             log.warning("cannot remove a directory", path=directory, error=str(error))
 

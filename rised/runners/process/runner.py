@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from functools import lru_cache, partial
 
 import msgspec
-import trio
 
 from rised.crashpoints import crash_point
 from rised.linux.children import Children
@@ -20,6 +19,7 @@ from rised.linux.copy_tree import copy_tree
 from rised.linux.files import PASSABLE, disk_may_be_full
 from rised.linux.process_tree import MARK, CgroupTree, ProcessTree, SessionTree
 from rised.linux.processes import boot_id
+from rised.linux.threads import in_thread
 from rised.runners.base import Job
 from rised.runners.identity import JobIdentity, ProcessIdentity
 from rised.runners.process import setpriv, working_copy
@@ -84,7 +84,7 @@ class ProcessRunner:
                 if self.starts_at_once(job):
                     copy_tree(job.files, to, owner.uid, owner.gid)
                 else:
-                    await trio.to_thread.run_sync(copy_tree, job.files, to, owner.uid, owner.gid)
+                    await in_thread(copy_tree, job.files, to, owner.uid, owner.gid)
                 return self._spawn(job, self._cgroups.make(job.key, job.resources), exit_file)
         except OSError as error:
             raise StartFailed(describe(error, SHELL)) from error
@@ -135,7 +135,7 @@ class ProcessRunner:
         if working_copy.is_small(directory):
             working_copy.remove(directory)
         else:
-            await trio.to_thread.run_sync(working_copy.remove, directory)
+            await in_thread(working_copy.remove, directory)
         exit_file = self._exit_files.release(job)
         if exit_file and job.owner.is_other:
             with contextlib.suppress(FileNotFoundError):

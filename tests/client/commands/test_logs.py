@@ -77,7 +77,7 @@ def test_json_is_what_the_daemon_sent(daemon: Any, capfdbinary: Any) -> None:
 
 
 def test_raw_is_the_bytes_of_the_log(daemon: Any, capfdbinary: Any) -> None:
-    head = b"HTTP/1.1 200 OK\r\nRised-Api: 1\r\nContent-Length: 6\r\n\r\n"
+    head = b"HTTP/1.1 200 OK\r\nRised-Api: 2\r\nContent-Length: 6\r\n\r\n"
     daemon.scripts = [daemon.says(head + b"\x00a\r\xff\n\n")]
     assert run(daemon, "--raw", "144.train") == 0
     assert capfdbinary.readouterr().out == b"\x00a\r\xff\n\n"

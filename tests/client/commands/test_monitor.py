@@ -154,7 +154,7 @@ def test_a_daemon_that_went_away_is_waited_for(daemon: Any) -> None:
     """A hang-up in the middle of an answer is how its end looks."""
     daemon.scripts = [
         daemon.answers(*bodies(FIRST, SECOND)),
-        daemon.says(b"HTTP/1.1 200 OK\r\nRised-Api: 1\r\nContent-Length: 99\r\n\r\n{"),
+        daemon.says(b"HTTP/1.1 200 OK\r\nRised-Api: 2\r\nContent-Length: 99\r\n\r\n{"),
         daemon.answers(*bodies(THIRD, THIRD)),
     ]
     with typed(daemon, tty=True) as command:

@@ -41,7 +41,7 @@ def test_a_connection_that_the_daemon_closed_meanwhile_is_replaced(daemon: Any) 
     closed = threading.Event()
 
     def answer_and_close(connection: socket.socket) -> None:
-        daemon.says(b"HTTP/1.1 200 OK\r\nRised-Api: 1\r\nContent-Length: 44\r\n\r\n" + WHO)(
+        daemon.says(b"HTTP/1.1 200 OK\r\nRised-Api: 2\r\nContent-Length: 44\r\n\r\n" + WHO)(
             connection
         )
         connection.close()
@@ -69,7 +69,7 @@ def test_the_daemons_problem_is_raised_as_its_class(daemon: Any) -> None:
         whoami(daemon.path)
 
 
-HEAD = b"HTTP/1.1 200 OK\r\nRised-Api: 1\r\n"
+HEAD = b"HTTP/1.1 200 OK\r\nRised-Api: 2\r\n"
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ HEAD = b"HTTP/1.1 200 OK\r\nRised-Api: 1\r\n"
         HEAD + b"Content-Length: 2\r\n\r\n\xff\xff",
         HEAD + b"Content-Length: oops\r\n\r\n{}",
         HEAD + b"Transfer-Encoding: chunked\r\n\r\nnot a size\r\n",
-        b"HTTP/1.1 500 Oops\r\nRised-Api: 1\r\nContent-Length: 4\r\n\r\noops",
+        b"HTTP/1.1 500 Oops\r\nRised-Api: 2\r\nContent-Length: 4\r\n\r\noops",
         b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}",
         b"HTTP/1.1 200 OK\r\nRised-Api: 2\r\nContent-Length: 2\r\n\r\n{}",
     ],
@@ -107,7 +107,7 @@ def test_an_answer_that_stops_in_the_middle_is_told_as_that(daemon: Any, answer:
 
 def test_another_api_version_is_told_with_both_versions(daemon: Any) -> None:
     daemon.scripts = [daemon.answers(b"{}", headers="Rised-Api: 7")]
-    with pytest.raises(DaemonError, match=r"speaks version 7 .* speaks version 1"):
+    with pytest.raises(DaemonError, match=r"speaks version 7 .* speaks version 2"):
         whoami(daemon.path)
 
 
@@ -169,7 +169,7 @@ def test_an_early_error_is_reported_instead_of_the_broken_pipe(daemon: Any) -> N
     def refuse(connection: socket.socket) -> None:
         connection.recv(10)
         body = b'{"error": "full; free some", "code": "storage-full"}'
-        head = b"HTTP/1.1 507 X\r\nRised-Api: 1\r\nContent-Length: %d\r\n\r\n" % len(body)
+        head = b"HTTP/1.1 507 X\r\nRised-Api: 2\r\nContent-Length: %d\r\n\r\n" % len(body)
         connection.sendall(head + body)
         connection.close()
         answered.set()
@@ -190,7 +190,7 @@ def test_an_early_error_stops_a_body_that_nobody_takes(daemon: Any) -> None:
 
     def refuse(connection: socket.socket) -> None:
         connection.sendall(
-            b"HTTP/1.1 400 X\r\nRised-Api: 1\r\nContent-Length: 31\r\n\r\n"
+            b"HTTP/1.1 400 X\r\nRised-Api: 2\r\nContent-Length: 31\r\n\r\n"
             b'{"error":"no","code":"invalid"}'
         )
         done.wait(10)
