@@ -1,10 +1,23 @@
 """The command `rised`: flags, and errors as people should see them."""
 
+import os
+import sys
+
+from riseml_proto.module_path import own_module_path
+
+if (
+    __name__ == "__main__" or os.path.basename(sys.argv[0]) == "rised"
+):  # not where a test imports it
+    _home = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    sys.path[:] = own_module_path(sys.path, _home, sys.prefix, sys.version_info[:2])
+    if sys.warnoptions:  # of PYTHONWARNINGS, which may make errors of them
+        import warnings
+
+        warnings.simplefilter("ignore")
+
 import argparse
 import contextlib
-import os
 import sqlite3
-import sys
 from typing import NoReturn
 
 from rised import daemon, locks, log

@@ -13,6 +13,19 @@ signal.signal(signal.SIGINT, signal.SIG_DFL)
 # ruff: noqa: E402
 import os
 import sys
+
+from riseml_proto.module_path import own_module_path
+
+if (
+    __name__ == "__main__" or os.path.basename(sys.argv[0]) == "riseml"
+):  # not where a test imports it
+    _home = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    sys.path[:] = own_module_path(sys.path, _home, sys.prefix, sys.version_info[:2])
+    if sys.warnoptions:  # of PYTHONWARNINGS, which may make errors of them
+        import warnings
+
+        warnings.simplefilter("ignore")
+
 from collections.abc import Sequence
 from typing import NoReturn
 
