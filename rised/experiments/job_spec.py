@@ -1,7 +1,6 @@
 """Commands and environment of a job. Pure, but for a look into the user database."""
 
 import functools
-import os
 import pwd
 from collections.abc import Mapping
 
@@ -65,7 +64,7 @@ def _in_container(uid: int) -> Mapping[str, str]:
 def _login(uid: int) -> Mapping[str, str]:
     facts = {
         "PATH": "/usr/local/bin:/usr/bin:/bin",
-        "LANG": os.environ.get("LANG", "C.UTF-8"),
+        "LANG": "C.UTF-8",  # not that of whichever shell the daemon was started from
     }
     try:
         user = pwd.getpwuid(uid)

@@ -21,6 +21,7 @@ import trio
 from rised.linux.processes import ProcessSnapshot, stat
 
 _PR_SET_CHILD_SUBREAPER = 36
+_ORDINARY_SIGNALS = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}
 
 
 class Child:
@@ -89,8 +90,8 @@ class Children:
             ],
             setsid=True,
             setsigmask=[],
-            # Python ignores these two, and an ignored signal would stay so in the job.
-            setsigdef=[signal.SIGPIPE, signal.SIGXFSZ],
+            # Python ignores some, whoever started the daemon may others, and what is ignored would stay so in the job.
+            setsigdef=_ORDINARY_SIGNALS,
         )
         self._known[pid] = Child(pid)
         return self._known[pid]

@@ -13,6 +13,7 @@ import json
 import os
 from collections.abc import Iterator
 
+import msgspec
 import trio
 
 from rised.clock import now_ms
@@ -26,7 +27,7 @@ from rised.scheduling.scheduler import Scheduler
 from rised.storage.experiments import encode_owner
 from rised.storage.rows import ExperimentRow
 from rised.tensorboard import manager
-from rised.users.owner import Owner, of_peer
+from rised.users.owner import Owner, of_peer, own
 from rised.users.peer import Peer
 from riseml_proto import config as riseml_yml
 from riseml_proto import waiting
@@ -87,7 +88,7 @@ class Submissions:
             created_ms=now_ms(),
             image=image,
             builds=int(build),
-            owner=encode_owner(owner) if self._settings.system else None,
+            owner=encode_owner(owner if self._settings.system else _with_rights_of(owner)),
             priority=submission.priority,
         )
         experiment = self._services.transitions.submit(row, config)
@@ -173,3 +174,8 @@ def warnings(config: Config, runner: str) -> Iterator[str]:
         yield f"{config.file}: train.image: {config.image} is ignored: this daemon runs processes"
     if config.tensorboard and not manager.is_installed():
         yield f"{config.file}: train.tensorboard: {manager.NOT_INSTALLED}"
+
+
+def _with_rights_of(submitter: Owner) -> Owner:
+    """The daemon's own user, who runs all jobs of a person's own daemon, with the submitter's umask and limits."""
+    return msgspec.structs.replace(own(), umask=submitter.umask, limits=submitter.limits)

@@ -9,6 +9,7 @@ import os
 import pwd
 import re
 import resource
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -88,6 +89,20 @@ def _read_limits(text: str) -> tuple[tuple[str, int, int], ...]:
 
 def _amount(text: str) -> int:
     return resource.RLIM_INFINITY if text == "unlimited" else int(text)
+
+
+def attainable_limits(owner: Owner) -> Iterator[tuple[str, int, int]]:
+    """Name, soft and hard value of each of `owner`'s limits that is not the daemon's; none above its hard limit."""
+    for name, soft, hard in owner.limits:
+        own = resource.getrlimit(LIMITS[name])
+        wanted = _least(soft, own[1]), _least(hard, own[1])
+        if wanted != own:
+            yield name, *wanted
+
+
+def _least(*amounts: int) -> int:
+    finite = [amount for amount in amounts if amount != resource.RLIM_INFINITY]
+    return min(finite, default=resource.RLIM_INFINITY)
 
 
 def own() -> Owner:

@@ -159,6 +159,8 @@ def _spawn(path: str, log: str) -> None:
     import select
     import subprocess
 
+    from riseml.transport.ordinary import make_ordinary
+
     try:
         os.makedirs(os.path.dirname(log), mode=0o700, exist_ok=True)
     except OSError as error:
@@ -179,7 +181,9 @@ def _spawn(path: str, log: str) -> None:
                 stderr=output,
                 pass_fds=[theirs],
                 start_new_session=True,
+                umask=0o022,
             )
+            make_ordinary(process.pid)
             process.returncode = 0  # otherwise subprocess warns that it still runs when we end
         if not select.select([ready], [], [], START_TIMEOUT)[0]:
             raise DaemonError(f"rised does not listen after {START_TIMEOUT:g} s; its log is {log}")

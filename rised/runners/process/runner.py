@@ -8,6 +8,7 @@ ends without having begun.
 
 import contextlib
 import os
+import resource
 from collections.abc import Mapping
 from functools import lru_cache, partial
 
@@ -28,6 +29,7 @@ from rised.runners.process.exit_files import ExitFiles
 from rised.runners.process.handle import OTHER_BOOT, ProcessHandle
 from rised.runners.shell import SCRIPT, SHELL
 from rised.users.files import open_log
+from rised.users.owner import LIMITS, Owner, attainable_limits
 from riseml_proto.errors import StartFailed, describe
 
 _ENV = ".env"
@@ -100,7 +102,10 @@ class ProcessRunner:
             argv = setpriv.command(job.owner, cgroup, env_file, SCRIPT, [*words, *job.commands])
             env = {MARK: self._mark(job)}
         else:
-            argv = [SHELL, "-c", SCRIPT, *words, *job.commands]
+            if job.owner.limits:
+                words[4] = ""
+            script = f"umask {job.owner.umask:03o}\n{SCRIPT}"
+            argv = [SHELL, "-c", script, *words, *job.commands]
         read_end, write_end = os.pipe2(os.O_CLOEXEC)
         try:
             log = open_log(job.log, job.owner)
@@ -113,6 +118,8 @@ class ProcessRunner:
             raise
         finally:
             os.close(read_end)
+        if not job.owner.is_other:
+            _limit(child.pid, job.owner)
         crash_point("after-spawn")
 
         def identify() -> ProcessIdentity:
@@ -166,3 +173,18 @@ class ProcessRunner:
 
     def _directory(self, job: Job) -> str:
         return os.path.join(self._work, job.key)
+
+
+def _limit(pid: int, owner: Owner) -> None:
+    """Give a held shell its owner's limits: system calls instead of one more program."""
+    attainable = {name: limits for name, *limits in attainable_limits(owner)}
+    with contextlib.suppress(ProcessLookupError):  # it has ended; whoever waits for it sees that
+        for name, soft, hard in owner.limits:
+            if (soft, hard) == resource.getrlimit(LIMITS[name]):
+                continue
+            try:
+                resource.prlimit(pid, LIMITS[name], (soft, hard))
+            except (ValueError, PermissionError):  # only root may raise what the daemon has
+                if name in attainable:
+                    low, high = attainable[name]
+                    resource.prlimit(pid, LIMITS[name], (low, high))

@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from rised.linux.files import opened, write_all
 from rised.runners.shell import exports
 from rised.users.files import give
-from rised.users.owner import LIMITS, Owner
+from rised.users.owner import Owner, attainable_limits
 from riseml_proto.errors import DaemonError
 
 _SHELL, _SETPRIV, _PRLIMIT = "/bin/sh", "/usr/bin/setpriv", "/usr/bin/prlimit"
@@ -47,18 +47,10 @@ def command(
 
 def _limits(owner: Owner) -> list[str]:
     """The arguments that set limits where they differ from the daemon's, none above the daemon's hard limit."""
-    options = []
-    for name, soft, hard in owner.limits:
-        own = resource.getrlimit(LIMITS[name])
-        wanted = _least(soft, own[1]), _least(hard, own[1])
-        if wanted != own:
-            options.append(f"--{name}={_text(wanted[0])}:{_text(wanted[1])}")
+    options = [
+        f"--{name}={_text(soft)}:{_text(hard)}" for name, soft, hard in attainable_limits(owner)
+    ]
     return [_PRLIMIT, *options] if options else []
-
-
-def _least(*amounts: int) -> int:
-    finite = [amount for amount in amounts if amount != resource.RLIM_INFINITY]
-    return min(finite, default=resource.RLIM_INFINITY)
 
 
 def _text(amount: int) -> str:
