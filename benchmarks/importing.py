@@ -8,7 +8,7 @@ from pathlib import Path
 
 from benchmarks.ground import Ground, median
 from benchmarks.table import Figure
-from rised.runners.client_package import link_client
+from rised.runners.client_package import install_client
 
 _REPORTS = """\
 import riseml, time
@@ -23,7 +23,7 @@ print(time.perf_counter() - begun)
 def measure(ground: Ground) -> Iterator[Figure]:
     """An empty Python beside one that imports riseml, and one that reports once, in turns."""
     directory = ground.make_directory()
-    link_client(str(directory / "python"))
+    install_client(str(directory / "python"))
     env = {"PYTHONPATH": str(directory / "python"), "OUTPUT_DIR": str(directory)}
     empty, imports, reports = [], [], []
     for _ in range(ground.size(101, 21)):

@@ -41,7 +41,7 @@ from rised.policy.fairshare import FairShare
 from rised.policy.resources import Inventory
 from rised.queries.views import Views
 from rised.revisions import Revisions
-from rised.runners.client_package import link_client
+from rised.runners.client_package import install_client
 from rised.runners.docker.engine import Engine
 from rised.runners.docker.runner import ContainerRunner
 from rised.runners.process import scope
@@ -98,8 +98,9 @@ class Daemon:
         context, services, gpus = self.context, self.context.services, self.context.gpus
         context.tensorboards.remove_leftovers()
         services.check_output_mount()  # notes where it is while it surely is there
-        services.runner.remove_leftovers(services.unended_jobs())
-        link_client(services.layout.client)
+        unended = services.unended_jobs()
+        services.runner.remove_leftovers(unended)
+        install_client(services.layout.client, keep_others=bool(unended))
         with closing(services.runner), closing(gpus.nvml):
             async with trio.open_nursery() as nursery:
                 await nursery.start(services.database.run)

@@ -77,7 +77,7 @@ def _mounts(job: Job, container: Container, directory: str) -> list[dict[str, An
     mounts = [
         _mount(directory, INSIDE),
         _mount(job.log, f"{INSIDE}/log"),
-        _mount(client_package(), f"{INSIDE}/python/riseml", read_only=True),
+        _mount(_client(directory), f"{INSIDE}/python/riseml", read_only=True),
     ]
     if container.build:
         return mounts
@@ -93,6 +93,12 @@ def _mounts(job: Job, container: Container, directory: str) -> list[dict[str, An
             to = f"{WORKING_DIRECTORY}/{container.config_file}"
             mounts.append(_mount(path, to, read_only=True))
     return mounts
+
+
+def _client(directory: str) -> str:
+    """The package `riseml` in the state directory that the job's `directory` lies in; else the installed one."""
+    copy = os.path.join(os.path.dirname(os.path.dirname(directory)), "python", "riseml")
+    return os.path.realpath(copy) if os.path.isdir(copy) else client_package()
 
 
 def _mount(path: str, to: str, *, read_only: bool = False) -> dict[str, Any]:

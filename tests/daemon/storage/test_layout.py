@@ -9,7 +9,7 @@ import pytest
 
 import riseml
 from rised.linux.files import make_directory, write_file
-from rised.runners.client_package import client_package, link_client
+from rised.runners.client_package import client_package, install_client
 from rised.storage.layout import Layout
 from rised.storage.rows import ExperimentRow
 from riseml_proto.states import State
@@ -62,30 +62,46 @@ def test_a_file_in_the_way_of_a_directory_is_an_error(tmp_path: Path) -> None:
         make_directory(str(tmp_path / "link"))
 
 
-def test_jobs_find_the_client_whose_code_is_the_daemons_own(tmp_path: Path) -> None:
+def test_jobs_find_a_copy_of_the_client_that_outlives_the_installed_one(tmp_path: Path) -> None:
     place = tmp_path / "python"
-    link_client(str(place))
-    assert {path.name for path in place.iterdir()} == {"riseml", "riseml_proto"}
-    assert os.path.realpath(place / "riseml") == os.path.realpath(client_package())
+    install_client(str(place))
     code = "import riseml; print(riseml.__file__, riseml.__version__)"
     bare = [sys.executable, "-S", "-c", code]  # as in a virtual environment without riseml
     env = {"PYTHONPATH": str(place)}
     done = subprocess.run(bare, env=env, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert done.stdout.split() == [str(place / "riseml" / "__init__.py"), riseml.__version__]
+    for name in ("riseml", "riseml_proto"):
+        assert os.path.realpath(place / name).startswith(str(place))
+    files = [path for path in place.rglob("*") if not path.is_symlink()]
+    assert all(path.stat().st_mode & 0o444 == 0o444 for path in files)
 
 
 def test_a_daemon_of_another_version_puts_its_own_client_there(tmp_path: Path) -> None:
     (tmp_path / "riseml").symlink_to("/an/older/riseml")
     (tmp_path / "riseml.new").symlink_to("/what/a/crash/left")
-    link_client(str(tmp_path))
-    assert (tmp_path / "riseml").readlink() == Path(client_package())
+    (tmp_path / ".0123").mkdir()
+    install_client(str(tmp_path), keep_others=True)
+    assert (tmp_path / ".0123").is_dir()
+    install_client(str(tmp_path))
+    assert not (tmp_path / ".0123").exists()
     assert not (tmp_path / "riseml.new").is_symlink()
+    installed = Path(client_package(), "results.py").read_bytes()
+    assert (tmp_path / "riseml" / "results.py").read_bytes() == installed
     before = (tmp_path / "riseml").lstat()
-    link_client(str(tmp_path))
+    install_client(str(tmp_path))
     assert (tmp_path / "riseml").lstat() == before
+
+
+def test_a_client_that_a_power_cut_damaged_is_copied_again(tmp_path: Path) -> None:
+    install_client(str(tmp_path))
+    installed = Path(client_package(), "results.py").read_bytes()
+    (tmp_path / "riseml" / "results.py").write_bytes(b"")
+    (tmp_path / f"{(tmp_path / 'riseml').readlink().parent}.new").mkdir()
+    install_client(str(tmp_path))
+    assert (tmp_path / "riseml" / "results.py").read_bytes() == installed
 
 
 def test_a_daemon_starts_where_the_client_cannot_be_put(tmp_path: Path) -> None:
     (tmp_path / "riseml").mkdir()
-    link_client(str(tmp_path))
-    link_client(str(tmp_path / ("x" * 300)))
+    install_client(str(tmp_path))
+    install_client(str(tmp_path / ("x" * 300)))
