@@ -10,17 +10,23 @@ room:
 After a power cut the file may hold the end of a job that used it before. So its second line names the job.
 """
 
+import errno
 import os
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+
+import trio
 
 from rised.linux.files import READ_UNTRUSTED, opened, overwrite
+from rised.log import log
 from rised.runners.base import Exit
 from rised.users.files import give
 from rised.users.owner import Owner
 
 SHELL = "/bin/sh"
+_AGAIN_SECONDS = 0.5
+_FOR_NOW = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 WORKING_DIRECTORY = "/code"
 """Working directory of a job in a container."""
 _NAME = re.compile("[A-Za-z_][A-Za-z0-9_]*")
@@ -76,11 +82,17 @@ def reset_exit_file(path: str, key: str, owner: Owner) -> None:
 
 
 def read_exit_file(path: str, key: str, status: int | None, *, other_boot: bool) -> Exit:
-    """How the job `key` ended: by its exit file or, where that has no code, by the `status` that its parent saw."""
+    """How the job `key` ended: by its exit file or, where that has no code, by the `status` that its parent saw.
+
+    Raises `OSError` where the machine lacks what reading takes: then the file may still tell.
+    """
     try:
         with opened(path, READ_UNTRUSTED) as fd:
             text, _, rest = os.read(fd, 512).partition(b"\n")
-    except OSError:  # the job has removed it, or made something else of it
+    except OSError as error:
+        if error.errno in _FOR_NOW:
+            raise
+        # The job has removed it, or made something else of it.
         return Exit(begun=True, code=None)
     if rest.partition(b"\n")[0] != key.encode():
         return Exit(begun=True, code=None)
@@ -93,3 +105,13 @@ def read_exit_file(path: str, key: str, status: int | None, *, other_boot: bool)
     text = text.strip()
     known = text.isdigit() and int(text) <= 255  # a job can write here, too
     return Exit(begun=True, code=int(text) if known else None)
+
+
+async def when_readable(read: Callable[[], Exit]) -> Exit:
+    """The result of `read`, a call of `read_exit_file`, as soon as the machine has what reading takes."""
+    while True:
+        try:
+            return read()
+        except OSError as error:
+            log.warning("cannot read an exit file, trying again", why=str(error))
+            await trio.sleep(_AGAIN_SECONDS)

@@ -116,3 +116,21 @@ def test_a_set_that_meets_the_end_of_processes_runs_as_a_whole(
             os.kill(int(pid), signal.SIGKILL)
         with contextlib.suppress(OSError):
             group.rmdir()
+
+
+@pytest.mark.slow
+def test_a_daemon_without_a_free_descriptor_lives_and_loses_no_end(
+    make_box: Callable[..., Box],
+) -> None:
+    box = make_box(gpus=0, cpus=100)
+    box.prefix = ["prlimit", "--nofile=64:64", "--"]
+    box.start()
+    number = box.train(
+        "project: p\ntrain:\n  run: sleep 0.3\n  concurrency: 60\n"
+        "  parameters: {x: {range: {min: 1, max: 80, step: 1}}}\n"
+    )
+    assert box.wait_for_end(number) is State.FINISHED
+    shown = box.json("status", number)
+    assert isinstance(shown, dict)
+    assert shown["counts"] == {"FINISHED": 80}
+    box.stop()

@@ -13,7 +13,7 @@ from rised.runners.docker import containers
 from rised.runners.docker.engine import Engine
 from rised.runners.docker.processes import ContainerProcesses
 from rised.runners.identity import ContainerIdentity
-from rised.runners.shell import read_exit_file, send_start_signal
+from rised.runners.shell import read_exit_file, send_start_signal, when_readable
 from riseml_proto.errors import EngineError, NoEngine
 
 START = "start"
@@ -71,9 +71,9 @@ class ContainerHandle:
     async def wait(self) -> Exit:
         """Return when its first process has ended, and all others with it."""
         await self._ended()
-        ending = self._read(None)
+        ending = await self._read(None)
         if ending.code is None and (ending.begun or self._begun) and not self._rebooted:
-            return self._read(await self._exit_code())
+            return await self._read(await self._exit_code())
         return ending
 
     async def _ended(self) -> None:
@@ -94,13 +94,15 @@ class ContainerHandle:
                     return None
         return None
 
-    def _read(self, status: int | None) -> Exit:
+    async def _read(self, status: int | None) -> Exit:
         path = self.identity.exit_file
-        return read_exit_file(path, self._key, status, other_boot=self._rebooted)
+        return await when_readable(
+            lambda: read_exit_file(path, self._key, status, other_boot=self._rebooted)
+        )
 
     async def refuse_unless_begun(self) -> None:
         """End one that never had a start signal. If no engine answers, it ends when it looks for the signal."""
-        if self._read(None).begun:
+        if (await self._read(None)).begun:
             return
         self._withdraw()
         if not self._visible_here and not self._rebooted:

@@ -13,7 +13,7 @@ from rised.linux.process_tree import CgroupTree, LocalProcesses, ProcessTree, en
 from rised.linux.processes import wait_for_end
 from rised.runners.base import Exit
 from rised.runners.identity import ProcessIdentity
-from rised.runners.shell import read_exit_file, send_start_signal
+from rised.runners.shell import read_exit_file, send_start_signal, when_readable
 
 OTHER_BOOT = -1
 """The start of a shell that ran before the machine was booted: no process has it."""
@@ -76,7 +76,11 @@ class ProcessHandle:
         else:
             await wait_for_end(self.identity.pid, self.identity.start)
         other_boot = self.identity.start == OTHER_BOOT
-        return read_exit_file(self.identity.exit_file, self._key, status, other_boot=other_boot)
+        return await when_readable(
+            lambda: read_exit_file(
+                self.identity.exit_file, self._key, status, other_boot=other_boot
+            )
+        )
 
     async def kill(self, grace: float) -> None:
         """SIGTERM, `grace` seconds, SIGKILL."""
