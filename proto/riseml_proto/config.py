@@ -22,6 +22,7 @@ from riseml_proto.yamltext import compose, lines
 _REPEATED = (
     *("resources", "limits", "env", "time_limit", "retries"),
     *("framework", "tensorflow", "tensorboard"),
+    *("shell", "stop_signal", "kill_grace"),
 )
 _LISTED = 10
 
@@ -61,6 +62,12 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     time_limit: float | None
     """Seconds."""
     retries: int
+    shell: tuple[str, ...]
+    """The words of the shell that runs `run`; empty for the usual one."""
+    stop_signal: str
+    """Name of the signal by which a job is asked to end: `SIGTERM`."""
+    kill_grace: float | None
+    """Seconds from that signal to SIGKILL; None for the daemon's."""
     framework: str | None
     tensorboard: bool
     written: dict[str, Data]
@@ -76,6 +83,10 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     def count(self) -> int:
         """Number of sub-experiments; 0 for an experiment without parameters."""
         return self.parameters.count
+
+    def grace(self, default: float) -> float:
+        """Seconds from the stop signal to SIGKILL; `default` is the daemon's."""
+        return default if self.kill_grace is None else self.kill_grace
 
 
 def parse_config(text: str, file: str = "riseml.yml") -> Config:
@@ -116,6 +127,9 @@ def parse_config(text: str, file: str = "riseml.yml") -> Config:
         mem_limit=mem_limit,
         env=sections.env(written["env"], parameters.names) if "env" in written else {},
         time_limit=sections.read(written, "time_limit", quantities.duration, None),
+        shell=sections.read(written, "shell", sections.shell, ()),
+        stop_signal=sections.read(written, "stop_signal", sections.stop_signal, "SIGTERM"),
+        kill_grace=sections.read(written, "kill_grace", quantities.duration, None),
         retries=sections.read(written, "retries", quantities.whole, 0),
         tensorboard=sections.tensorboard(written),
         framework=written["framework"].text() if "framework" in written else None,

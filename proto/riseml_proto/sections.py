@@ -4,6 +4,7 @@ A reader raises `ConfigError` for a mistake.
 """
 
 import re
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeVar
@@ -19,7 +20,10 @@ _T = TypeVar("_T")
 TRAIN_KEYS = (
     *("run", "parameters", "concurrency", "resources", "image", "install", "env"),
     *("limits", "time_limit", "retries", "framework", "tensorflow", "tensorboard"),
+    *("shell", "stop_signal", "kill_grace"),
 )
+STOP_SIGNALS = ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2")
+"""The signals by which a job can be asked to end."""
 RESOURCE_KEYS = ("cpus", "gpus", "mem", "shm_size")
 _LIMIT_KEYS = ("cpus", "mem")
 _TENSORFLOW_KEYS = ("version", "tensorboard", "distributed", "horovod")
@@ -118,6 +122,25 @@ def env(value: Value, parameters: Sequence[str]) -> dict[str, str]:
             )
         variables[name] = written.text()
     return variables
+
+
+def stop_signal(text: str) -> str:
+    """The name of a signal, with or without `SIG`."""
+    name = text if text.startswith("SIG") else f"SIG{text}"
+    if name not in STOP_SIGNALS:
+        raise ValueError(f"must be one of {', '.join(STOP_SIGNALS)}")
+    return name
+
+
+def shell(text: str) -> tuple[str, ...]:
+    """The words of the command that runs a text: a shell, and its options up to `-c`."""
+    try:
+        words = tuple(shlex.split(text))
+    except ValueError:
+        words = ()
+    if not words:
+        raise ValueError("must be a shell, such as bash, or one with its options, such as bash -u")
+    return words
 
 
 def image(train: Mapping[str, Value]) -> tuple[str | None, tuple[str, ...]]:

@@ -12,7 +12,7 @@ from rised.crashpoints import crash_point
 from rised.execution.services import Services
 from rised.experiments.experiment import Experiment
 from rised.experiments.job_spec import commands, environment
-from rised.linux.files import READ_UNTRUSTED, disk_may_be_full, make_directory, opened, write_file
+from rised.linux.files import disk_may_be_full, make_directory, opened_regular, write_file
 from rised.policy import shortage
 from rised.policy.resources import Grant
 from rised.policy.shortage import passes
@@ -58,6 +58,9 @@ def member_job(
         owner=owner_of(experiment.row),
         container=_container(services, experiment, output, grant),
         resources=JobResources(config.cpus, config.mem, config.cpus_limit, config.mem_limit),
+        shell=config.shell,
+        stop_signal=config.stop_signal,
+        kill_grace=config.grace(services.settings.kill_grace),
     )
 
 
@@ -151,7 +154,7 @@ def could_not_fork(job: Job, status: Exit) -> bool:
     if status.code not in shortage.FORK_CODES:
         return False
     try:
-        with opened(job.log, READ_UNTRUSTED) as fd:
+        with opened_regular(job.log) as fd:
             output = os.read(fd, 4096)
     except OSError:
         return False

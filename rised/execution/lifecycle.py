@@ -12,6 +12,7 @@ Each arrow can be cut by a crash; `_adopt` takes up from whatever row the crash 
 
 import json
 import math
+import signal
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import NamedTuple
@@ -80,7 +81,7 @@ class Lifecycle:
         self.gpus = grant.gpus
         self._slot = slot
         self._take_held = take_held
-        self._switch = KillSwitch(row.kill, services.settings.kill_grace)
+        self._switch = KillSwitch(row.kill, experiment.config.grace(services.settings.kill_grace))
         self._handle: JobHandle | None = None
         self.wait_reason: WaitReason | None = None
         """What keeps it from starting again."""
@@ -289,7 +290,8 @@ class Lifecycle:
                 scope.deadline = trio.current_time() + limit - (now_ms() - started) / 1000
             return await handle.wait(), False
         over_time = not self._switch.mode
-        await self._switch.with_grace(handle.kill)
+        stop_signal = signal.Signals[self._experiment.config.stop_signal]
+        await self._switch.with_grace(partial(handle.kill, stop_signal=stop_signal))
         return await handle.wait(), over_time
 
     async def _conclude(self, job: Job, status: Exit, over_time: bool) -> bool:

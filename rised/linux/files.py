@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+import stat
 from collections.abc import Iterator
 
 from riseml_proto.errors import StorageFull
@@ -30,6 +31,26 @@ class opened:  # noqa: N801 - used like a function; a generator's scope would co
 
     def __exit__(self, *_: object) -> None:
         os.close(self._fd)
+
+
+@contextlib.contextmanager
+def opened_regular(path: str) -> Iterator[int]:
+    """Read `path`, which a user may have replaced by anything, as a regular file.
+
+    Raises `OSError`: ENOENT also where it is no regular file, whose size and bytes mean nothing.
+    """
+    with opened(path, READ_UNTRUSTED) as fd:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise FileNotFoundError(errno.ENOENT, "not a regular file", path)
+        yield fd
+
+
+def stat_regular(path: str) -> os.stat_result | None:
+    """The status of `path`; None where it is not there, or is no regular file."""
+    with contextlib.suppress(OSError):
+        status = os.stat(path, follow_symlinks=False)
+        return status if stat.S_ISREG(status.st_mode) else None
+    return None
 
 
 def write_file(path: str, data: bytes) -> None:

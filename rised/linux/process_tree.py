@@ -1,4 +1,4 @@
-"""All processes of one job, however they fork: found, signalled, and known to be gone.
+"""All processes of one job, however they fork: found, and known to be gone.
 
 There are two ways to find them. A `CgroupTree` asks the kernel and misses none: each job has a control group of its
 own. Where the daemon may not make one (a workstation without systemd's delegation), a `SessionTree` looks for signs:
@@ -19,13 +19,9 @@ import signal
 from pathlib import Path
 from typing import Protocol
 
-import trio
-
-from rised.linux.processes import ProcessSnapshot, ended, pidfd, send_signal, stat
+from rised.linux.processes import ProcessSnapshot, pidfd, stat
 
 MARK = "RISEML_JOB"
-# Seconds between two looks at processes that end sooner than they can be signalled.
-_PAUSE = 0.02
 # Looks at a session that seems to be empty, if each has gaps.
 _LOOKS = 3
 # A flag of pidfd_send_signal(2), from Linux 6.9: the signal goes to the process group that the process leads.
@@ -46,36 +42,15 @@ class LocalProcesses(Protocol):
 class ProcessTree(LocalProcesses, Protocol):
     """The processes of one job on the daemon's machine, to be signalled."""
 
+    @property
+    def roots(self) -> tuple[int, ...]:
+        """The pids of what rised itself put above the job's commands, the uppermost first."""
+
     def pids(self, snapshot: ProcessSnapshot | None = None) -> list[int]:
         """Those alive now, or at the moment of the snapshot."""
 
     def kill_at_once(self) -> None:
         """Send SIGKILL to those that the kernel can reach in one step, so that none forks meanwhile."""
-
-
-async def end_tree(tree: ProcessTree, grace: float) -> None:
-    """Send SIGTERM to all, wait for `grace` seconds, then send SIGKILL until none is left."""
-    if grace > 0:
-        with trio.move_on_after(grace):
-            return await _until_none(tree, signal.SIGTERM)
-    return await _until_none(tree, signal.SIGKILL)
-
-
-async def _until_none(tree: ProcessTree, number: signal.Signals) -> None:
-    while pids := tree.pids():
-        if number is signal.SIGKILL:
-            tree.kill_at_once()
-        with contextlib.ExitStack() as stack:
-            opened = {pid: stack.enter_context(pidfd(pid)) for pid in pids}
-            # A pid may have been recycled before its pidfd was opened. What is in the tree now is the tree's.
-            still = set(tree.pids())
-            fds = [fd for pid, fd in opened.items() if fd is not None and pid in still]
-            for fd in fds:
-                send_signal(fd, number)
-            for fd in fds:
-                await ended(fd)
-        if not fds:
-            await trio.sleep(_PAUSE)
 
 
 class CgroupTree:
@@ -86,6 +61,11 @@ class CgroupTree:
         self.cgroup = cgroup
         self._leader = leader
         self._start = start
+
+    @property
+    def roots(self) -> tuple[int, ...]:
+        """The shell that runs the commands."""
+        return (self._leader,)
 
     def pids(self, snapshot: ProcessSnapshot | None = None) -> list[int]:
         """Those alive now: the kernel lists them faster than a snapshot is taken."""
@@ -138,6 +118,11 @@ class SessionTree:
         self._directory = directory
         self._log = log
         self._known: set[tuple[int, int]] = set()
+
+    @property
+    def roots(self) -> tuple[int, ...]:
+        """The shell that runs the commands."""
+        return (self._leader,)
 
     def pids(self, snapshot: ProcessSnapshot | None = None) -> list[int]:
         """Those alive now, or at the moment of the snapshot, in no order."""

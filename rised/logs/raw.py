@@ -6,6 +6,7 @@ from contextlib import suppress
 
 import trio
 
+from rised.linux.files import opened_regular
 from rised.logs.read import CHUNK, size_of
 from rised.subscriptions import Subscription
 
@@ -38,6 +39,6 @@ async def raw(
 
 
 def _read(log: str, offset: int, count: int) -> bytes:
-    with suppress(FileNotFoundError), open(log, "rb", 0) as file:
-        return os.pread(file.fileno(), count, offset)
+    with suppress(FileNotFoundError), opened_regular(log) as fd:
+        return os.pread(fd, count, offset)
     return b""

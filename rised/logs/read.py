@@ -6,6 +6,7 @@ No file is kept open, because a set can have more logs than a process may have f
 import os
 from contextlib import suppress
 
+from rised.linux.files import opened_regular, stat_regular
 from rised.logs.lines import LIMIT, Line, Splitter
 from rised.logs.stamps import Times, offset_since
 
@@ -48,10 +49,8 @@ class LogLines:
 
     def grown(self) -> bool:
         """Whether the log has bytes that have not been read."""
-        try:
-            return os.stat(self._log).st_size != self._splitter.end
-        except OSError:
-            return False
+        status = stat_regular(self._log)
+        return status is not None and status.st_size != self._splitter.end
 
     def next(self, *, final: bool = False, chunk: int = CHUNK) -> Line | None:
         """Read the next line, `chunk` bytes at a time; None if there is none (yet).
@@ -82,11 +81,7 @@ class LogLines:
         self._mtime_ms = 0
 
     def _read(self, size: int) -> bool:
-        try:
-            fd = os.open(self._log, os.O_RDONLY | os.O_CLOEXEC)
-        except OSError:
-            return False
-        with open(fd, "rb", 0):
+        with suppress(OSError), opened_regular(self._log) as fd:
             status = os.fstat(fd)
             if status.st_size < self._splitter.end:
                 self._reset(0)
@@ -94,9 +89,10 @@ class LogLines:
             if self._stop is not None:
                 size = max(0, min(size, self._stop - self._splitter.end))
             data = os.pread(fd, size, self._splitter.end)
-        self._splitter.feed(data)
-        self._mtime_ms = status.st_mtime_ns // 1_000_000
-        return bool(data)
+            self._splitter.feed(data)
+            self._mtime_ms = status.st_mtime_ns // 1_000_000
+            return bool(data)
+        return False
 
     def _time_of(self, offset: int) -> int:
         """The time at which the byte at `offset` appeared; never earlier than the time returned before."""
@@ -116,8 +112,7 @@ def tail_offset(log: str, count: int) -> int:
 
     A line longer than `LIMIT` counts as its pieces, which then begin at other bytes.
     """
-    with suppress(OSError), open(log, "rb", 0) as file:
-        fd = file.fileno()
+    with suppress(OSError), opened_regular(log) as fd:
         end = os.fstat(fd).st_size
         # One newline more than lines: the last line may lack its own.
         missing, last = count + 1, end
@@ -147,7 +142,5 @@ def _character(fd: int, offset: int) -> int:
 
 def size_of(log: str) -> int:
     """Bytes in `log`; 0 where it does not exist."""
-    try:
-        return os.stat(log).st_size
-    except OSError:
-        return 0
+    status = stat_regular(log)
+    return status.st_size if status else 0

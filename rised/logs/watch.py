@@ -16,6 +16,7 @@ from contextlib import suppress
 
 import trio
 
+from rised.linux.files import stat_regular
 from rised.logs import stamps
 from rised.logs.stamps import Stamp
 
@@ -47,7 +48,7 @@ class Watch:
         watcher._register(log, self)
         # What is there already was written while no daemon watched, or right after the job began: in a container that
         # takes microseconds, and followers have looked before.
-        status = self._stat()
+        status = stat_regular(self._log)
         if status is not None and status.st_size:
             stamped = stamps.last(log)
             if stamped is not None and stamped.end <= status.st_size:
@@ -66,7 +67,7 @@ class Watch:
         self._watcher._forget(self._log, self)
 
     def _look(self) -> bool:
-        status = self._stat()
+        status = stat_regular(self._log)
         return status is not None and self._stamp(status.st_size, time.time_ns() // 1_000_000)
 
     def _stamp(self, size: int, time_ms: int) -> bool:
@@ -83,12 +84,6 @@ class Watch:
                 stamps.append(self._log, Stamp(size, self._time_ms), anew=self.size == 0)
         self.size = size
         return True
-
-    def _stat(self) -> os.stat_result | None:
-        try:
-            return os.stat(self._log)
-        except OSError:
-            return None
 
 
 class LogWatcher:

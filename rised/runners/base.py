@@ -13,6 +13,7 @@ This order makes a crash of the daemon harmless at any instant:
 If the daemon dies before `begin`, the job ends by itself without having begun, and `Exit.begun` says so.
 """
 
+import signal
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
@@ -71,6 +72,12 @@ class Job(NamedTuple):
     container: Container | None = None
     """None for plain processes."""
     resources: JobResources = JobResources()
+    shell: Sequence[str] = ()
+    """The words of the shell that runs the commands; none for the usual one."""
+    stop_signal: str = "SIGTERM"
+    """Name of the signal by which it is asked to end."""
+    kill_grace: float | None = None
+    """Seconds from that to SIGKILL, where the engine ends it; None for the engine's own."""
 
     @property
     def key(self) -> str:
@@ -108,8 +115,8 @@ class JobHandle(Protocol):
     async def wait(self) -> Exit:
         """Return when its main process has ended."""
 
-    async def kill(self, grace: float) -> None:
-        """Ask all of its processes to end; after `grace` seconds kill them."""
+    async def kill(self, grace: float, stop_signal: signal.Signals = signal.SIGTERM) -> None:
+        """Ask it to end by `stop_signal`, its main programs first; after `grace` seconds kill all its processes."""
 
     async def settle(self, grace: float) -> None:
         """End, as `kill` does, what its main process left behind. Return when none of its processes is left."""

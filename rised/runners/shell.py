@@ -14,13 +14,14 @@ import errno
 import os
 import re
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import trio
 
-from rised.linux.files import READ_UNTRUSTED, opened, overwrite
+from rised.linux.files import READ_UNTRUSTED, opened, overwrite, write_all
 from rised.log import log
 from rised.runners.base import Exit
+from rised.runners.commands import script
 from rised.users.files import give
 from rised.users.owner import Owner
 
@@ -33,29 +34,57 @@ _NAME = re.compile("[A-Za-z_][A-Za-z0-9_]*")
 
 # $1 exit file, $2 control group or empty, $3 working directory, $4 limit on open files or empty, then the commands.
 # The shell joins its control group while it is held: that can take the kernel many milliseconds.
-# TERM, INT and HUP reach the whole session. The shell outlives its command, to write down how that ended. It ignores
-# them while it is held: a `pkill -f` that is meant for another job matches its arguments, too.
+# A signal that ends a job can reach the shell, too, which outlives its command, to write down how that ended, and then
+# begins no other. It ignores them while it is held: a `pkill -f` that is meant for another job matches its arguments.
 # `1<>` opens without truncating. A subshell keeps each command's `exit`, `cd` and variables to itself. The script's
 # variables have names that no job uses: a shell exports the new value of a variable that it had in its environment.
 SCRIPT = """\
 [ -z "$2" ] || echo 0 >"$2/cgroup.procs" || exit 1
 cd "$3" || exit 1
 [ -z "$4" ] || ulimit -S -n "$4"
-trap '' TERM INT HUP
+trap '' TERM INT HUP QUIT USR1 USR2
 read -r _riseml_start CUDA_VISIBLE_DEVICES || exit 0
-trap : TERM INT HUP
+_riseml_stopped=
+trap _riseml_stopped=1 TERM INT HUP QUIT USR1 USR2
 exec </dev/null
 _riseml_exit=$1
 shift 4
 _riseml_code=0
 for _riseml_command; do
+  [ -z "$_riseml_stopped" ] || _riseml_code=143
+  [ "$_riseml_code" = 0 ] || break
   (printf 'run\\n' 1<>"$_riseml_exit" || exit 1; set --; eval "$_riseml_command")
   _riseml_code=$?
-  [ "$_riseml_code" = 0 ] || break
 done
 read -r _riseml_start <"$_riseml_exit"
 [ "$_riseml_start" = new ] || printf '%-3d\\n' "$_riseml_code" 1<>"$_riseml_exit"
 """
+
+
+OUTLIVE = """\
+while [ -n "$_riseml_stopped" ] && kill -0 -1 2>/dev/null; do sleep 0.1 || break; done
+"""
+"""What follows in a container, whose processes all end with the shell: a program asked to end may still save."""
+
+
+def write_scripts(
+    commands: Sequence[str], shell: Sequence[str], path: str, owner: Owner, seen_as: str = ""
+) -> list[str]:
+    """Each command as `SCRIPT` takes it; those with an interpreter get a file, `path` and a number.
+
+    `seen_as` is what the job calls `path`, if not so. Raises `OSError`.
+    """
+    texts = []
+    for number, command in enumerate(commands):
+        text, content = script(command, shell, f"{seen_as or path}{number}")
+        if content is not None:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
+            with opened(f"{path}{number}", flags, 0o700) as fd:
+                write_all(fd, os.fsencode(content))
+                if owner.is_other:
+                    give(fd, owner)
+        texts.append(text)
+    return texts
 
 
 def exports(env: Mapping[str, str]) -> bytes:

@@ -42,7 +42,7 @@ class UsageAccounting:
     def __init__(
         self, inventory: Inventory, share: FairShare, quotas: Quotas, *, kill_grace: float
     ) -> None:
-        """`share` is that of `Transitions`; `kill_grace`: seconds that a job may go on after its time limit."""
+        """`share` is that of `Transitions`; `kill_grace`: seconds a job may go on after its time limit, by default."""
         self.inventory = inventory
         self._share = share
         self._quotas = quotas
@@ -74,7 +74,7 @@ class UsageAccounting:
         config = experiment.config
         if config.time_limit is None:
             return None
-        return (config.retries + 1 - failures) * (config.time_limit + self._grace)
+        return (config.retries + 1 - failures) * (config.time_limit + config.grace(self._grace))
 
     def allocate(self, key: Key, state: QueueState, row: MemberRow, grant: Grant) -> None:
         """Count `grant` as held by a member that is as `row` says."""

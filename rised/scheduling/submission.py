@@ -11,6 +11,7 @@ sync        the row is on disk; only now does the submitter get an answer
 
 import json
 import os
+import shutil
 from collections.abc import Iterator
 
 import msgspec
@@ -22,6 +23,7 @@ from rised.execution.images import Images
 from rised.execution.services import Services
 from rised.log import log
 from rised.policy.resources import Capacity, ResourceRequest, shortages
+from rised.runners.commands import needs_bash
 from rised.scheduling.admission import Admission
 from rised.scheduling.scheduler import Scheduler
 from rised.storage.experiments import encode_owner
@@ -103,7 +105,7 @@ class Submissions:
             project=row.project,
             count=row.members,
         )
-        return row, list(warnings(config, self._settings.runner))
+        return row, list(warnings(config, self._settings.runner, submission.env.get("PATH")))
 
     async def _admit(self, config: Config, user: str, owner: Owner) -> None:
         """Raise `StorageFull` or `QuotaExceeded` where the experiment has no room."""
@@ -167,11 +169,18 @@ def check_priority(priority: int) -> None:
         raise InvalidInput(f"priority: must be from -100 to 100, not {priority}")
 
 
-def warnings(config: Config, runner: str) -> Iterator[str]:
-    """What the submitter should know of an experiment that runs all the same."""
+def warnings(config: Config, runner: str, path: str | None = None) -> Iterator[str]:
+    """What the submitter should know of an experiment that runs all the same. `path`: the PATH of its processes."""
     yield from riseml_yml.warnings(config)
     if config.image and runner == "process":
         yield f"{config.file}: train.image: {config.image} is ignored: this daemon runs processes"
+    in_process = not config.image or runner == "process"
+    is_bashs = any(needs_bash(command, config.shell) for command in config.run)
+    if in_process and is_bashs and not shutil.which("bash", path=path):
+        yield (
+            f"{config.file}: train.run: there is no bash on this machine; a plain sh runs it, which has"
+            " no arrays or [[ ]], and does not see that a part of a pipe fails"
+        )
     if config.tensorboard and not manager.is_installed():
         yield f"{config.file}: train.tensorboard: {manager.NOT_INSTALLED}"
 

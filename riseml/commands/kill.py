@@ -8,8 +8,9 @@ killed.
     killed experiment 138
     experiment 139 has already ended
 
-Each job gets SIGTERM, a time to clean up (10 seconds, unless the daemon is set otherwise), then SIGKILL.
-Ctrl+C ends the waiting, not the kill.
+Each job's main program gets SIGTERM, the rest of the job when that has ended; what is left after
+`kill_grace` (10 seconds, unless riseml.yml or the daemon is set otherwise) gets SIGKILL. Ctrl+C ends
+the waiting, not the kill.
 
 `--json` prints one object with `killed` and `ended`, the IDs as they were given.
 """

@@ -6,6 +6,7 @@ instead of killing the tests' own process.
 """
 
 import os
+import signal
 import sqlite3
 import sys
 import threading
@@ -119,7 +120,7 @@ class FakeHandle:
             return Exit(begun=False, code=None if self._adopted else 0)
         return Exit(begun=True, code=self.process.code)
 
-    async def kill(self, grace: float) -> None:
+    async def kill(self, grace: float, stop_signal: signal.Signals = signal.SIGTERM) -> None:
         """End it: at once, or when it obeys, or when its time of grace is over."""
         await trio.lowlevel.checkpoint()
         process = self.process

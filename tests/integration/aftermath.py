@@ -113,7 +113,7 @@ def shells(box: Box, *targets: str) -> list[int]:
         place = Path("/proc", str(pid))
         with contextlib.suppress(OSError):  # it ended meanwhile
             parent = int((place / "stat").read_text().rpartition(")")[2].split()[1])
-            if parent == box.daemon.pid and b"\0riseml\0" in (place / "cmdline").read_bytes():
+            if parent == box.daemon.pid and b"_riseml_exit" in (place / "cmdline").read_bytes():
                 variables = (place / "environ").read_text().split("\0")
                 found[dict(v.split("=", 1) for v in variables if v)["EXPERIMENT_ID"]] = pid
     return [found[target] for target in targets]

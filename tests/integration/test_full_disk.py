@@ -26,7 +26,7 @@ FILLS = """\
 project: full
 train:
   env: {TOLD: %s}
-  run: yes; echo full >"$TOLD"; exec sleep 1000
+  run: yes || echo full >"$TOLD"; exec sleep 1000
 """
 MakeBox = Callable[..., Box]
 

@@ -169,8 +169,8 @@ def test_processes_that_each_live_for_less_than_a_look_are_killed_too(
         pytest.param(["echo a; exec true"], 0, ["a"], id="its shell replaced"),
         pytest.param(["trap 'echo bye' EXIT; exit 4"], 4, ["bye"], id="a trap"),
         pytest.param(["set -eu; echo a; false; echo b"], 1, ["a"], id="set -e"),
-        pytest.param(["kill -TERM $$; echo a"], 0, ["a"], id="a signal to its shell"),
-        pytest.param(["kill -KILL $$; exec sleep 5"], 137, None, id="its shell killed"),
+        pytest.param(["kill -TERM $PPID; echo a"], 0, ["a"], id="a signal to its shell"),
+        pytest.param(["kill -KILL $PPID; exec sleep 5"], 137, None, id="its shell killed"),
     ],
 )
 def test_it_ends_as_the_shell_says(
@@ -215,12 +215,11 @@ def test_whatever_it_does_to_its_directory_that_goes(stage: Stage, command: str)
     "command",
     [
         pytest.param("echo a; : > /proc/self/fd/1; echo b", id="cut short"),
-        pytest.param('echo a; rm "$(readlink /proc/self/fd/1)"; echo b', id="removed"),
+        pytest.param('echo a; rm "$(readlink /proc/$$/fd/1)"; echo b', id="removed"),
+        pytest.param('echo a; l=$(readlink /proc/$$/fd/1); rm "$l"; mkdir "$l"', id="a directory"),
+        pytest.param('echo a; l=$(readlink /proc/$$/fd/1); rm "$l"; mkfifo "$l"', id="a FIFO"),
         pytest.param(
-            'echo a; l=$(readlink /proc/self/fd/1); rm "$l"; mkdir "$l"', id="a directory"
-        ),
-        pytest.param(
-            'echo a; rm -r "$(dirname "$(readlink /proc/self/fd/1)")"; echo b', id="all of it"
+            'echo a; rm -r "$(dirname "$(readlink /proc/$$/fd/1)")"; echo b', id="all of it"
         ),
     ],
 )
@@ -292,7 +291,7 @@ def test_groups_that_it_makes_below_its_own_go_with_it(stage: Stage) -> None:
 @pytest.mark.parametrize("stage", ["cgroup"], indirect=True)
 def test_two_hundred_megabytes_at_once_are_all_in_the_log(stage: Stage) -> None:
     number = stage.submit(
-        "yes 0123456789abcdef0123456789abcde | head -c 200000000", resources={"gpus": 2}
+        "(yes 0123456789abcdef0123456789abcde || true) | head -c 200000000", resources={"gpus": 2}
     )
     stage.wait_for_end(stage.submit("true", resources={"gpus": 2}))  # waits for the first
     assert stage.detail(number).state is State.FINISHED

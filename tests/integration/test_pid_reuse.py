@@ -116,7 +116,7 @@ mkfifo f
 sh -c 'echo $PPID' > pid
 setsid sh -c 'trap "" TERM; echo > f; while :; do sleep 1000; done' &
 read x < f
-kill -9 $$
+kill -9 $PPID
 """
 
 
@@ -201,7 +201,7 @@ def daemon(isolation: str, *, ending: str = "exit 3") -> None:
 
 def lost(isolation: str) -> None:
     """The same, and the job left no word."""
-    daemon(isolation, ending="kill -9 $$")
+    daemon(isolation, ending="kill -9 $PPID")
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ def problem(text: str) -> str:
             "project: p\ntrain: {gpu: 1}",
             "riseml.yml:2: train.gpu: unknown key; known here: run, parameters, "
             "concurrency, resources, image, install, env, limits, time_limit, retries, framework, "
-            "tensorflow, tensorboard",
+            "tensorflow, tensorboard, shell, stop_signal, kill_grace",
         ),
         (
             "project: p\ntrain: {env: {A: 1}}",
@@ -92,6 +92,27 @@ def test_a_wrong_file_is_one_error_with_place_and_remedy(text: str, message: str
         ("resources: {gpus: -1}", "resources.gpus: must be 0 or more, not -1"),
         ("resources: {gpus: 1.5}", "resources.gpus: must be a whole number, not 1.5"),
         ("resources: {gpus: [1]}", "resources.gpus: must be a single value, not a list"),
+        (
+            "stop_signal: SIGKILL",
+            "stop_signal: must be one of SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, not SIGKILL",
+        ),
+        (
+            "kill_grace: soon",
+            "kill_grace: must be a time, more than 0, such as 2h, 30m, 1h30m or 90 (seconds), not soon",
+        ),
+        (
+            "kill_grace: -1",
+            "kill_grace: must be a time, more than 0, such as 2h, 30m, 1h30m or 90 (seconds), not -1",
+        ),
+        (
+            "shell: ''",
+            "shell: must be a shell, such as bash, or one with its options, such as bash -u, not ''",
+        ),
+        (
+            "shell: bash '",
+            "shell: must be a shell, such as bash, or one with its options, such as bash -u, not bash '",
+        ),
+        ("shell: [bash]", "shell: must be a single value, not a list"),
         (
             "limits: true",
             "limits: needs cpus or mem in train.resources, which are to be the limits",

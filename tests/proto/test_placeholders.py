@@ -17,12 +17,12 @@ QUOTED = """
 # it's a comment (that opens nothing
 : `echo "x"` $(echo "y'" ')') ${HOME:-"}"} \\" \\'
 printf '%s\\0' "{{a}}" '{{b}}' "$(printf %s "{{c}}.")" 'a'"{{a}}"'{{b}}'
-cat <<'E'
+cat <<'TEXT'
 it's {{a}} "
-E
-cat <<E
+TEXT
+cat <<TEXT
 {{b}}"
-E
+TEXT
 printf '%s' "{{c}}"
 """
 

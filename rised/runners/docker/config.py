@@ -1,14 +1,15 @@
 """The configuration of a job's container, as the engine's API takes it: functions over plain data."""
 
+import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rised.runners.base import Container, Job, JobResources
 from rised.runners.client_package import client_package
 from rised.runners.docker.engine import EngineInfo
 from rised.runners.docker.handle import START
-from rised.runners.shell import SCRIPT, SHELL, WORKING_DIRECTORY
+from rised.runners.shell import OUTLIVE, SCRIPT, SHELL, WORKING_DIRECTORY
 from riseml_proto.errors import StartFailed
 
 INSIDE = "/.riseml"
@@ -19,6 +20,8 @@ _TAKE_ENV = f". {INSIDE}/env\n"
 _COPY = f"cp -a {INSIDE}/code/. ."
 ASKS_FOR_GPUS = "NVIDIA_VISIBLE_DEVICES"
 """A variable that images made for GPUs set to `all`; the nvidia runtime gives a container the GPUs that it names."""
+_WHOLE_GROUP = "TINI_KILL_PROCESS_GROUP"
+"""Makes the engine's init hand a signal on to the program, too, and not to the shell alone."""
 _LEAST_MEMORY = 6  # MiB; the engine takes no less
 
 
@@ -29,12 +32,13 @@ def configure(
     image_env: Mapping[str, str],
     directory: str,
     instance: str,
+    commands: Sequence[str],
 ) -> tuple[dict[str, Any], str | None]:
     """The container as the engine's API takes it, and the value that CUDA_VISIBLE_DEVICES needs in it, if any.
 
-    `directory` is the job's own. Raises `StartFailed` where the engine cannot give it GPUs.
+    `directory` is the job's own; `commands` are as the shell takes them. Raises `StartFailed` where the engine cannot
+    give it GPUs.
     """
-    commands = list(job.commands)
     uid, gid = job.owner.uid, job.owner.gid
     user = "0:0" if container.build or (info.rootless and not info.podman) else f"{uid}:{gid}"
     if container.build:
@@ -43,6 +47,7 @@ def configure(
     requests, visible = _devices(container, info)
     if not container.gpus and (ASKS_FOR_GPUS in image_env or not container.build):
         env[ASKS_FOR_GPUS] = "void"
+    env[_WHOLE_GROUP] = "1"
     host: dict[str, Any] = {
         "Mounts": _mounts(job, container, directory),
         "Init": True,
@@ -63,11 +68,13 @@ def configure(
         "WorkingDir": WORKING_DIRECTORY,
         "Entrypoint": [SHELL],
         "Cmd": [
-            *("-c", _OPEN + (_TAKE_ENV if container.build else "") + SCRIPT, "riseml"),
+            *("-c", _OPEN + (_TAKE_ENV if container.build else "") + SCRIPT + OUTLIVE, "sh"),
             *(f"{INSIDE}/exit", "", WORKING_DIRECTORY, "", *commands),
         ],
         "Env": [f"{name}={value}" for name, value in env.items()],
         "Labels": {"riseml.instance": instance, "riseml.job": job.id},
+        "StopSignal": job.stop_signal,
+        **({} if job.kill_grace is None else {"StopTimeout": math.ceil(job.kill_grace)}),
         "Healthcheck": {"Test": ["NONE"]},
         "HostConfig": host,
     }, visible

@@ -1,5 +1,6 @@
 """Containers of the container engine, by ID or name. All raise `NoEngine` and `EngineError`."""
 
+import signal
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -41,11 +42,11 @@ async def wait(engine: Engine, container: str) -> int | None:
     return None
 
 
-async def terminate(engine: Engine, container: str) -> None:
-    """SIGTERM to all of it but its init; the engine's own way reaches the first process alone."""
+async def terminate(engine: Engine, container: str, number: signal.Signals) -> None:
+    """A signal to all of it but its init; the engine's own way reaches the first process alone."""
 
     async def terminate(docker: "Docker") -> None:
-        command = ["/bin/sh", "-c", "kill -TERM -1"]
+        command = ["/bin/sh", "-c", f"kill -{number:d} -1"]
         await (await docker.containers.container(container).exec(command)).start(detach=True)
 
     await engine.call(terminate)

@@ -3,11 +3,13 @@
 import contextlib
 import math
 import os
+import signal
 
 import trio
 
-from rised.linux.process_tree import LocalProcesses, end_tree
+from rised.linux.process_tree import LocalProcesses
 from rised.linux.processes import wait_for_end
+from rised.linux.termination import end_tree
 from rised.runners.base import Exit, Job
 from rised.runners.docker import containers
 from rised.runners.docker.engine import Engine
@@ -114,24 +116,27 @@ class ContainerHandle:
             os.unlink(os.path.join(os.path.dirname(self.identity.exit_file), START))
         self.processes.kill_at_once()
 
-    async def kill(self, grace: float) -> None:
-        """SIGTERM, `grace` seconds, SIGKILL; by the engine if the daemon may not signal them, or they are paused."""
+    async def kill(self, grace: float, stop_signal: signal.Signals = signal.SIGTERM) -> None:
+        """The stop signal, `grace` seconds, SIGKILL.
+
+        The engine sends them where the daemon may not signal the processes, or they are paused.
+        """
         if not self._begun:
             self.close()
         if self._visible_here and self.processes.may_signal:
             with trio.move_on_after(grace + _SLACK):
-                await end_tree(self.processes, grace)
+                await end_tree(self.processes, grace, stop_signal)
                 return
             grace = 0
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._kill_by_engine, grace)
+            nursery.start_soon(self._kill_by_engine, grace, stop_signal)
             await self._ended()
             nursery.cancel_scope.cancel()
 
-    async def _kill_by_engine(self, grace: float) -> None:
+    async def _kill_by_engine(self, grace: float, stop_signal: signal.Signals) -> None:
         if grace:
             with trio.move_on_after(grace), contextlib.suppress(NoEngine, EngineError):
-                await containers.terminate(self._engine, self.identity.container)
+                await containers.terminate(self._engine, self.identity.container, stop_signal)
                 await trio.sleep(grace)
         while True:
             with contextlib.suppress(NoEngine, EngineError):

@@ -32,6 +32,15 @@ class ContainerProcesses:
         except OSError:
             return True
 
+    @property
+    def roots(self) -> tuple[int, ...]:
+        """The engine's init, and the shell that runs the commands."""
+        snapshot = ProcessSnapshot()
+        below = (pid for pid in self.pids(snapshot) if snapshot.stats[pid].parent == self._pid)
+        # Whatever has lost its parent is the init's child, too; the shell is its first one.
+        shell = min(below, key=lambda pid: snapshot.stats[pid].start, default=None)
+        return (self._pid,) if shell is None else (self._pid, shell)
+
     def pids(self, snapshot: ProcessSnapshot | None = None) -> list[int]:
         """Those alive now, or at the moment of the snapshot."""
         if not self.alive:

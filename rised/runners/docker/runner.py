@@ -30,16 +30,17 @@ from rised.linux.threads import in_thread
 from rised.log import log
 from rised.runners.base import Container, Job
 from rised.runners.docker import containers, images
-from rised.runners.docker.config import ASKS_FOR_GPUS, configure, environment
+from rised.runners.docker.config import ASKS_FOR_GPUS, INSIDE, configure, environment
 from rised.runners.docker.engine import Engine
 from rised.runners.docker.handle import START, UNSEEN, ContainerHandle
 from rised.runners.identity import ContainerIdentity, JobIdentity
-from rised.runners.shell import SHELL, WORKING_DIRECTORY, exports, reset_exit_file
+from rised.runners.shell import SHELL, WORKING_DIRECTORY, exports, reset_exit_file, write_scripts
 from rised.users.files import open_log
 from rised.users.impersonation import impersonating
 from rised.users.owner import Owner
 from riseml_proto.errors import EngineError, NoEngine, StartFailed, describe
 
+_SCRIPT = "run."
 _RETRY_SECONDS = 30.0
 
 
@@ -95,7 +96,16 @@ class ContainerRunner:
         image = await images.find(self._engine, container.image)
         if image is None:
             raise StartFailed(f"the image {container.image} is gone")
-        config, visible = configure(job, container, info, image.env, directory, self.instance)
+        commands = write_scripts(
+            job.commands,
+            job.shell,
+            os.path.join(directory, _SCRIPT),
+            job.owner,
+            f"{INSIDE}/{_SCRIPT}",
+        )
+        config, visible = configure(
+            job, container, info, image.env, directory, self.instance, commands
+        )
         if container.build:
             write_file(os.path.join(directory, "env"), exports(environment(job, image.env)))
         fifo = os.open(os.path.join(directory, START), os.O_RDWR | os.O_NONBLOCK)

@@ -3,14 +3,16 @@
 import contextlib
 import copy
 import os
+import signal
 from collections.abc import Callable
 from functools import cached_property
 
 import trio
 
 from rised.linux.children import Child, Children
-from rised.linux.process_tree import CgroupTree, LocalProcesses, ProcessTree, end_tree
+from rised.linux.process_tree import CgroupTree, LocalProcesses, ProcessTree
 from rised.linux.processes import wait_for_end
+from rised.linux.termination import end_tree
 from rised.runners.base import Exit
 from rised.runners.identity import ProcessIdentity
 from rised.runners.shell import read_exit_file, send_start_signal, when_readable
@@ -82,10 +84,10 @@ class ProcessHandle:
             )
         )
 
-    async def kill(self, grace: float) -> None:
-        """SIGTERM, `grace` seconds, SIGKILL."""
+    async def kill(self, grace: float, stop_signal: signal.Signals = signal.SIGTERM) -> None:
+        """The stop signal, `grace` seconds, SIGKILL."""
         self.close()
-        await end_tree(self._tree, grace)
+        await end_tree(self._tree, grace, stop_signal)
 
     async def settle(self, grace: float) -> None:
         """End what the shell left behind, and remove its control group."""

@@ -27,12 +27,12 @@ from rised.runners.process import setpriv, working_copy
 from rised.runners.process.cgroups import Cgroups
 from rised.runners.process.exit_files import ExitFiles
 from rised.runners.process.handle import OTHER_BOOT, ProcessHandle
-from rised.runners.shell import SCRIPT, SHELL
+from rised.runners.shell import SCRIPT, SHELL, write_scripts
 from rised.users.files import open_log
 from rised.users.owner import LIMITS, Owner, attainable_limits
 from riseml_proto.errors import StartFailed, describe
 
-_ENV = ".env"
+_ENV, _SCRIPT = ".env", ".run."
 
 
 class ProcessRunner:
@@ -93,19 +93,20 @@ class ProcessRunner:
 
     def _spawn(self, job: Job, cgroup: str | None, exit_file: str) -> ProcessHandle:
         crash_point("before-spawn")
-        words = ["riseml", exit_file, cgroup or "", self._directory(job), self._open_files]
+        commands = write_scripts(job.commands, job.shell, exit_file + _SCRIPT, job.owner)
+        words = ["sh", exit_file, cgroup or "", self._directory(job), self._open_files]
         env: Mapping[str, str] = {**job.env, MARK: self._mark(job)}
         if job.owner.is_other:
             words[2] = words[4] = ""  # root puts it into its group; its owner's own limits hold
             env_file = exit_file + _ENV
             setpriv.write_environment(env_file, env, job.owner)
-            argv = setpriv.command(job.owner, cgroup, env_file, SCRIPT, [*words, *job.commands])
+            argv = setpriv.command(job.owner, cgroup, env_file, SCRIPT, [*words, *commands])
             env = {MARK: self._mark(job)}
         else:
             if job.owner.limits:
                 words[4] = ""
-            script = f"umask {job.owner.umask:03o}\n{SCRIPT}"
-            argv = [SHELL, "-c", script, *words, *job.commands]
+            text = f"umask {job.owner.umask:03o}\n{SCRIPT}"
+            argv = [SHELL, "-c", text, *words, *commands]
         read_end, write_end = os.pipe2(os.O_CLOEXEC)
         try:
             log = open_log(job.log, job.owner)
@@ -147,6 +148,11 @@ class ProcessRunner:
         if exit_file and job.owner.is_other:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(exit_file + _ENV)
+        if exit_file:
+            for number, command in enumerate(job.commands):
+                if command.startswith("#!"):
+                    with contextlib.suppress(FileNotFoundError):
+                        os.unlink(f"{exit_file}{_SCRIPT}{number}")
         self._cgroups.remove(job.key)
 
     def remove_leftovers(self, kept: Mapping[str, JobIdentity]) -> None:

@@ -8,14 +8,16 @@ from pathlib import Path
 import pytest
 import trio
 
-from rised.linux.process_tree import MARK, CgroupTree, SessionTree, end_tree
+from rised.linux.process_tree import MARK, CgroupTree, SessionTree
 from rised.linux.processes import ProcessSnapshot, stat
+from rised.linux.termination import end_tree
 
 
 class Changing:
     """A tree that shows other processes at each look."""
 
     cgroup = None
+    roots = ()
 
     def __init__(self, *looks: list[int]) -> None:
         self._looks = list(looks)

@@ -300,7 +300,9 @@ def test_a_crash_while_it_was_made_is_no_hindrance(place: Place) -> None:
 
 
 def test_what_the_job_makes_is_its_users_and_its_data_are_not(place: Place) -> None:
-    made = place.job("id -u; id -g; touch /output/own; touch /data/x; mkdir more; echo $PYTHONPATH")
+    made = place.job(
+        "id -u; id -g; touch /output/own; touch /data/x || true; mkdir more; echo $PYTHONPATH"
+    )
 
     async def test(runner: ContainerRunner) -> None:
         handle = await runner.start(made)

@@ -1,5 +1,7 @@
 """Submissions that are refused before anything is written: the machine could never run them, or they hold a mistake."""
 
+from pathlib import Path
+
 import pytest
 
 from rised.policy.resources import Capacity
@@ -54,3 +56,24 @@ def test_an_image_that_is_ignored_is_a_warning() -> None:
     with_image = config("  image: python:3.11\n")
     assert any("is ignored" in text for text in submission.warnings(with_image, "process"))
     assert not any("is ignored" in text for text in submission.warnings(with_image, "auto"))
+
+
+@pytest.mark.parametrize(
+    ("train", "is_said"),
+    [
+        ("run: a | b", True),
+        ("run: python train.py", False),
+        ('run: "#!/bin/sh\\na | b"', False),
+        ("run: a | b\n  shell: zsh", False),
+        ("run: a | b\n  image: x", False),
+    ],
+)
+def test_a_script_that_gets_a_plain_sh_is_a_warning(
+    train: str, is_said: bool, tmp_path: Path
+) -> None:
+    asked = parse_config(f"project: x\ntrain:\n  {train}\n")
+    texts = list(submission.warnings(asked, "auto", str(tmp_path)))
+    assert any("there is no bash on this machine" in text for text in texts) is is_said
+    (tmp_path / "bash").write_text("")
+    (tmp_path / "bash").chmod(0o700)
+    assert list(submission.warnings(asked, "auto", str(tmp_path))) == []
