@@ -1,6 +1,8 @@
 """Experiments in containers of a real engine, by the real command."""
 
+import grp
 import os
+import pwd
 import re
 import subprocess
 import uuid
@@ -70,6 +72,15 @@ def test_a_job_finds_its_files_its_places_and_its_user(box: Box) -> None:
     assert made.stat().st_uid == os.getuid()
     assert gone(box.root)
     assert os.listdir(box.state / "containers") == []
+
+
+def test_an_image_without_any_user_knows_the_jobs(box: Box) -> None:
+    name = pwd.getpwuid(os.getuid()).pw_name
+    number = box.train(yml("whoami; id -gn; cat /etc/passwd | wc -l; echo ~; echo $HOME"))
+    assert box.wait_for_end(number) is State.FINISHED
+    group = grp.getgrgid(os.getgid()).gr_name
+    lines = len({name, "root"})
+    assert output(box, number) == [name, group, str(lines), "/code", "/code"]
 
 
 def test_its_exit_code_is_the_jobs(box: Box) -> None:
@@ -174,7 +185,10 @@ def test_a_running_container_is_taken_back(box: Box) -> None:
 
 @pytest.mark.parametrize(
     "point",
-    ["before-container", "container-made", "before-begin", "after-begin", "container-removed"],
+    [
+        *("before-container", "image-container-made", "container-made"),
+        *("before-begin", "after-begin", "container-removed"),
+    ],
 )
 def test_a_crash_between_any_two_steps_runs_it_once(
     make_engine_box: Callable[..., Box], point: str

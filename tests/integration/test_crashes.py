@@ -54,7 +54,7 @@ train:
 
 # test_containers.py passes these.
 IN_CONTAINERS = {
-    *("before-container", "container-made", "container-removed"),
+    *("before-container", "image-container-made", "container-made", "container-removed"),
     *("before-build", "build-ended", "build-committed"),
 }
 # test_files.py passes these.

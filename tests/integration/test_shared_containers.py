@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from box import Box
-from engine import BUSYBOX, need_engine, remove_all
+from engine import BUSYBOX, PYTHON, need_engine, need_python, remove_all
 from people import User
 from test_shared import host, log, train
 
@@ -51,6 +51,38 @@ def test_a_container_has_its_users_rights_and_no_more(engine_box: Box, users: Us
     ]
     made = (engine_box.output / paul.name / "boxed" / number / "made").stat()
     assert (made.st_uid, made.st_gid) == (paul.uid, paul.gid)
+
+
+KNOWN = """\
+import getpass, grp, os, pwd
+me = pwd.getpwuid(os.getuid())
+print(getpass.getuser(), me.pw_name, me.pw_gid == os.getgid(), me.pw_dir, os.path.expanduser("~"))
+print(*sorted(grp.getgrgid(number).gr_name for number in os.getgroups()))
+print(pwd.getpwnam("root").pw_dir, pwd.getpwnam("daemon").pw_uid)
+"""
+
+
+@pytest.mark.parametrize("image", [BUSYBOX, PYTHON])
+def test_a_containers_user_has_an_entry_that_the_image_lacks(
+    engine_box: Box, users: Users, image: str
+) -> None:
+    need_python()
+    paul = users("riseml-lab")
+    python = "unset USER LOGNAME; python3 known" if image == PYTHON else "true"
+    run = f"whoami; id -gn; {python}; touch /etc/passwd || echo closed"
+    for _ in range(2):  # what is known of the image serves the second
+        text = f"project: a\ntrain:\n  image: {image}\n  run: {json.dumps(run)}\n"
+        number = train(engine_box, paul, text, known=KNOWN)
+        assert engine_box.wait_for_end(number) is State.FINISHED
+        *lines, denied, closed = log(engine_box, paul, number)
+        known = [
+            f"{paul.name} {paul.name} True /code /code",
+            " ".join(sorted([paul.name, "riseml-lab"])),
+            "/root 1",
+        ]
+        assert lines == [paul.name, paul.name, *(known if image == PYTHON else [])]
+        assert "touch" in denied
+        assert closed == "closed"
 
 
 @pytest.mark.parametrize("level", ["project", "set"])

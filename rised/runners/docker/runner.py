@@ -30,6 +30,7 @@ from rised.linux.threads import in_thread
 from rised.log import log
 from rised.runners.base import Container, Job
 from rised.runners.docker import containers, images
+from rised.runners.docker.accounts import Accounts
 from rised.runners.docker.config import ASKS_FOR_GPUS, INSIDE, configure, environment
 from rised.runners.docker.engine import Engine
 from rised.runners.docker.handle import START, UNSEEN, ContainerHandle
@@ -54,6 +55,7 @@ class ContainerRunner:
         self._jobs = os.path.join(state_dir, "containers")
         self.instance = instance
         self._engine = engine
+        self._accounts = Accounts(engine)
         self._boot = boot_id()
         self._stale: set[str] = set()
         self._stale_again = trio.Event()
@@ -108,6 +110,9 @@ class ContainerRunner:
         )
         if container.build:
             write_file(os.path.join(directory, "env"), exports(environment(job, image.env)))
+        else:
+            name = self._name(job.key)
+            await self._accounts.provide(name, image.id, config, directory, job.env.get("HOME"))
         fifo = os.open(os.path.join(directory, START), os.O_RDWR | os.O_NONBLOCK)
         try:
             container_id = await containers.create(self._engine, self._name(job.key), config)
