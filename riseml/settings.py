@@ -1,15 +1,24 @@
-"""The user's settings: `host: ssh://gpu-box` in ~/.config/riseml/config.yml.
+"""The user's settings in ~/.config/riseml/config.yml: `host`, and `remote-command` for hosts behind ssh.
 
-They are read only where neither --host nor RISEML_HOST is given, and the YAML reader is imported only for them.
+They are read only where neither --host nor RISEML_HOST is given, or ssh is used. The YAML reader is imported only for
+them.
 """
 
 import os
+import re
 from collections.abc import Mapping
+from typing import TYPE_CHECKING, NamedTuple
 
 from riseml.transport import address
 from riseml.transport.address import SshAddress
 from riseml_proto.errors import ConfigError, InvalidInput
 
+if TYPE_CHECKING:
+    from riseml_proto.value import Value
+
+_HOST, _REMOTE_COMMAND = "host", "remote-command"
+# No character that a shell changes within single quotes, or that ends a command.
+_COMMAND = re.compile(r"[\w./~+:=,@%$-]+( [\w./~+:=,@%$-]+)*", re.ASCII)
 _LARGEST = 1 << 16  # bytes, so that /dev/zero is not read for ever
 
 
@@ -25,23 +34,59 @@ def config_file(environ: Mapping[str, str]) -> str:
     return os.path.join(base, "riseml", "config.yml")
 
 
+class RemoteCommand(NamedTuple):
+    """How riseml is called on another machine."""
+
+    text: str | None
+    """A few words for a shell; None where none is set."""
+    hint: str
+    """What to write where to set another, for an error."""
+
+
 def configured_host(environ: Mapping[str, str]) -> str | SshAddress | None:
     """The value of `host:`, as `address.parse` returns it; None where it is not set. Raises `ConfigError`."""
-    path = config_file(environ)
-    try:
-        text = read_config(path, path, _LARGEST, remedy="remove it")
-    except (FileNotFoundError, NotADirectoryError):
+    value = _read(config_file(environ)).get(_HOST)
+    if value is None:
         return None
-    if not any(line.strip() and not line.lstrip().startswith("#") for line in text.split("\n")):
-        return None
-    from riseml_proto.yamltext import compose  # takes 20 ms, only needed with such a file
-
-    value = compose(text, path).fields(("host",))["host"]
     host = value.text()
     try:
         return address.parse(host)
     except InvalidInput as error:
         raise value.error(str(error)) from None
+
+
+def remote_command(environ: Mapping[str, str], wanted: SshAddress) -> RemoteCommand:
+    """What `remote-command:` says of a host, by its name or as `user@host`. Raises `ConfigError`."""
+    path = config_file(environ)
+    hint = (
+        f"write into {path} how it is called there: {_REMOTE_COMMAND}: "
+        f"{{{wanted.host}: ~/venv/bin/riseml}}"
+    )
+    commands = _read(path).get(_REMOTE_COMMAND)
+    if commands is None:
+        return RemoteCommand(None, hint)
+    texts = {}
+    for host, value in commands.entries().items():
+        texts[host] = value.text()
+        if not _COMMAND.fullmatch(texts[host]):
+            raise value.error(
+                "must be a path or a few words of letters, digits and _ . / ~ + : = , @ % $ -, "
+                "such as ~/venv/bin/riseml; for what holds others make a link"
+            )
+    return RemoteCommand(texts.get(f"{wanted.user}@{wanted.host}", texts.get(wanted.host)), hint)
+
+
+def _read(path: str) -> "dict[str, Value]":
+    """The settings by name; none where there is no such file or nothing in it."""
+    try:
+        text = read_config(path, path, _LARGEST, remedy="remove it")
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    if not any(line.strip() and not line.lstrip().startswith("#") for line in text.split("\n")):
+        return {}
+    from riseml_proto.yamltext import compose  # takes 20 ms, only needed with such a file
+
+    return compose(text, path).fields((_HOST, _REMOTE_COMMAND))
 
 
 def read_config(path: str, name: str, largest: int, *, remedy: str) -> str:

@@ -5,8 +5,8 @@ import select
 import socket
 from collections.abc import Mapping
 
+from riseml.settings import remote_command
 from riseml.ssh import forward, options
-from riseml.ssh.remote import command
 from riseml.ssh.session import Session
 from riseml.transport.address import SshAddress
 from riseml_proto.errors import SshFailed, Unreachable
@@ -88,7 +88,8 @@ class SshHost:
 
     def _start(self, call: options.Call) -> socket.socket:
         quiet = self._reached or self._hurry is not None  # ssh's first complaint is enough
-        session = Session(call, command(self._address.socket), self._address, quiet=quiet)
+        remote = remote_command(self._environ, self._address)
+        session = Session(call, self._address, remote, quiet=quiet)
         try:
             session.greet(self._hurry)
         except TimeoutError:

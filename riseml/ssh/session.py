@@ -9,11 +9,12 @@ import socket
 import subprocess
 from typing import NoReturn
 
+from riseml.settings import RemoteCommand
 from riseml.ssh import relay
 from riseml.ssh.options import Call
-from riseml.ssh.remote import SEND, program
+from riseml.ssh.remote import NO_COMMAND, NO_DAEMON, NO_PYTHON, SEND, command, program
 from riseml.transport.address import SshAddress
-from riseml_proto.errors import DaemonError, SshFailed, from_code
+from riseml_proto.errors import DaemonError, SshFailed, Unreachable, from_code
 
 PATIENCE = 300.0
 """Seconds for which a client tries to get a lost connection back: laptops sleep and change networks."""
@@ -25,15 +26,18 @@ _GRACE = 2.0  # seconds that ssh gets to end
 class Session:
     """A running ssh. It ends by `end`, or when its connection is closed."""
 
-    def __init__(self, call: Call, command: str, address: SshAddress, *, quiet: bool) -> None:
+    def __init__(
+        self, call: Call, address: SshAddress, remote: RemoteCommand, *, quiet: bool
+    ) -> None:
         """Start ssh. `quiet`: its messages are not shown."""
+        self._remote = remote
         self._where = f"on {address.host}"
         self._try = f"ssh {address.destination}"
         self.connection, theirs = socket.socketpair()
         with theirs:
             try:
                 self._process: subprocess.Popen[bytes] = subprocess.Popen(
-                    [*call.argv, command],
+                    [*call.argv, command(address.socket, remote.text)],
                     stdin=theirs.fileno(),
                     stdout=theirs.fileno(),
                     stderr=subprocess.DEVNULL if quiet else None,
@@ -55,6 +59,13 @@ class Session:
         kind, _, text = line.partition(" ")
         if kind == "ready":
             return
+        if kind == NO_COMMAND:
+            raise DaemonError(
+                f"{self._where}: there is no command {self._remote.text}; {self._remote.hint}"
+            )
+        if kind in (NO_DAEMON, NO_PYTHON):
+            error = Unreachable if kind == NO_DAEMON else DaemonError
+            raise error(f"{self._where}: {text}; install riseml there, or {self._remote.hint}")
         raise from_code(kind, f"{self._where}: {text}")
 
     def _first_line(self) -> str:
@@ -106,6 +117,7 @@ class Session:
             )
         code = self._process.poll()
         raise DaemonError(
-            f"{self._where}: riseml pipe ended without a word (exit code {code}); the riseml there "
-            "may be too old, and ssh must be allowed to run a command there"
+            f"{self._where}: {self._remote.text or 'riseml'} pipe ended without a word (exit code "
+            f"{code}); the riseml there may be too old or broken, and ssh must be allowed to run a "
+            f"command there; for another riseml {self._remote.hint}"
         )

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from riseml.settings import config_file, configured_host
+from riseml.settings import config_file, configured_host, remote_command
 from riseml.transport import daemon
 from riseml.transport.address import SshAddress
 from riseml_proto.errors import ConfigError
@@ -43,6 +43,44 @@ def test_what_is_typed_and_what_is_in_the_environment_come_first(config: Path) -
     assert daemon.configured_address(None, {**environ, "RISEML_HOST": "ssh://b"}) == SshAddress("b")
     with pytest.raises(ConfigError):
         daemon.configured_address(None, environ)
+
+
+def command(config: Path, wanted: SshAddress) -> str | None:
+    return remote_command({"XDG_CONFIG_HOME": str(config.parent.parent)}, wanted).text
+
+
+def test_it_says_how_riseml_is_called_on_a_host(config: Path) -> None:
+    box = SshAddress("box")
+    assert command(config, box) is None
+    config.write_text("host: broken\n")  # is not asked for
+    assert command(config, box) is None
+    config.write_text(
+        "remote-command:\n  box: ~/venv/bin/riseml\n  eve@box: conda run -n x riseml\n"
+    )
+    assert command(config, box) == "~/venv/bin/riseml"
+    assert command(config, SshAddress("box", "paul", 22, "/s")) == "~/venv/bin/riseml"
+    assert command(config, SshAddress("box", "eve")) == "conda run -n x riseml"
+    assert command(config, SshAddress("bo")) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("~/venv/bin/riseml", "1: remote-command: must be a map (name: value)"),
+        ("{a: ''}", "1: remote-command.a: must be a path or a few words"),
+        ("{a: 'x; rm'}", "1: remote-command.a: must be a path or a few words"),
+        ('{a: "it\'s"}', "1: remote-command.a: must be a path or a few words"),
+        ("{box: [x]}", "1: remote-command.box: must be a single value"),
+        ("", "1: remote-command: must be a map"),
+    ],
+)
+def test_what_no_shell_can_be_given_is_told_with_the_way_out(
+    config: Path, text: str, error: str
+) -> None:
+    config.write_text(f"remote-command: {text}\n")
+    with pytest.raises(ConfigError) as caught:
+        command(config, SshAddress("box"))
+    assert str(caught.value).startswith(f"{config}:{error}")
 
 
 @pytest.mark.parametrize(

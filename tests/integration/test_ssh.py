@@ -322,7 +322,56 @@ def test_a_server_without_riseml_needs_only_a_python(desk: Desk) -> None:
     assert f"] {3 << 20}\n" in desk.riseml("logs", "-f", number).stdout
     error = failure(desk.riseml("whoami", host=f"ssh://{ALIAS}/nowhere"))
     assert f"on {ALIAS}: " in error
-    assert "none at /nowhere (No such file or directory)" in error
+    assert error == (
+        f"on {ALIAS}: there is none at /nowhere (No such file or directory), and riseml is not on "
+        f"PATH there to start one; install riseml there, or {hint(desk)}"
+    )
+
+
+def hint(desk: Desk) -> str:
+    """How every error about a missing riseml names the setting."""
+    path = desk.laptop.home / ".config" / "riseml" / "config.yml"
+    return (
+        f"write into {path} how it is called there: remote-command: {{{ALIAS}: ~/venv/bin/riseml}}"
+    )
+
+
+def test_a_riseml_that_is_not_on_the_path_is_named_by_a_setting(desk: Desk) -> None:
+    shutil.rmtree(desk.server.home / ".local")
+    place = directory(desk.laptop, ".config", "riseml") / "config.yml"
+    place.write_text(f"remote-command: {{{ALIAS}: ~/venv/bin/riseml}}\n")
+    missing = f"on {ALIAS}: there is no command ~/venv/bin/riseml; {hint(desk)}"
+    assert failure(desk.riseml("whoami")) == missing
+    directory(desk.server, "venv", "bin", "riseml")
+    assert failure(desk.riseml("whoami")) == missing
+    (desk.server.home / "venv/bin/riseml").rmdir()
+    path = install_riseml(desk.server, "venv", "bin")
+    path.chmod(0o644)
+    assert failure(desk.riseml("whoami")) == missing
+    path.write_text(path.read_text().replace("\n", f"\ndate > {desk.server.home}/called\n", 1))
+    path.chmod(0o755)
+    done = desk.riseml("whoami")
+    assert done.stdout.startswith(desk.server.name), done.stderr
+    assert (desk.server.home / "called").exists()
+    for name in (f"someone@{ALIAS}", "other"):
+        place.write_text(f"remote-command: {{{name}: ~/no, {ALIAS}: env A=1 ~/venv/bin/riseml}}\n")
+        assert desk.riseml("whoami").stdout == done.stdout
+    path.write_text("#!/bin/sh\nexit 7\n")
+    error = failure(desk.riseml("whoami"))
+    assert error.startswith(f"on {ALIAS}: env A=1 ~/venv/bin/riseml pipe ended without a word")
+    assert error.endswith(hint(desk))
+
+
+def test_no_python_there_either_is_told_with_the_setting(desk: Desk) -> None:
+    shutil.rmtree(desk.server.home / ".local")
+    program = shutil.which("bash")
+    need(program is not None, "bash")
+    subprocess.run(["usermod", "--shell", str(program), desk.server.name], check=True)
+    (desk.server.home / ".bashrc").write_text('PATH=/nowhere; sh() { /bin/sh "$@"; }\n')
+    assert failure(desk.riseml("whoami")) == (
+        f"on {ALIAS}: neither riseml nor python3 is on PATH there; "
+        f"install riseml there, or {hint(desk)}"
+    )
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish", "tcsh"])
@@ -359,6 +408,34 @@ def test_the_first_command_starts_the_users_own_daemon_there(desk: Desk) -> None
     assert f"State: {desk.server.home}/.local/state/rised" in done.stdout, done.stderr
     again = desk.riseml("system", "info", "-l", host=f"ssh://{ALIAS}")
     assert again.stdout == done.stdout
+
+
+@needs_own
+def test_a_daemon_of_the_users_own_is_found_without_riseml_on_the_path(
+    desk: Desk, own_daemon: str
+) -> None:
+    shutil.rmtree(desk.server.home / ".local" / "bin")
+    assert own_daemon.startswith(f"ssh://{ALIAS}/")  # listens at a place of its own
+    done = desk.riseml("system", "info", "-l", host=f"ssh://{ALIAS}")
+    assert f"State: {desk.server.home}/.local/state/rised" in done.stdout, done.stderr
+
+
+@needs_own
+def test_no_daemon_of_the_users_own_is_one_clear_error(desk: Desk) -> None:
+    shutil.rmtree(desk.server.home / ".local")
+    lock = directory(desk.server, ".local", "state", "rised") / "lock"
+    said = (
+        f"on {ALIAS}: you have no daemon that runs there, and riseml is not on PATH there to "
+        f"start one; install riseml there, or {hint(desk)}"
+    )
+    # Another user's, one that has ended, a path that is none, half a file, and no file at all.
+    for text in (f"1\n{desk.box.socket}\n", "1\n/nowhere\n", "1\n\0\n", "1", ""):
+        lock.write_text(text)
+        assert failure(desk.riseml("whoami", host=f"ssh://{ALIAS}")) == said
+    lock.unlink()
+    os.mkfifo(lock)
+    lock.chmod(0o666)
+    assert failure(desk.riseml("whoami", host=f"ssh://{ALIAS}")) == said
 
 
 def test_the_host_may_stand_in_the_users_configuration(desk: Desk) -> None:

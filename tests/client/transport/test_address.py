@@ -88,10 +88,10 @@ def test_nothing_in_an_address_is_an_option_or_a_shells_business(
 
 @given(st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1))
 def test_the_command_for_any_path_is_safe_within_quotes_of_any_shell(path: str) -> None:
-    text = command(f"/{path}")
-    assert text.startswith("sh -c '")
-    assert text.endswith("'")
-    assert not {*"'\\!\n"} & {*text[len("sh -c '") : -1]}
+    for text in (command(f"/{path}"), command(f"/{path}", "env A=1 ~/venv/bin/riseml")):
+        assert text.startswith("sh -c '")
+        assert text.endswith("'")
+        assert not {*"'\\!\n"} & {*text[len("sh -c '") : -1]}
 
 
 def test_the_command_hands_the_path_over_as_it_is(tmp_path: object) -> None:
