@@ -196,7 +196,13 @@ def build_context(
         accounting=UsageAccounting(inventory, share, allowed, kill_grace=settings.kill_grace),
     )
     unfinished = scheduler.unfinished
-    views = Views(database, unfinished.experiments, unfinished.wait_reason, services.layout)
+    views = Views(
+        database,
+        unfinished.experiments,
+        unfinished.wait_reason,
+        services.layout,
+        tensorboards.problem,
+    )
     return Context(
         services=services,
         scheduler=scheduler,

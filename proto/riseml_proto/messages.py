@@ -151,6 +151,8 @@ class Detail(Summary, frozen=True, kw_only=True):
     """Whether nothing more of it starts until it is resumed."""
     waits_for: WaitReason | None = None
     """What it waits for, as data."""
+    tensorboard_problem: str | None = None
+    """Why there is no `tensorboard` though `riseml.yml` asks for one: how it ended, and where its log is."""
 
 
 class Best(Message, frozen=True):
@@ -406,9 +408,11 @@ class BoardRequest(ClientMessage, frozen=True):
 
 
 class Board(Message, frozen=True):
-    """A running TensorBoard, which only its user can reach."""
+    """A running TensorBoard, which only its user can reach; a second one says how it ended by itself."""
 
     url: str
+    ended: str | None = None
+    """Its exit code and the last line of its log, once it has ended."""
 
 
 class Prune(ClientMessage, frozen=True):

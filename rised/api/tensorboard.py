@@ -24,9 +24,14 @@ async def serve(context: Context, request: Request) -> Streamed:
         outputs[ids.experiment_id(row.id, member)] = context.services.layout.output(row, member)
 
     async def write(send: Send) -> None:
+        shown = ""
+
         async def send_url(url: str) -> None:
+            nonlocal shown
+            shown = url
             await send(msgspec.json.encode(Board(url=url)) + b"\n")
 
-        await context.tensorboards.serve_outputs(of_peer(request.peer), outputs, send_url)
+        how = await context.tensorboards.serve_outputs(of_peer(request.peer), outputs, send_url)
+        await send(msgspec.json.encode(Board(url=shown, ended=how)) + b"\n")
 
     return Streamed(write)

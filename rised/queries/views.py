@@ -33,12 +33,17 @@ class Views:
         unfinished: Mapping[int, Experiment],
         wait_reason: Callable[[int], WaitReason | None],
         layout: Layout,
+        board_problem: Callable[[ExperimentRow], str | None],
     ) -> None:
-        """`unfinished` are the scheduler's, by number; `wait_reason` returns what one of them waits for."""
+        """`unfinished` are the scheduler's, by number; `wait_reason` returns what one of them waits for.
+
+        `board_problem` returns why an experiment's TensorBoard cannot be reached, if so.
+        """
         self._database = database
         self._unfinished = unfinished
         self._wait_reason = wait_reason
         self._layout = layout
+        self._board_problem = board_problem
 
     def row(self, number: int) -> ExperimentRow:
         """One experiment's row. Raises `NotFound`."""
@@ -120,6 +125,7 @@ class Views:
             image=config.image,
             framework=config.framework,
             tensorboard=self._board(row),
+            tensorboard_problem=self._board_problem(row),
             output_dir=self._layout.output(row),
             ended_at=to_datetime(row.ended_ms) if row.ended_ms else None,
             concurrency=row.concurrency or config.concurrency,

@@ -30,12 +30,13 @@ from rised.storage.rows import BOARD, ExperimentRow, JobRow
 from rised.subscriptions import Subscription
 from rised.users.owner import Owner
 from riseml_proto import ids
-from riseml_proto.errors import RisemlError, StorageFull
+from riseml_proto.errors import RisemlError, StorageFull, describe
 
 NOT_INSTALLED = "this daemon has no TensorBoard; install rised with pip as rised[tensorboard]"
 
 _MAX_STARTS = 3
 """How often the TensorBoard of an experiment is started if it ends by itself."""
+_TAIL = 4096  # bytes
 
 
 def is_installed() -> bool:
@@ -49,6 +50,17 @@ class TensorBoards:
     def __init__(self, services: Services) -> None:
         self._services = services
         self._numbers = itertools.count(1)
+        self._problems: dict[int, str] = {}
+
+    def problem(self, row: ExperimentRow) -> str | None:
+        """Why an experiment's TensorBoard cannot be reached though it was started or should be; None where it can."""
+        job = self._services.database.jobs.get(row.id, BOARD)
+        if job is not None and job.ended_ms is None:
+            return None
+        if row.id in self._problems:
+            return self._problems[row.id]
+        # Of one that ended because its experiment did no exit code was kept.
+        return None if job is None or job.exit_code is None else _death(row.id, job.exit_code)
 
     def remove_leftovers(self) -> None:
         """Remove the files of those that were served on request when an earlier daemon died."""
@@ -59,15 +71,19 @@ class TensorBoards:
 
     async def serve_experiment(self, experiment: Experiment) -> None:
         """Run the TensorBoard of an experiment until the experiment has ended."""
-        for _ in range(_MAX_STARTS):
-            row = self._services.database.jobs.get(experiment.number, BOARD)
-            try:
+        number = experiment.number
+        try:
+            for _ in range(_MAX_STARTS):
+                row = self._services.database.jobs.get(number, BOARD)
                 if await self._run(experiment.row, row, experiment.done):
                     return
-            except (RisemlError, OSError) as error:
-                log.warning("no TensorBoard", experiment=experiment.number, why=str(error))
-                return
-        log.warning("TensorBoard ends by itself again and again", experiment=experiment.number)
+            log.warning("TensorBoard ends by itself again and again", experiment=number)
+        except (RisemlError, OSError) as error:
+            log.warning("no TensorBoard", experiment=number, why=str(error))
+            self._problems[number] = f"cannot be started: {describe(error)}"
+        self._services.transitions.subscriptions.notify(number)
+        await experiment.done.wait()
+        self._problems.pop(number, None)  # what is in the database remains
 
     async def end(self, row: JobRow) -> None:
         """End a TensorBoard whose experiment has ended while no daemon ran."""
@@ -100,7 +116,10 @@ class TensorBoards:
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_cancel_after, done.wait, nursery.cancel_scope)
-                await handle.wait()
+                end = await handle.wait()
+                if not done.is_set():
+                    row = row._replace(exit_code=end.code)
+                    self._problems[number] = _death(number, end.code)
                 nursery.cancel_scope.cancel()
             await self._finish(job, handle)
         finally:
@@ -126,8 +145,11 @@ class TensorBoards:
 
     async def serve_outputs(
         self, owner: Owner, outputs: dict[str, str], send_url: Callable[[str], Awaitable[None]]
-    ) -> None:
-        """Run one over some outputs, run → directory, until it ends or this is cancelled; `send_url` gets its URL."""
+    ) -> str:
+        """Run one over some outputs, run → directory, until this is cancelled; `send_url` gets its URL.
+
+        If it ends by itself, return how: its exit code and the last line of its log.
+        """
         services = self._services
         name = f"board-{next(self._numbers)}"
         path = os.path.join(services.layout.board(name) + ".log", "log")
@@ -137,12 +159,17 @@ class TensorBoards:
         watch = services.watcher.add(path, log_grows.notify)
         try:
             handle.begin("")
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(_cancel_after, handle.wait, nursery.cancel_scope)
+
+            async def announce() -> None:
                 while (url := services.layout.board_url(name, owner)) is None:
                     await log_grows.wait()
                 await send_url(url)
-                await trio.sleep_forever()
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(announce)
+                end = await handle.wait()
+                nursery.cancel_scope.cancel()
+            return f"{_exit_code(end.code)}: {_last_line(path)}"
         finally:
             with trio.CancelScope(shield=True):
                 watch.close()
@@ -172,6 +199,23 @@ class TensorBoards:
             log=path,
             owner=owner,
         )
+
+
+def _exit_code(code: int | None) -> str:
+    return "exit code unknown" if code is None else f"exit code {code}"
+
+
+def _death(number: int, code: int | None) -> str:
+    log_of = ids.job_id(number, 0, BOARD)
+    return f"has ended by itself ({_exit_code(code)}); its log: riseml logs {log_of}"
+
+
+def _last_line(path: str) -> str:
+    """The last line that is not empty of a log that is ours."""
+    with open(path, "rb") as file:
+        file.seek(max(0, os.fstat(file.fileno()).st_size - _TAIL))
+        lines = file.read(_TAIL).decode(errors="replace").splitlines()
+    return next(filter(None, map(str.strip, reversed(lines))), "it said nothing")
 
 
 async def _cancel_after(wait: Callable[[], Awaitable[object]], scope: trio.CancelScope) -> None:

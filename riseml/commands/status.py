@@ -39,6 +39,8 @@ Parameters are the texts that were written in `riseml.yml`.
 With the ID of a sub-experiment (`144.2`), or of an experiment without parameters: its times, GPUs, exit
 code, reason and output directory. Of one that waits, the reason is what it waits for.
 
+With `tensorboard: true` the line `Tensorboard:` has its URL, or how it ended by itself and where its log is.
+
 `--sort` with a result puts the best first (`riseml best` tells which is best) and those without it last.
 With a parameter it sorts upwards, numbers before texts. Where a parameter and a result share a name it
 is the parameter.
@@ -46,7 +48,8 @@ is the parameter.
 `--json` prints a list of objects with `id`, `type`, `state`, `project`, `user`, `revision`, `created_at`
 and `counts` (state → number of sub-experiments in it). With an ID it prints one such object that also
 has `experiments`, a list of `id`, `state`, `params`, `gpus`, `exit_code`, `reason`, `started_at`,
-`ended_at`, `results` (name → last value) and `waits_for` (what one waits for, as data).
+`ended_at`, `results` (name → last value) and `waits_for` (what one waits for, as data). It has
+`tensorboard_problem`, too: null, or how its TensorBoard ended by itself.
 """
 
 import argparse
@@ -164,4 +167,7 @@ def plain(summary: Summary) -> dict[str, Any]:
     """The fields of `summary` that `--json` prints."""
     names = "id", "type", "state", "project", "user", "revision", "created_at", "counts", "gpus"
     fields = {name: getattr(summary, name) for name in names}
-    return fields | {"experiments": summary.experiments} if isinstance(summary, Detail) else fields
+    if not isinstance(summary, Detail):
+        return fields
+    more = "experiments", "tensorboard_problem"
+    return fields | {name: getattr(summary, name) for name in more}

@@ -57,7 +57,7 @@ def show_detail(detail: Detail, member: int | None, view: View) -> list[str]:
         "Type": detail.type,
         "State": paint(detail.state, colour=view.colour),
         "Project": detail.project,
-        "Tensorboard": detail.tensorboard,
+        "Tensorboard": detail.tensorboard or clean(detail.tensorboard_problem or "", colour=False),
     }
     if view.long:
         facts |= _long_facts(detail)
@@ -141,7 +141,7 @@ def _long_facts(detail: Detail) -> dict[str, object]:
         "Ended": stamp(detail.ended_at) if detail.ended_at else None,
         "Image": detail.image,
         "Framework": detail.framework,
-        "Tensorboard": detail.tensorboard,
+        "Tensorboard": detail.tensorboard or clean(detail.tensorboard_problem or "", colour=False),
         "Resources": ", ".join(resources),
         "Concurrency": detail.concurrency if detail.count else None,
         "Time Limit": f"{detail.time_limit:g} second(s)" if detail.time_limit else None,

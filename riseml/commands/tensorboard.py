@@ -27,7 +27,10 @@ def run(args: argparse.Namespace) -> int:
     request = BoardRequest(ids=args.ids, project=None if args.ids else current_project())
     with connect(args.host) as client, ExitStack() as stack:
         for line in client.stream("/v1/tensorboard", request):
-            url = msgspec.json.decode(line, type=Board).url
+            board = msgspec.json.decode(line, type=Board)
+            if board.ended:
+                raise DaemonError(f"TensorBoard has ended by itself ({board.ended})")
+            url = board.url
             stack.callback(client.endpoint.drop, url)
             here = client.endpoint.bring(url)
             if args.json:

@@ -37,7 +37,9 @@ class Records:
         self.unfinished: dict[int, Experiment] = {}
         self.wait_reasons: dict[int, WaitReason] = {}
         layout = Layout(state_dir, "/out")
-        self.views = Views(self.database, self.unfinished, self.wait_reasons.get, layout)
+        self.views = Views(
+            self.database, self.unfinished, self.wait_reasons.get, layout, lambda _: None
+        )
         self.history = StoredHistory(self.database, self.views, layout)
         self.transitions = Transitions(self.database, Subscriptions(), FairShare(86_400.0, {}))
         parsed = parse_config(config, "riseml.yml")

@@ -6,6 +6,7 @@ import json
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import sys
 import urllib.error
@@ -128,6 +129,61 @@ def test_it_outlives_the_daemon_and_is_taken_back(board: Box) -> None:
     assert len([line for line in boards if line.startswith(sys.executable)]) == 1
     go(board)
     board.wait_for_end(number)
+
+
+def boards(box: Box) -> set[int]:
+    """The pids of the TensorBoards themselves."""
+    command = f"{sys.executable} -m rised.tensorboard"
+    return {pid for pid, line in box.processes().items() if line.startswith(command)}
+
+
+def test_one_that_dies_again_and_again_is_told_with_its_exit_code_and_log(board: Box) -> None:
+    number = sweep(board)
+    killed: set[int] = set()
+    for _ in range(3):
+        while not (new := boards(board) - killed):
+            pass
+        (pid,) = new
+        os.kill(pid, signal.SIGKILL)
+        killed |= new
+    said = f"has ended by itself (exit code 137); its log: riseml logs {number}.tensorboard"
+    while f"Tensorboard: {said}\n" not in (shown := board.run("status", number).stdout):
+        assert "Tensorboard" not in shown or "has ended by itself" in shown
+    detail: Any = board.json("status", number)
+    assert detail["tensorboard_problem"] == said
+    assert board.run("logs", f"{number}.tensorboard").returncode == 0
+    go(board)
+    assert board.wait_for_end(number) is State.FINISHED
+    assert f"Tensorboard: {said}\n" in board.run("status", number).stdout
+    board.kill_daemon()
+    board.start()
+    assert f"Tensorboard: {said}\n" in board.run("status", number).stdout
+
+
+def test_one_that_cannot_be_started_is_told(board: Box) -> None:
+    (board.state / "boards").write_text("in the way\n")
+    number = sweep(board)
+    while "Tensorboard: cannot be started: " not in (shown := board.run("status", number).stdout):
+        assert "Tensorboard" not in shown
+    assert f"{board.state}/boards" in shown
+    go(board)
+    board.wait_for_end(number)
+
+
+def test_one_on_request_that_dies_says_how(board: Box) -> None:
+    number = board.train("project: a\ntrain: {run: 'true'}\n")
+    board.wait_for_end(number)
+    command = [sys.executable, "-m", "riseml", "tensorboard", number]
+    with subprocess.Popen(
+        command, env=board.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as told:
+        assert told.stdout is not None
+        assert told.stdout.readline().startswith("TensorBoard at http")
+        (pid,) = boards(board)
+        os.kill(pid, signal.SIGTERM)
+        _, error = told.communicate(timeout=PATIENCE)
+    assert error.startswith("riseml: TensorBoard has ended by itself (exit code 143: ")
+    assert told.returncode == 2
 
 
 @contextlib.contextmanager

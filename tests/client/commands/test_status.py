@@ -251,7 +251,7 @@ def test_json_has_exactly_the_promised_keys(
     (brief,) = json.loads(capsys.readouterr().out)
     keys = ["id", "type", "state", "project", "user", "revision", "created_at", "counts", "gpus"]
     assert list(brief) == keys
-    assert list(whole) == [*keys, "experiments"]
+    assert list(whole) == [*keys, "experiments", "tensorboard_problem"]
     assert whole["created_at"] == "2017-08-30T09:59:06Z"
     assert whole["experiments"][1] == {
         "id": "144.2",
