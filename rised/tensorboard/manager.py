@@ -110,6 +110,7 @@ class TensorBoards:
             row = row._replace(handle=encode(handle.identity))
             services.transitions.save_job(row)
             handle.begin("")
+            self._problems.pop(number, None)
         watch = services.watcher.add(
             path, partial(services.transitions.subscriptions.notify, number)
         )

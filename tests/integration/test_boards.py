@@ -160,6 +160,20 @@ def test_one_that_dies_again_and_again_is_told_with_its_exit_code_and_log(board:
     assert f"Tensorboard: {said}\n" in board.run("status", number).stdout
 
 
+def test_one_that_died_and_was_started_again_is_no_problem(board: Box) -> None:
+    number = sweep(board)
+    place = url(board, number)
+    (pid,) = boards(board)
+    os.kill(pid, signal.SIGKILL)
+    while f"Tensorboard: {place.partition(':')[0]}" not in (
+        shown := board.run("status", number).stdout
+    ):
+        assert "cannot be started" not in shown
+    go(board)
+    board.wait_for_end(number)
+    assert "Tensorboard" not in board.run("status", number).stdout
+
+
 def test_one_that_cannot_be_started_is_told(board: Box) -> None:
     (board.state / "boards").write_text("in the way\n")
     number = sweep(board)
