@@ -19,7 +19,7 @@ from rised.http.connection_limit import ConnectionLimiter
 from rised.http.request import Answer, Handler, Request, Send, Streamed
 from rised.log import log
 from rised.users.peer import Peer
-from riseml_proto import API_VERSION
+from riseml_proto import API_VERSION, VERSION
 from riseml_proto.errors import DaemonError, InvalidInput, RisemlError
 from riseml_proto.messages import Problem
 
@@ -28,7 +28,7 @@ _HEAD_LIMIT = 16 * 1024
 _CHUNK = 65536
 _PIPELINE_LIMIT = 65536  # bytes of further requests that are kept while an answer is streamed
 _Event = h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]
-_HEADERS = [("Rised-Api", str(API_VERSION)), ("Server", "rised")]
+_HEADERS = [("Rised-Api", str(API_VERSION)), ("Server", f"rised/{VERSION}")]
 
 
 class PeerGone(Exception):

@@ -9,6 +9,7 @@ from riseml.settings import remote_command
 from riseml.ssh import forward, options
 from riseml.ssh.session import Session
 from riseml.transport.address import SshAddress
+from riseml_proto import VERSION
 from riseml_proto.errors import SshFailed, Unreachable
 
 
@@ -70,6 +71,13 @@ class SshHost:
     def how_to_restart(self, connection: socket.socket | None) -> str:
         """Both ways: from here nobody knows whether it is the machine's daemon or a user's own."""
         return " there (systemctl restart rised, or rised --stop)"
+
+    def how_to_renew(self, connection: socket.socket | None) -> str:
+        """Both ways, as `how_to_restart`."""
+        return (
+            f"type {self.where}: pip install --upgrade rised=={VERSION}, then rised --stop; where it serves all "
+            f"users: sudo scripts/install-server in a checkout of riseml {VERSION}"
+        )
 
     def bring(self, url: str) -> str | None:
         """Forward a port; None where ssh keeps no connection. See `Endpoint`."""

@@ -4,9 +4,10 @@ Parts of it become arguments of ssh and, through ssh_config (ProxyCommand with %
 only what OpenSSH itself accepts there is accepted here.
 """
 
+import os
 import re
 from typing import NamedTuple
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 from riseml_proto.errors import InvalidInput
 
@@ -39,10 +40,31 @@ def parse(text: str) -> str | SshAddress:
         return unquote(rest)
     if scheme == "ssh":
         return _ssh(text, rest)
+    if meant := _meant(text):
+        raise InvalidInput(f"{text!r} is no daemon's address; did you mean {meant}?")
     raise InvalidInput(
         f"{text!r} is no daemon's address; --host and RISEML_HOST take unix:///path/of/its/socket "
         "and ssh://[user@]host[:port][/path/of/its/socket]"
     )
+
+
+def _meant(text: str) -> str | None:
+    """The address that a text without its scheme, or with half of one, probably stands for."""
+    scheme, colon, rest = text.partition(":")
+    if "://" in text and scheme not in ("unix", "ssh"):
+        return None
+    known = colon and scheme in ("unix", "ssh")
+    place = rest.lstrip("/") if known else text
+    if not place:
+        return None
+    if (known and scheme == "unix") or (not known and place.startswith(("/", "./", "~"))):
+        path = os.path.abspath(os.path.expanduser("/" + place if rest.startswith("/") else place))
+        return f"unix://{quote(path)}"
+    try:
+        _ssh("", place)
+    except InvalidInput:
+        return None
+    return f"ssh://{place}"
 
 
 def _ssh(text: str, rest: str) -> SshAddress:

@@ -26,6 +26,9 @@ class Endpoint(Protocol):
     def how_to_restart(self, connection: socket.socket | None) -> str:
         """The text after "restart the daemon" in a message: empty, or a blank and the command."""
 
+    def how_to_renew(self, connection: socket.socket | None) -> str:
+        """What to type, and where, to get a daemon of this riseml's version."""
+
     def bring(self, url: str) -> str | None:
         """The URL by which this machine reaches `url` on 127.0.0.1 of the daemon's machine; None where it cannot."""
 

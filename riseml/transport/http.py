@@ -5,6 +5,7 @@ gets the reply that it expects, the `RisemlError` of the daemon's `Problem`, or 
 One connection serves one request after the other; it is dropped where a reply was not read to its end.
 """
 
+import re
 import select
 import socket
 from collections.abc import Iterable, Iterator, Mapping
@@ -27,6 +28,8 @@ TIMEOUT = 30.0
 _SEND_TIMEOUT = 300.0  # the daemon syncs what it receives to disk before it answers
 _READ_SIZE = 1 << 16
 _HEADER = b"rised-api"
+_RELEASE = re.compile(r"rised/(\d[\w.]*)", re.ASCII)
+"""What a daemon calls itself."""
 
 
 class Client:
@@ -115,7 +118,7 @@ class Client:
             event = self._event(timeout)
         if not isinstance(event, h11.Response):
             self._nonsense("its answer has no head")
-        self._check_version(dict(event.headers).get(_HEADER))
+        self._check_version(dict(event.headers))
         body = self._body(timeout)
         if event.status_code >= 400:
             problem = self._decode(body, Problem)
@@ -138,15 +141,25 @@ class Client:
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             self._nonsense(f"{data[:60]!r} is no {reply.__name__}: {error}")
 
-    def _check_version(self, version: bytes | None) -> None:
+    def _check_version(self, headers: Mapping[bytes, bytes]) -> None:
+        version = headers.get(_HEADER)
         if version == str(API_VERSION).encode():
             return
         name = version.decode("ascii", "replace") if version else ""
         theirs = f"version {name}" if name else "no version that it names"
+        if not name.isdigit():
+            restart = self.endpoint.how_to_restart(self._socket)
+            way_out = f"restart the daemon{restart}, or install the riseml that fits it"
+        elif int(name) > API_VERSION:
+            server = headers.get(b"server", b"").decode("ascii", "replace")
+            release = _RELEASE.fullmatch(server)
+            exact = f"=={release[1]}" if release else ""
+            way_out = f"this riseml is the older one; type here: pip install --upgrade rised{exact}"
+        else:
+            way_out = f"the daemon is the older one; {self.endpoint.how_to_renew(self._socket)}"
         raise DaemonError(
-            f"the daemon {self.endpoint.where} speaks {theirs} of the API, this riseml {VERSION} speaks "
-            f"version {API_VERSION}; restart the daemon{self.endpoint.how_to_restart(self._socket)}, "
-            "or install the riseml that fits it"
+            f"the daemon {self.endpoint.where} speaks {theirs} of the API, this riseml {VERSION} "
+            f"speaks version {API_VERSION}; {way_out}"
         )
 
     def _nonsense(self, detail: str) -> NoReturn:

@@ -5,6 +5,7 @@ import socket
 import stat
 import struct
 
+from riseml_proto import VERSION
 from riseml_proto.default_socket import SYSTEM_SOCKET
 from riseml_proto.errors import DaemonError, Unreachable
 
@@ -53,14 +54,25 @@ class UnixSocket:
         """The machine's daemon by systemctl, a user's own by its pid."""
         if self.path == SYSTEM_SOCKET:
             return " (systemctl restart rised)"
-        if connection is None:
-            return ""
-        peer = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-        pid = struct.unpack("3i", peer)[0]
+        pid = _peer(connection)
         return (
             f" (kill -9 {pid}; the next riseml command starts your own one again)"
             if pid > 1
             else ""
+        )
+
+    def how_to_renew(self, connection: socket.socket | None) -> str:
+        """The machine's daemon by its installation, a user's own by the next command."""
+        if self.path == SYSTEM_SOCKET:
+            return (
+                "type here: sudo systemctl restart rised; if that is not enough, "
+                f"sudo scripts/install-server in a checkout of riseml {VERSION}"
+            )
+        pid = _peer(connection)
+        other = f" (or kill {pid})" if pid > 1 else ""
+        return (
+            f"type here: rised --stop{other}; the next riseml command starts a new one, "
+            "and jobs run on"
         )
 
     def bring(self, url: str) -> str:
@@ -69,6 +81,14 @@ class UnixSocket:
 
     def drop(self, url: str) -> None:
         """Do nothing, as `bring` did."""
+
+
+def _peer(connection: socket.socket | None) -> int:
+    """The pid of who listens; 0 where nobody knows."""
+    if connection is None:
+        return 0
+    peer = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    return int(struct.unpack("3i", peer)[0])
 
 
 def is_private(directory: str, uid: int) -> bool:

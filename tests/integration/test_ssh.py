@@ -310,7 +310,7 @@ def test_another_version_of_the_daemon_is_told_with_its_host(desk: Desk) -> None
         process.stdout.readline()
         error = failure(desk.riseml("whoami", host=f"ssh://{ALIAS}{place}/s"))
     assert f"the daemon on {ALIAS} speaks version 9 of the API" in error
-    assert "restart the daemon there" in error
+    assert "this riseml is the older one; type here: pip install" in error
 
 
 def test_a_server_without_riseml_needs_only_a_python(desk: Desk) -> None:

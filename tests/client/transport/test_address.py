@@ -38,10 +38,12 @@ def test_an_address_has_its_parts(text: str, address: str | SshAddress) -> None:
 @pytest.mark.parametrize(
     ("text", "error"),
     [
-        ("box", "is no daemon's address; --host and RISEML_HOST take unix:///"),
-        ("unix://relative", "is no daemon's address"),
+        ("", "is no daemon's address; --host and RISEML_HOST take unix:///"),
         ("http://box", "is no daemon's address"),
-        ("/run/x.sock", "is no daemon's address"),
+        ("a b", "is no daemon's address; --host"),
+        ("ssh:", "is no daemon's address; --host"),
+        ("unix:", "is no daemon's address; --host"),
+        ("-oProxyCommand=x", "is no daemon's address; --host"),
         ("ssh://", "'' is no name of a host"),
         ("ssh:///run/x.sock", "'' is no name of a host"),
         ("ssh://-oProxyCommand=x", "'-oProxyCommand=x' is no name of a host"),
@@ -68,6 +70,28 @@ def test_what_is_no_address_is_told_with_the_way_to_write_one(text: str, error: 
         parse(text)
     assert error in str(caught.value)
     assert "ssh://[user@]host[:port][/path/of/its/socket]" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("gpu-box", "ssh://gpu-box"),
+        ("paul@gpu-box:2022", "ssh://paul@gpu-box:2022"),
+        ("ssh:gpu-box", "ssh://gpu-box"),
+        ("ssh:/paul@gpu-box", "ssh://paul@gpu-box"),
+        ("/run/x.sock", "unix:///run/x.sock"),
+        ("/a b/s", "unix:///a%20b/s"),
+        ("~/s", f"unix://{os.path.expanduser('~')}/s"),
+        ("./s", f"unix://{quote(os.getcwd())}/s"),
+        ("unix:/run/x.sock", "unix:///run/x.sock"),
+        ("unix://run/x.sock", "unix:///run/x.sock"),
+    ],
+)
+def test_what_lacks_its_scheme_is_asked_back_with_it(text: str, meant: str) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        parse(text)
+    assert str(caught.value) == f"{text!r} is no daemon's address; did you mean {meant}?"
+    parse(meant)
 
 
 @given(st.text(), st.text(), st.integers())

@@ -9,7 +9,12 @@ from typing import Any
 
 import pytest
 
+from riseml.ssh.host import SshHost
+from riseml.transport.address import SshAddress
 from riseml.transport.http import Client
+from riseml.transport.unix import UnixSocket
+from riseml_proto import API_VERSION, VERSION
+from riseml_proto.default_socket import SYSTEM_SOCKET
 from riseml_proto.errors import ConfigError, DaemonError, NotFound, RisemlError, Unreachable
 from riseml_proto.messages import Kill, Killed, Revision, Whoami
 
@@ -105,10 +110,45 @@ def test_an_answer_that_stops_in_the_middle_is_told_as_that(daemon: Any, answer:
         whoami(daemon.path)
 
 
-def test_another_api_version_is_told_with_both_versions(daemon: Any) -> None:
-    daemon.scripts = [daemon.answers(b"{}", headers="Rised-Api: 7")]
-    with pytest.raises(DaemonError, match=r"speaks version 7 .* speaks version 2"):
+@pytest.mark.parametrize(
+    ("headers", "way_out"),
+    [
+        ("Rised-Api: 7", "this riseml is the older one; type here: pip install --upgrade rised"),
+        (
+            "Rised-Api: 7\r\nServer: rised/1.4.0",
+            "this riseml is the older one; type here: pip install --upgrade rised==1.4.0",
+        ),
+        (
+            "Rised-Api: 7\r\nServer: rised/1;rm",
+            "this riseml is the older one; type here: pip install --upgrade rised",
+        ),
+        (
+            "Rised-Api: 1\r\nServer: rised/0.0.9",
+            f"the daemon is the older one; type here: rised --stop (or kill {os.getpid()}); "
+            "the next riseml command starts a new one, and jobs run on",
+        ),
+    ],
+)
+def test_another_api_version_is_told_with_what_to_type_on_which_side(
+    daemon: Any, headers: str, way_out: str
+) -> None:
+    daemon.scripts = [daemon.answers(b"{}", headers=headers)]
+    with pytest.raises(DaemonError) as caught:
         whoami(daemon.path)
+    theirs = headers.split()[1]
+    assert str(caught.value) == (
+        f"the daemon at {daemon.path} speaks version {theirs} of the API, this riseml {VERSION} "
+        f"speaks version {API_VERSION}; {way_out}"
+    )
+
+
+def test_the_machines_daemon_and_one_behind_ssh_are_renewed_in_their_own_ways() -> None:
+    assert "systemctl restart rised" in UnixSocket(SYSTEM_SOCKET).how_to_renew(None)
+    there = SshHost(SshAddress("gpu-box", "paul"), {}).how_to_renew(None)
+    assert there == (
+        f"type on gpu-box: pip install --upgrade rised=={VERSION}, then rised --stop; where it "
+        f"serves all users: sudo scripts/install-server in a checkout of riseml {VERSION}"
+    )
 
 
 def test_a_silent_daemon_is_given_up(daemon: Any) -> None:
