@@ -3,6 +3,7 @@
 locks        one daemon per state directory and per socket
 database     brought up to date when it is opened; flushes what may be flushed later
 children     reaps processes            ┐
+pipes        bring output to the logs   │
 watcher      puts times to log lines    │
 monitor      takes out GPUs that fail   │ one nursery: whatever fails ends all of it, and a restart takes up everything
 engine       starts containers          │
@@ -44,6 +45,7 @@ from rised.revisions import Revisions
 from rised.runners.client_package import install_client
 from rised.runners.docker.engine import Engine
 from rised.runners.docker.runner import ContainerRunner
+from rised.runners.output.pipes import OutputPipes
 from rised.runners.process import scope
 from rised.runners.process.cgroups import Cgroups
 from rised.runners.process.runner import ProcessRunner
@@ -92,6 +94,7 @@ class Daemon:
     children: Children
     engine: Engine
     containers: ContainerRunner
+    pipes: OutputPipes
 
     async def serve(self, manager: ServiceManager, ready: Callable[[], None]) -> None:
         """Take up what an earlier daemon left, then serve until SIGTERM or SIGINT."""
@@ -105,6 +108,7 @@ class Daemon:
             async with trio.open_nursery() as nursery:
                 await nursery.start(services.database.run)
                 await nursery.start(self.children.run)
+                await nursery.start(self.pipes.run)
                 await nursery.start(services.watcher.run)
                 await nursery.start(gpus.monitor.run)
                 await nursery.start(self.engine.run)
@@ -148,12 +152,15 @@ class Daemon:
 def build(settings: Settings, database: Database) -> Daemon:
     """Put the parts of a daemon together. Nothing runs yet."""
     children, engine, gpus = Children(), Engine(), devices.find(settings.gpus)
-    containers = ContainerRunner(settings.state_dir, database.instance, engine)
+    cgroups = Cgroups(database.instance, scope.of_this_service() if settings.system else None)
+    pipes = OutputPipes(settings.state_dir, children, cgroups.holder)
+    containers = ContainerRunner(settings.state_dir, database.instance, engine, pipes)
     processes = ProcessRunner(
         settings.state_dir,
         database.instance,
         children,
-        Cgroups(database.instance, scope.of_this_service() if settings.system else None),
+        cgroups,
+        pipes,
         _raise_open_files(),
         shared=settings.system,
     )
@@ -172,7 +179,9 @@ def build(settings: Settings, database: Database) -> Daemon:
     )
     images = Images(engine, containers, revisions)
     context = build_context(services, images, share, gpus)
-    return Daemon(context=context, children=children, engine=engine, containers=containers)
+    return Daemon(
+        context=context, children=children, engine=engine, containers=containers, pipes=pipes
+    )
 
 
 def build_context(

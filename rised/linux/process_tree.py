@@ -5,7 +5,7 @@ own. Where the daemon may not make one (a workstation without systemd's delegati
 
     session        it is in the job's session
     environment    it was started with the job's mark
-    output         it writes to the job's log
+    output         it writes to the job's output
     ancestor       its parent is one of these
     directory      its parent is the daemon, for its own has ended, and it is in the job's working directory
 
@@ -110,13 +110,18 @@ class SessionTree:
 
     cgroup = None
 
-    def __init__(self, leader: int, start: int, mark: str, directory: str, log: str) -> None:
-        """`leader` started at `start` (`Stat.start`); `mark` is the value of `MARK` in the job's environment."""
+    def __init__(
+        self, leader: int, start: int, mark: str, directory: str, outputs: tuple[str, ...]
+    ) -> None:
+        """`leader` started at `start` (`Stat.start`); `mark` is the value of `MARK` in the job's environment.
+
+        `outputs` are the files of which one is the job's output.
+        """
         self._leader = leader
         self._start = start
         self._mark = f"{MARK}={mark}".encode()
         self._directory = directory
-        self._log = log
+        self._outputs = outputs
         self._known: set[tuple[int, int]] = set()
 
     @property
@@ -149,7 +154,7 @@ class SessionTree:
             )
             or (pid, process.start) in self._known
             or self._mark in snapshot.environ(pid)
-            or any(_is_in(snapshot.link(pid, f"fd/{fd}"), self._log) for fd in (1, 2))
+            or self._writes_there(snapshot, pid)
             or (process.parent == own and _is_in(snapshot.link(pid, "cwd"), self._directory))
         }
         children: dict[int, list[int]] = {}
@@ -162,6 +167,10 @@ class SessionTree:
             unexplored += new
         self._known = {(pid, stats[pid].start) for pid in members}
         return [pid for pid in members if not stats[pid].gone]
+
+    def _writes_there(self, snapshot: ProcessSnapshot, pid: int) -> bool:
+        targets = (snapshot.link(pid, f"fd/{fd}") for fd in (1, 2))
+        return any(_is_in(target, path) for target in targets for path in self._outputs)
 
     def kill_at_once(self) -> None:
         """Kill the leader's process group, which holds all that did not leave it."""

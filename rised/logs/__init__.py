@@ -1,1 +1,1 @@
-"""A job's output: the log file that the job writes itself, watched, stamped and read here."""
+"""A job's output: its log, watched, stamped and read here."""

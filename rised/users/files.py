@@ -5,9 +5,10 @@ import os
 from rised.users.owner import Owner
 
 
-def open_log(path: str, owner: Owner) -> int:
-    """Open a log for appending, as a descriptor; make it if it is not there. It is `owner`'s. Raises `OSError`."""
-    fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+def open_log(path: str, owner: Owner, *, append: bool = True) -> int:
+    """Open a log for writing, as a descriptor; make it if it is not there. It is `owner`'s. Raises `OSError`."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    fd = os.open(path, flags | (os.O_APPEND if append else 0), 0o666)
     if owner.is_other:
         give(fd, owner)
     return fd

@@ -27,11 +27,13 @@ from rised.execution.images import Images
 from rised.execution.services import Services
 from rised.experiments.transitions import Transitions
 from rised.gpus.devices import GpuDevice
+from rised.linux.children import Children
 from rised.policy.fairshare import FairShare
 from rised.runners.base import Exit, Job
 from rised.runners.docker.engine import Engine
 from rised.runners.docker.runner import ContainerRunner
 from rised.runners.identity import JobIdentity, ProcessIdentity
+from rised.runners.output.pipes import OutputPipes
 from rised.settings import Settings
 from rised.storage.database import Database
 from rised.storage.rows import ExperimentRow
@@ -334,7 +336,8 @@ class Life:
             settings=settings,
             gpu_uuids=dict.fromkeys(range(gpus)),
         )
-        containers = ContainerRunner(world.root, "0" * 32, engine)
+        pipes = OutputPipes(world.root, Children())
+        containers = ContainerRunner(world.root, "0" * 32, engine, pipes)
         images = Images(engine, containers, services.revisions)
         context = build_context(services, images, share, devices)
         self.context, self.scheduler, self.views = context, context.scheduler, context.views

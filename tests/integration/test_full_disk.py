@@ -4,13 +4,14 @@ import contextlib
 import json
 import os
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from aftermath import Gate, assert_nothing_is_left, refused, wait_until_gone
-from box import Box, need
+from box import PATIENCE, Box, need
 
 from riseml_proto.states import State
 
@@ -25,8 +26,8 @@ train:
 FILLS = """\
 project: full
 train:
-  env: {TOLD: %s}
-  run: yes || echo full >"$TOLD"; exec sleep 1000
+  env: {GATE: %s}
+  run: "yes 12345678901234567890123456789012345678901234567890 | head -n 400000; cat <$GATE"
 """
 MakeBox = Callable[..., Box]
 
@@ -70,6 +71,14 @@ def fill(box: Box, *, leave: int = 0) -> Path:
         while True:
             file.write(bytes(1))
     return ballast
+
+
+def wait_until_full(box: Box) -> None:
+    """Wait until a job has filled the disk with its output. The kernel tells nobody of that."""
+    deadline = time.monotonic() + PATIENCE
+    while os.statvfs(box.root / "disk").f_bavail:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def states(box: Box) -> list[str]:
@@ -174,10 +183,8 @@ def test_jobs_that_end_while_the_disk_is_full_and_no_daemon_runs_keep_their_exit
 def test_a_job_that_has_filled_the_disk_can_be_killed(make_small: MakeBox) -> None:
     box = make_small()
     box.start()
-    told = box.root / "told"
-    os.mkfifo(told)
-    box.train(FILLS % told)
-    assert told.read_text() == "full\n"
+    box.train(FILLS.replace("head -n 400000", "cat") % "/dev/null")
+    wait_until_full(box)
     box.run("kill", "1")
     assert box.processes() == {}
     for end_daemon in (box.kill_daemon, box.stop):
@@ -187,6 +194,22 @@ def test_a_job_that_has_filled_the_disk_can_be_killed(make_small: MakeBox) -> No
     box.stop()
     (box.state / "logs" / "1" / "train.1.log").unlink()
     assert_nothing_is_left(box)
+
+
+def test_a_job_whose_output_has_no_room_waits_and_loses_none_of_it(make_small: MakeBox) -> None:
+    box = make_small()
+    box.start()
+    ballast = fill(box, leave=4 << 20)
+    gate = Gate(box.root / "gate")
+    gate.open()
+    box.train(FILLS.replace(" | head", " || true) | head").replace('"yes', '"(yes') % gate.path)
+    wait_until_full(box)
+    assert states(box) == ["RUNNING"]
+    box.run("status")
+    subprocess.run(["mount", "-o", "remount,size=64m", str(box.root / "disk")], check=True)
+    assert box.wait_for_end("1") is State.FINISHED
+    ballast.unlink()
+    assert (box.state / "logs" / "1" / "train.1.log").stat().st_size == 400_000 * 51
 
 
 def test_a_daemon_that_finds_no_room_to_begin_says_so(make_small: MakeBox) -> None:

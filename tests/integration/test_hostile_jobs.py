@@ -214,19 +214,22 @@ def test_whatever_it_does_to_its_directory_that_goes(stage: Stage, command: str)
 @pytest.mark.parametrize(
     "command",
     [
-        pytest.param("echo a; : > /proc/self/fd/1; echo b", id="cut short"),
-        pytest.param('echo a; rm "$(readlink /proc/$$/fd/1)"; echo b', id="removed"),
-        pytest.param('echo a; l=$(readlink /proc/$$/fd/1); rm "$l"; mkdir "$l"', id="a directory"),
-        pytest.param('echo a; l=$(readlink /proc/$$/fd/1); rm "$l"; mkfifo "$l"', id="a FIFO"),
+        pytest.param('echo a; : > "$LOG"; echo b', id="cut short"),
+        pytest.param('echo a; rm "$LOG"; echo b', id="removed"),
+        pytest.param('echo a; rm "$LOG"; mkdir "$LOG"', id="a directory"),
+        pytest.param('echo a; rm "$LOG"; mkfifo "$LOG"', id="a FIFO"),
+        pytest.param('echo a; rm -r "$(dirname "$LOG")"; echo b', id="all of it"),
+        pytest.param('echo a; rm "$(readlink /proc/$$/fd/1)"; echo b', id="its pipe removed"),
         pytest.param(
-            'echo a; rm -r "$(dirname "$(readlink /proc/$$/fd/1)")"; echo b', id="all of it"
+            'echo a; p=$(readlink /proc/$$/fd/1); rm "$p"; mkdir "$p"', id="its pipe a directory"
         ),
     ],
 )
 def test_whatever_it_does_to_its_log_it_ends_and_the_next_has_one(
     stage: Stage, command: str
 ) -> None:
-    number = stage.submit(command)
+    log = f"{stage.state}/logs/$EXPERIMENT_ID/train.1.log"
+    number = stage.submit(f"LOG={log}; {command}")
     assert stage.wait_for_end(number) is State.FINISHED
     assert stage.lines(stage.submit("echo next")) == ["next"]
     stage.assert_clean(f"RISEML_JOB={number}.")

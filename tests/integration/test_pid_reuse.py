@@ -22,6 +22,7 @@ from hostile import Stage
 from rised.linux.children import Children
 from rised.linux.processes import ended, pidfd, stat
 from rised.runners.base import Exit, Job
+from rised.runners.output.pipes import OutputPipes
 from rised.runners.process import cgroups
 from rised.runners.process.handle import ProcessHandle
 from rised.runners.process.runner import ProcessRunner
@@ -87,7 +88,10 @@ def with_runner(isolation: str, test: Callable[[ProcessRunner, Job], object]) ->
             children = Children()
             await nursery.start(children.run)
             instance = f"reuse{time.time_ns()}"
-            runner = ProcessRunner(root, instance, children, cgroups.Cgroups(instance), 1024)
+            pipes = OutputPipes(root, children)
+            await nursery.start(pipes.run)
+            groups = cgroups.Cgroups(instance)
+            runner = ProcessRunner(root, instance, children, groups, pipes, 1024)
             assert runner.isolation == isolation
             os.mkdir(f"{root}/files")
             token = "exec 2> /dev/null; "

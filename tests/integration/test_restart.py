@@ -266,7 +266,8 @@ def reboot(box: Box, **pids: int) -> None:
 
 def exit_files(box: Box) -> dict[str, Path]:
     """Job and attempt → its exit file."""
-    return {path.read_text().split("\n")[1]: path for path in (box.state / "run").iterdir()}
+    files = (path for path in (box.state / "run").iterdir() if path.is_file())
+    return {path.read_text().split("\n")[1]: path for path in files}
 
 
 def test_what_ran_when_the_power_went_is_lost_and_what_waited_runs(make_box: MakeBox) -> None:

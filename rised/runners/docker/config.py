@@ -8,13 +8,13 @@ from typing import Any
 from rised.runners.base import Container, Job, JobResources
 from rised.runners.client_package import client_package
 from rised.runners.docker.engine import EngineInfo
-from rised.runners.docker.handle import START
+from rised.runners.docker.handle import OUTPUT, START
 from rised.runners.shell import OUTLIVE, SCRIPT, SHELL, WORKING_DIRECTORY
 from riseml_proto.errors import StartFailed
 
 INSIDE = "/.riseml"
 """Where the job's directory is mounted in its container."""
-_OPEN = f"exec >>{INSIDE}/log 2>&1 <{INSIDE}/{START} || exit 0\n"
+_OPEN = f"exec 1<>{INSIDE}/{OUTPUT} 2>&1 <{INSIDE}/{START} || exit 0\n"
 _TAKE_ENV = f". {INSIDE}/env\n"
 # The first step of a build: an image that is built gets the project's files from the job's directory.
 _COPY = f"cp -a {INSIDE}/code/. ."
@@ -83,7 +83,6 @@ def configure(
 def _mounts(job: Job, container: Container, directory: str) -> list[dict[str, Any]]:
     mounts = [
         _mount(directory, INSIDE),
-        _mount(job.log, f"{INSIDE}/log"),
         _mount(_client(directory), f"{INSIDE}/python/riseml", read_only=True),
     ]
     if container.build:

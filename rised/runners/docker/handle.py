@@ -4,6 +4,7 @@ import contextlib
 import math
 import os
 import signal
+from collections.abc import Awaitable, Callable
 
 import trio
 
@@ -19,7 +20,9 @@ from rised.runners.shell import read_exit_file, send_start_signal, when_readable
 from riseml_proto.errors import EngineError, NoEngine
 
 START = "start"
-"""Name of the FIFO in a job's directory."""
+"""Name of the FIFO for the start signal in a job's directory."""
+OUTPUT = "out"
+"""Name of the FIFO for its output."""
 UNSEEN = -1
 """The start of a first process that is not on this machine, because the engine runs containers in a virtual one."""
 _PATIENCE = 60.0
@@ -38,16 +41,21 @@ class ContainerHandle:
         job: Job,
         engine: Engine,
         fifo: int | None,
+        drain: Callable[[], Awaitable[None]],
         *,
         rebooted: bool = False,
     ) -> None:
-        """`fifo` takes the start signal; None for a container of an earlier daemon."""
+        """`fifo` takes the start signal; None for a container of an earlier daemon.
+
+        `drain` returns when all that it wrote is in its log.
+        """
         self._rebooted = rebooted
         self._visible_here = identity.start != UNSEEN and not rebooted
         self.identity = identity
         self._key = job.key
         self._engine = engine
         self._fifo = fifo
+        self._drain = drain
         self._begun = False
         start = UNSEEN if rebooted else identity.start
         self.processes = ContainerProcesses(identity.container, identity.pid, start)
@@ -144,8 +152,8 @@ class ContainerHandle:
             await trio.sleep(_ASK_AGAIN)
 
     async def settle(self, grace: float) -> None:
-        """Nothing is left: no process of a container outlives the first one."""
-        await trio.lowlevel.checkpoint()
+        """Nothing is left, for no process of a container outlives the first one; the log is complete then."""
+        await self._drain()
 
     def close(self) -> None:
         """Close the FIFO. A shell that is still held ends, even if it has not opened the FIFO yet."""

@@ -1,15 +1,15 @@
 """The container runner: a job is a container of the engine on this machine.
 
-Containers survive the daemon and the engine in the same way as plain processes survive the daemon. The job itself
-writes its log, a file of the host's. A shell (`rised.runners.shell`) leaves the exit code in another file. The
-container's first process is watched by its pid. The engine is needed only to make a container, to remove it, and for an
-exit code that the shell could not write down.
+Containers survive the daemon and the engine in the same way as plain processes survive the daemon. Output goes to
+the log in the same way, too (`rised.runners.output`). A shell (`rised.runners.shell`) leaves the exit code in a file.
+The container's first process is watched by its pid. The engine is needed only to make a container, to remove it, and
+for an exit code that the shell could not write down.
 
 Each job has a directory `containers/<key>` with
 
     exit    the exit file (`rised.runners.shell`)
     start   a FIFO, on which the shell waits for the start signal; the daemon holds it open until the job has ended
-    log     where the log is mounted
+    out     the FIFO for its output
     env     the environment of a build's steps: an image would keep one that its container was made with
     code    the project's files, the job's working directory
     python  where the client's package is mounted, so that `import riseml` works in every image
@@ -18,7 +18,8 @@ Each job has a directory `containers/<key>` with
 import contextlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 
 import trio
 
@@ -33,10 +34,10 @@ from rised.runners.docker import containers, images
 from rised.runners.docker.accounts import Accounts
 from rised.runners.docker.config import ASKS_FOR_GPUS, INSIDE, configure, environment
 from rised.runners.docker.engine import Engine
-from rised.runners.docker.handle import START, UNSEEN, ContainerHandle
+from rised.runners.docker.handle import OUTPUT, START, UNSEEN, ContainerHandle
 from rised.runners.identity import ContainerIdentity, JobIdentity
+from rised.runners.output.pipes import OutputPipes
 from rised.runners.shell import SHELL, WORKING_DIRECTORY, exports, reset_exit_file, write_scripts
-from rised.users.files import open_log
 from rised.users.impersonation import impersonating
 from rised.users.owner import Owner
 from riseml_proto.errors import EngineError, NoEngine, StartFailed, describe
@@ -50,12 +51,13 @@ class ContainerRunner:
 
     isolation = "container"
 
-    def __init__(self, state_dir: str, instance: str, engine: Engine) -> None:
+    def __init__(self, state_dir: str, instance: str, engine: Engine, pipes: OutputPipes) -> None:
         """`instance` is the permanent name of the daemon's state. The engine is not needed yet."""
         self._jobs = os.path.join(state_dir, "containers")
         self.instance = instance
         self._engine = engine
         self._accounts = Accounts(engine)
+        self._pipes = pipes
         self._boot = boot_id()
         self._stale: set[str] = set()
         self._stale_again = trio.Event()
@@ -124,7 +126,7 @@ class ContainerRunner:
         first = stat(pid) if pid else None
         start = first.start if first else UNSEEN
         identity = ContainerIdentity(container_id, pid, start, self._boot, exit_file, visible)
-        handle = ContainerHandle(identity, job, self._engine, fifo)
+        handle = ContainerHandle(identity, job, self._engine, fifo, self._drainer(job))
         if job.owner.is_other and container.output:
             try:
                 _check_output(container.output, job.owner, pid)
@@ -136,11 +138,11 @@ class ContainerRunner:
     async def _prepare(self, job: Job, container: Container, directory: str) -> str:
         """Make the job's directory; return the path of its exit file."""
         os.makedirs(os.path.join(directory, "python", "riseml"), mode=0o700, exist_ok=True)
-        fifo, mounted = (os.path.join(directory, name) for name in (START, "log"))
+        fifo = os.path.join(directory, START)
         with contextlib.suppress(FileExistsError):
             os.mkfifo(fifo, 0o600)
-        for path in (mounted, job.log):
-            os.close(open_log(path, job.owner))
+        output = self._pipes.make(job.key, os.path.join(directory, OUTPUT), job.log, job.owner)
+        self._pipes.keep(job.key, output)
         exit_file = os.path.join(directory, "exit")
         reset_exit_file(exit_file, job.key, job.owner)
         if job.owner.is_other:
@@ -171,7 +173,11 @@ class ContainerRunner:
         """Find the container by its first process; one that has not begun is ended."""
         assert isinstance(identity, ContainerIdentity)
         rebooted = identity.boot != self._boot
-        handle = ContainerHandle(identity, job, self._engine, None, rebooted=rebooted)
+        path = os.path.join(self._directory(job.key), OUTPUT)
+        self._pipes.adopt(job.key, path, job.log, job.owner)
+        handle = ContainerHandle(
+            identity, job, self._engine, None, self._drainer(job), rebooted=rebooted
+        )
         await handle.refuse_unless_begun()
         return handle
 
@@ -184,7 +190,11 @@ class ContainerRunner:
 
     async def clean(self, job: Job) -> None:
         """Remove the container and the job's directory."""
+        await self._pipes.drain(job.key)  # of one that could not be started
         await self._clean(job.key)
+
+    def _drainer(self, job: Job) -> Callable[[], Awaitable[None]]:
+        return partial(self._pipes.drain, job.key)
 
     async def _clean(self, key: str) -> None:
         directory = self._directory(key)

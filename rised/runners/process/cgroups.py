@@ -57,6 +57,13 @@ class Cgroups:
         if scope:
             self._enable()
 
+    @property
+    def holder(self) -> str | None:
+        """The file that takes pids of other processes that outlive the daemon; None where any place will do."""
+        return (
+            os.path.join(self.base, _HOLDER, "cgroup.procs") if self.base and self._scope else None
+        )
+
     def _enable(self) -> None:
         """Let jobs' groups have controllers. The kernel refuses this to a group that has processes, so these move."""
         assert self.base is not None

@@ -8,6 +8,7 @@ import itertools
 import os
 from collections.abc import Mapping
 
+from rised.linux.copy_tree import remove_tree
 from rised.runners.base import Job
 from rised.runners.shell import reset_exit_file
 
@@ -44,6 +45,7 @@ class ExitFiles:
         """Note the files that an earlier daemon's jobs have, `Job.key` → path, and remove all others."""
         self._taken = dict(taken)
         for name in os.listdir(self._directory):
-            path = os.path.join(self._directory, name)
-            if path not in self._taken.values():
-                os.unlink(path)
+            # What lies beside a file has its name, and more: scripts, the FIFO for output.
+            exit_file = os.path.join(self._directory, name.partition(".")[0])
+            if exit_file not in self._taken.values():
+                remove_tree(os.path.join(self._directory, name))

@@ -4,7 +4,7 @@ import contextlib
 import copy
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import cached_property
 
 import trio
@@ -32,14 +32,19 @@ class ProcessHandle:
         identify: Callable[[], ProcessIdentity],
         find_tree: Callable[[ProcessIdentity], ProcessTree],
         children: Children,
+        drain: Callable[[], Awaitable[None]],
         child: Child | None = None,
         stdin: int | None = None,
     ) -> None:
-        """`key` is the job's; `child` and the write end of its `stdin` are None for one of an earlier daemon."""
+        """`key` is the job's; `drain` returns when all that it wrote is in its log.
+
+        `child` and the write end of its `stdin` are None for one of an earlier daemon.
+        """
         self._key = key
         self._identify = identify
         self._find_tree = find_tree
         self._children = children
+        self._drain = drain
         self._child = child
         self._stdin = stdin
 
@@ -90,13 +95,14 @@ class ProcessHandle:
         await end_tree(self._tree, grace, stop_signal)
 
     async def settle(self, grace: float) -> None:
-        """End what the shell left behind, and remove its control group."""
+        """End what the shell left behind, and remove its control group; the log is complete then."""
         if isinstance(self._tree, CgroupTree):
             while not self._tree.remove():
                 await end_tree(self._tree, grace)
                 await trio.sleep(_CGROUP_DELAY)
         elif self._child is None or self._children.strays():
             await end_tree(self._tree, grace)
+        await self._drain()
 
     def close(self) -> None:
         """Close the pipe; a shell that is still held ends."""

@@ -23,16 +23,16 @@ from rised.linux.processes import boot_id
 from rised.linux.threads import in_thread
 from rised.runners.base import Job
 from rised.runners.identity import JobIdentity, ProcessIdentity
+from rised.runners.output.pipes import OutputPipes
 from rised.runners.process import setpriv, working_copy
 from rised.runners.process.cgroups import Cgroups
 from rised.runners.process.exit_files import ExitFiles
 from rised.runners.process.handle import OTHER_BOOT, ProcessHandle
 from rised.runners.shell import SCRIPT, SHELL, write_scripts
-from rised.users.files import open_log
 from rised.users.owner import LIMITS, Owner, attainable_limits
 from riseml_proto.errors import StartFailed, describe
 
-_ENV, _SCRIPT = ".env", ".run."
+_ENV, _SCRIPT, _OUTPUT = ".env", ".run.", ".out"
 
 
 class ProcessRunner:
@@ -44,6 +44,7 @@ class ProcessRunner:
         instance: str,
         children: Children,
         cgroups: Cgroups,
+        pipes: OutputPipes,
         open_files: int,
         *,
         shared: bool = False,
@@ -54,6 +55,7 @@ class ProcessRunner:
         self._instance = instance
         self._children = children
         self._cgroups = cgroups
+        self._pipes = pipes
         self._open_files = str(open_files)
         self._boot = boot_id()
         self._is_small = lru_cache(maxsize=1)(working_copy.is_small)
@@ -109,11 +111,11 @@ class ProcessRunner:
             argv = [SHELL, "-c", text, *words, *commands]
         read_end, write_end = os.pipe2(os.O_CLOEXEC)
         try:
-            log = open_log(job.log, job.owner)
+            output = self._pipes.make(job.key, exit_file + _OUTPUT, job.log, job.owner)
             try:
-                child = self._children.spawn(argv, env, stdin=read_end, output=log)
+                child = self._children.spawn(argv, env, stdin=read_end, output=output)
             finally:
-                os.close(log)
+                os.close(output)
         except OSError:
             os.close(write_end)
             raise
@@ -126,19 +128,21 @@ class ProcessRunner:
         def identify() -> ProcessIdentity:
             return ProcessIdentity(child.pid, child.start, self._boot, cgroup, exit_file)
 
-        tree = partial(self._tree, job)
-        return ProcessHandle(job.key, identify, tree, self._children, child, write_end)
+        tree, drain = partial(self._tree, job), partial(self._pipes.drain, job.key)
+        return ProcessHandle(job.key, identify, tree, self._children, drain, child, write_end)
 
     async def adopt(self, job: Job, identity: JobIdentity) -> ProcessHandle:
         """Find the job by the pid and start of its shell; if that is gone, by its exit file."""
         assert isinstance(identity, ProcessIdentity)
         if identity.boot != self._boot:
             identity = msgspec.structs.replace(identity, start=OTHER_BOOT, cgroup=None)
-        tree = partial(self._tree, job)
-        return ProcessHandle(job.key, lambda: identity, tree, self._children)
+        self._pipes.adopt(job.key, identity.exit_file + _OUTPUT, job.log, job.owner)
+        tree, drain = partial(self._tree, job), partial(self._pipes.drain, job.key)
+        return ProcessHandle(job.key, lambda: identity, tree, self._children, drain)
 
     async def clean(self, job: Job) -> None:
         """Remove the working copy, and the control group of a job that never began; its exit file is free again."""
+        await self._pipes.drain(job.key)  # of one that could not be started
         directory = self._directory(job)
         if working_copy.is_small(directory):
             working_copy.remove(directory)
@@ -172,7 +176,9 @@ class ProcessRunner:
         if identity.cgroup:
             return CgroupTree(identity.cgroup, identity.pid, identity.start)
         mark, directory = self._mark(job), self._directory(job)
-        return SessionTree(identity.pid, identity.start, mark, directory, job.log)
+        # An older daemon's jobs write to the log itself.
+        outputs = identity.exit_file + _OUTPUT, job.log
+        return SessionTree(identity.pid, identity.start, mark, directory, outputs)
 
     def _mark(self, job: Job) -> str:
         return f"{self._instance}/{job.key}"

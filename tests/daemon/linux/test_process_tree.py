@@ -63,9 +63,9 @@ def test_a_recycled_leader_and_its_session_are_not_the_jobs(
 ) -> None:
     process = stat(bystander.pid)
     assert process is not None
-    mine = SessionTree(bystander.pid, process.start, "x", "/nowhere", "/nowhere")
+    mine = SessionTree(bystander.pid, process.start, "x", "/nowhere", ())
     assert mine.pids() == [bystander.pid]
-    other = SessionTree(bystander.pid, process.start - 1, "x", "/nowhere", "/nowhere")
+    other = SessionTree(bystander.pid, process.start - 1, "x", "/nowhere", ())
     assert other.pids() == []
     other.kill_at_once()
     group = CgroupTree("/nowhere", bystander.pid, process.start - 1)
@@ -78,9 +78,9 @@ def test_a_recycled_leader_and_its_session_are_not_the_jobs(
 def test_the_mark_is_compared_as_a_whole() -> None:
     with subprocess.Popen(["sleep", "1000"], env={MARK: "i/1.1.train.10"}) as one:
         try:
-            tree = SessionTree(1 << 22, 0, "i/1.1.train.10", "/nowhere", "/nowhere")
+            tree = SessionTree(1 << 22, 0, "i/1.1.train.10", "/nowhere", ())
             assert tree.pids() == [one.pid]
-            assert SessionTree(1 << 22, 0, "i/1.1.train.1", "/nowhere", "/nowhere").pids() == []
+            assert SessionTree(1 << 22, 0, "i/1.1.train.1", "/nowhere", ()).pids() == []
         finally:
             one.kill()
 
@@ -95,7 +95,7 @@ def test_who_looks_at_a_jobs_directory_or_reads_its_log_is_not_of_the_job(tmp_pa
         subprocess.Popen(["tail", "-f", str(log)], stdout=subprocess.DEVNULL) as tail,
     ):
         try:
-            tree = SessionTree(1 << 22, 0, "x", str(tmp_path / "work"), str(log))
+            tree = SessionTree(1 << 22, 0, "x", str(tmp_path / "work"), (str(log),))
             assert tree.pids() == []
         finally:
             os.killpg(person.pid, 9)
@@ -109,7 +109,7 @@ def test_who_writes_to_its_log_is_of_the_job_whatever_else_it_dropped(tmp_path: 
         subprocess.Popen(["env", "-i", "setsid", "sleep", "1000"], stdout=out) as one,
     ):
         try:
-            tree = SessionTree(1 << 22, 0, "x", "/nowhere", str(log))
+            tree = SessionTree(1 << 22, 0, "x", "/nowhere", (str(log),))
             assert tree.pids() == [one.pid]
             log.unlink()
             assert tree.pids() == [one.pid]
@@ -142,6 +142,6 @@ def test_one_that_is_started_during_a_look_is_found_though_its_parent_ends_durin
             return names
 
         monkeypatch.setattr(os, "listdir", list_and_let_it_fork)
-        pids = SessionTree(1 << 22, 0, "x", "/nowhere", "/nowhere").pids()
+        pids = SessionTree(1 << 22, 0, "x", "/nowhere", ()).pids()
         os.kill(started[0], 9)
     assert pids == started

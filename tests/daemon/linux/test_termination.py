@@ -94,7 +94,7 @@ class Job:
         assert self.output.readline() == b"up\n"
         process = stat(self.process.pid)
         assert process
-        return SessionTree(self.process.pid, process.start, "x", "/nowhere", "/nowhere")
+        return SessionTree(self.process.pid, process.start, "x", "/nowhere", ())
 
     @property
     def output(self) -> IO[bytes]:

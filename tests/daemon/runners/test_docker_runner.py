@@ -13,12 +13,14 @@ import pytest
 import trio
 from engine import BUSYBOX, docker, image_id, need_engine, own_engine
 
+from rised.linux.children import Children
 from rised.runners.base import Container, Exit, Job
 from rised.runners.docker import images
 from rised.runners.docker.engine import Engine
 from rised.runners.docker.handle import ContainerHandle
 from rised.runners.docker.runner import ContainerRunner
 from rised.runners.identity import JobIdentity
+from rised.runners.output.pipes import OutputPipes
 from rised.users.owner import own
 from riseml_proto.errors import ImageFailed, NoEngine
 
@@ -80,7 +82,11 @@ def run(place: Place, test: Callable[[ContainerRunner], Awaitable[None]]) -> Non
         with trio.fail_after(60):
             async with trio.open_nursery() as nursery:
                 engine = Engine({"DOCKER_HOST": place.host} if place.host else os.environ)
-                runner = ContainerRunner(str(place.root / "state"), place.instance, engine)
+                children = Children()
+                await nursery.start(children.run)
+                pipes = OutputPipes(str(place.root), children)
+                await nursery.start(pipes.run)
+                runner = ContainerRunner(str(place.root / "state"), place.instance, engine, pipes)
                 await nursery.start(engine.run)
                 await nursery.start(runner.run)
                 await test(runner)

@@ -15,6 +15,7 @@ from rised.linux.children import Children
 from rised.linux.processes import ProcessSnapshot, stat
 from rised.linux.usage import measure
 from rised.runners.base import Exit, Job
+from rised.runners.output.pipes import OutputPipes
 from rised.runners.process import cgroups
 from rised.runners.process.handle import ProcessHandle
 from rised.runners.process.runner import ProcessRunner
@@ -62,9 +63,10 @@ def run(place: Path, test: Callable[[ProcessRunner], Awaitable[None]]) -> None:
                 children = Children()
                 await nursery.start(children.run)
                 instance = f"tests{os.getpid()}"
-                runner = ProcessRunner(
-                    str(place), instance, children, cgroups.Cgroups(instance), 1024
-                )
+                pipes = OutputPipes(str(place), children)
+                await nursery.start(pipes.run)
+                groups = cgroups.Cgroups(instance)
+                runner = ProcessRunner(str(place), instance, children, groups, pipes, 1024)
                 try:
                     await test(runner)
                 finally:
@@ -246,7 +248,7 @@ def test_leftovers_that_nobody_keeps_are_removed(place: Path) -> None:
             os.mkdir(runner._cgroups.path("9.train.1"))
         runner.remove_leftovers({kept.key: handle.identity})
         assert os.listdir(place / "work") == [kept.key]
-        assert os.listdir(place / "run") == ["0"]
+        assert sorted(os.listdir(place / "run")) == ["0", "0.out"]
         handle.close()
         await finish(runner, kept, handle)
         assert_clean(place, runner)

@@ -1,15 +1,20 @@
-"""The time that a job gets when it is asked to end, and what its commands' shell makes of a failure."""
+"""What holds in processes and in containers alike: the time to save, the shell, and the output."""
 
+import os
+import pwd
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from box import PATIENCE
 from engine import PYTHON, need_python
 from hostile import Stage, mark
 
 from riseml_proto.states import Reason, State
 
+USER = pwd.getpwuid(os.getuid()).pw_name
 GUIDE = Path(__file__).parents[2] / "docs" / "guide.md"
 # Finishes its step, for which it needs workers that end by SIGTERM, and then saves.
 NEEDS_WORKERS = """
@@ -112,6 +117,41 @@ def test_kill_grace_of_an_experiment_counts_and_not_the_daemons(
     stage.kill(number)
     assert stage.member(number).state is State.KILLED
     stage.assert_clean(token)
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        "echo b >/dev/stderr",
+        "echo b | tee /dev/stderr >/dev/null",
+        'python3 -c \'open("/dev/stdout", "w").write("b\\n")\'',
+    ],
+)
+def test_what_opens_its_output_again_writes_behind_what_is_there(
+    place: tuple[Stage, dict[str, object]], write: str
+) -> None:
+    stage, train = place
+    number = stage.submit(f"echo a\n{write}\necho c\n", **train)
+    assert stage.wait_for_end(number) is State.FINISHED
+    assert stage.lines(number) == ["a", "b", "c"]
+
+
+def test_output_goes_on_and_no_job_stops_while_no_daemon_runs(
+    place: tuple[Stage, dict[str, object]],
+) -> None:
+    """A pipe that nobody reads takes 64 KiB; this is thirty times as much."""
+    stage, train = place
+    number = stage.submit("echo up; seq 300000; echo end; touch $OUTPUT_DIR/done", **train)
+    stage.wait_for_line(number, "up")
+    stage.kill_daemon()
+    done = stage.output / USER / "p" / number / "done"
+    deadline = time.monotonic() + PATIENCE
+    while not done.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    stage.start()
+    assert stage.wait_for_end(number) is State.FINISHED
+    assert stage.lines(number) == ["up", *map(str, range(1, 300_001)), "end"]
 
 
 @pytest.mark.parametrize("command", ["python3 -c 'exit(3)'\necho more", "(exit 3) | cat"])
