@@ -5,6 +5,8 @@ import sys
 import time
 from typing import TYPE_CHECKING, Self, TextIO
 
+from riseml.screen import notice
+
 if TYPE_CHECKING:
     from rich.progress import Progress
 
@@ -114,6 +116,20 @@ class SyncLine(Bar):
         begun = "" if self._out.isatty() else self._text
         self._out.write(begun + ("done\n" if error is None else "failed\n"))
         self._out.flush()
+
+    def say(self, text: str) -> None:
+        """Print `text` on stderr, above the line."""
+        on_terminal = self._out.isatty()
+        if self._bar:
+            self._bar.stop()
+            self._bar = None
+        if on_terminal:
+            self._out.write("\r\x1b[K")
+            self._out.flush()
+        notice(text)
+        if on_terminal:
+            self._out.write(self._text)
+            self._out.flush()
 
     def _begin(self) -> "Progress":
         self._out.write("\r\x1b[K")

@@ -35,10 +35,11 @@ class File(msgspec.Struct, frozen=True, array_like=True):
     path: str
     """Relative to the project, with `/` between parts, written by `riseml_proto.paths.quote`."""
     mode: int
-    """0o100644, 0o100755 (executable) or 0o120000 (symbolic link), as git has them."""
+    """0o100644, 0o100755 (executable), 0o120000 (symbolic link) or 0o040000 (empty directory), as git has them."""
     size: int
     blob: str
-    """Git's id of the content, 40 hex digits; for a link the content is its target."""
+    """Git's id of the content, 40 hex digits; for a link the content is its target. An empty directory has git's id of
+    a tree without entries."""
 
 
 class Manifest(ClientMessage, frozen=True):

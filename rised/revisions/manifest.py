@@ -15,7 +15,9 @@ from riseml_proto.messages import File
 
 LINK = 0o120000
 DIRECTORY = 0o040000
-MODES = (0o100644, 0o100755, LINK)
+MODES = (0o100644, 0o100755, LINK, DIRECTORY)
+EMPTY_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"
+"""ID of a directory with nothing in it; only such a directory is in a manifest by itself."""
 
 LONGEST_PATH = 3072  # bytes; the kernel takes 4095, directories of the daemon included
 LONGEST_NAME = 255  # bytes; what Linux file systems take
@@ -70,11 +72,16 @@ def plan(files: Sequence[File], limits: Limits) -> Plan:
                 )
         if name in node:
             _refuse_twice(file.path, isinstance(node[name], tuple))
+        if file.mode == DIRECTORY:
+            node[name] = {}
+            directories += 1
+            continue
         node[name] = (file.mode, file.blob.encode())
         if file.mode == LINK:
             links[file.blob] = file.path
     top, trees = _write(root)
-    return Plan(top, trees, list(dict.fromkeys(file.blob for file in files)), links, len(files))
+    blobs = dict.fromkeys(file.blob for file in files if file.mode != DIRECTORY)
+    return Plan(top, trees, list(blobs), links, sum(file.mode != DIRECTORY for file in files))
 
 
 def _check_limits(files: Sequence[File], limits: Limits) -> None:
@@ -97,9 +104,13 @@ def _checked_path(file: File) -> bytes:
     if len(path) > LONGEST_NAME and max(map(len, path.split(b"/"))) > LONGEST_NAME:
         raise SyncError(f"{file.path[:60]!r}…: this path has a name of over {LONGEST_NAME} bytes")
     if file.mode not in MODES:
-        raise SyncError(f"{file.path!r}: {file.mode:o} is not a mode of a file or a symbolic link")
+        raise SyncError(
+            f"{file.path!r}: {file.mode:o} is not a mode of a file, a symbolic link or a directory"
+        )
     if not is_object_id(file.blob):
         raise SyncError(f"{file.path!r}: {file.blob[:50]!r} is not a blob's id of 40 hex digits")
+    if file.mode == DIRECTORY and (file.blob, file.size) != (EMPTY_TREE, 0):
+        raise SyncError(f"{file.path!r}: only an empty directory is in the list by itself")
     if file.size < 0:
         raise SyncError(f"{file.path!r}: its size is {file.size}, but cannot be below 0")
     return path

@@ -1,7 +1,8 @@
 """Run the experiment that `riseml.yml` describes: sync the files, start it, follow it to its end.
 
-The project is the current directory, without `.git` and what `.gitignore` and `.risemlignore` name.
-Only files that the daemon lacks travel. The states and the output are shown until the experiment has
+The project is the current directory, without `.git`, what git ignores and `.risemlignore` names, and
+what tools make by themselves (`.venv`, `__pycache__`, `wandb`; the guide has the list). Only files that
+the daemon lacks travel, and large ones are named before. The states and the output are shown until the experiment has
 ended.
 
     $ riseml train
@@ -22,6 +23,7 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from riseml.commands import add_json, add_priority, show
@@ -30,8 +32,8 @@ from riseml.screen import notice
 from riseml.settings import read_config
 from riseml.transport.daemon import connect
 from riseml_proto.config import doubts, parse_config, warnings
-from riseml_proto.errors import ConfigError, DaemonError, InvalidInput, SyncError
-from riseml_proto.messages import EndEntry, LogRequest, Manifest, Submission, Submitted, System
+from riseml_proto.errors import ConfigError, DaemonError, InvalidInput
+from riseml_proto.messages import EndEntry, LogRequest, Submission, Submitted, System
 from riseml_proto.states import State
 from riseml_proto.value import encodable
 
@@ -127,26 +129,23 @@ def _submit(
 ) -> Submitted:
     """Sync the current directory and start the experiment on that revision."""
     from riseml.progress import SyncLine
-    from riseml.sync.hashes import forget, list_files
+    from riseml.sync.place import check_project
     from riseml.sync.scan import special_text
-    from riseml.sync.upload import upload
+    from riseml.sync.upload import sync
 
     root = os.fsencode(os.getcwd())
+    check_project(root, os.environ)
     scanned = _scan(root, host)
+    for text in scanned.notes:
+        notice(text)
     if scanned.special:
         _warn(special_text(scanned.special))
+    # The first look at the project is the one just taken; another follows where a file changed meanwhile.
+    looks = chain([scanned], iter(partial(_scan, root, host), None))
     with connect(host) as client:
         out = sys.stderr if quiet else sys.stdout
-        with SyncLine(scanned.size, len(scanned.files), out) as line:
-            line.start(scanned.size, "reading")
-            files = list_files(root, scanned.files, line.advance)
-            manifest = Manifest(project=project, files=files)
-            try:
-                sending = partial(line.start, step="sending")
-                revision = upload(client, root, manifest, scanned.files, sending, line.advance)
-            except SyncError:
-                forget(root)  # an id in its cache may be wrong
-                raise
+        with SyncLine(scanned.size, scanned.number, out) as line:
+            revision = sync(client, root, project, partial(next, looks), line)
         # A laptop's PATH has no meaning on another machine.
         env = {} if client.endpoint.remote else submitted_env(os.environ)
         request = submission(revision=revision, env=env)

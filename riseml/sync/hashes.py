@@ -10,25 +10,49 @@ import os
 import tempfile
 import time
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from typing import NamedTuple
 
 import msgspec
 
 from riseml.settings import user_directory
-from riseml.sync.files import FileStamp, ScannedFile, read
+from riseml.sync.files import (
+    DIRECTORY,
+    GONE,
+    OPEN_FLAGS,
+    FileChangedError,
+    FileStamp,
+    ScannedFile,
+    closing,
+    pieces,
+    read,
+    status,
+    unreadable,
+)
 from riseml_proto.messages import File
 from riseml_proto.paths import quote
 
+EMPTY_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"
+"""Git's id of a directory with nothing in it."""
 _QUIET = 2_000_000_000  # ns; the coarsest clock of a file system (FAT)
+_BUSY = 600_000_000_000  # ns; what was written to since then may be written to again
+_ATTEMPTS = 3  # to read a file that becomes shorter meanwhile
 
 Known = dict[bytes, tuple[FileStamp, str]]
 """Path → the file's stamp and its id."""
 
 
-def new_id(size: int) -> "hashlib._Hash":
-    """The hash for git's id of a content of `size` bytes; `update` it with that content."""
-    return hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
+def new_id(size: int, content: bytes = b"") -> "hashlib._Hash":
+    """The hash for git's id of a content of `size` bytes; `update` it with what `content` has not."""
+    return hashlib.sha1(b"blob %d\0%s" % (size, content), usedforsecurity=False)
+
+
+class Listing(NamedTuple):
+    """The manifest's entries, and what each of them was read from."""
+
+    files: list[File]
+    sources: list[ScannedFile]
 
 
 def list_files(
@@ -36,32 +60,88 @@ def list_files(
     sources: Sequence[ScannedFile],
     advance: Callable[[int], None],
     now: Callable[[], int] = time.time_ns,
-) -> list[File]:
-    """The manifest entries of `sources`, in their order; `advance` is called with bytes as they are hashed or skipped.
+    copies: bytes | None = None,
+) -> Listing:
+    """The manifest's entries of `sources`, in their order; `advance` is called with bytes as they are read or skipped.
 
-    Raises `SyncError` where a file cannot be read or changes meanwhile.
+    A file is taken as it is when it is opened: it may have grown, and one that is gone is left out. With the directory
+    `copies`, what was written to in the last minutes is copied there, and sent from there. Raises `SyncError` where a
+    file cannot be read, and `FileChangedError` where something else has taken its place.
     """
     cache = _cache_file(root)
     old = _load(cache)
     known: Known = {}
-    files = []
+    listing = Listing([], [])
     try:
         for source in sources:
             kept = old.get(source.path)
-            if kept and kept[0] == source.stamp:
+            if source.mode == DIRECTORY:
+                blob = EMPTY_TREE
+            elif kept and kept[0] == source.stamp:
                 blob = kept[1]
                 known[source.path] = kept
                 advance(source.size)
+            elif source.target is not None:
+                blob = new_id(source.size, source.target).hexdigest()
+                advance(source.size)
             else:
-                begun = now()
-                blob = _hash(root, source, advance)
-                if begun - max(source.stamp.mtime, source.stamp.ctime) > _QUIET:
+                try:
+                    source, blob, quiet = _take(root, source, advance, now(), copies)
+                except FileNotFoundError:
+                    continue
+                if quiet:
                     known[source.path] = (source.stamp, blob)
-            files.append(File(quote(source.path), source.mode, source.size, blob))
+            listing.files.append(File(quote(source.path), source.mode, source.size, blob))
+            listing.sources.append(source)
     finally:
         if known != old:
-            _save(cache, {**old, **known} if len(files) < len(sources) else known)
-    return files
+            whole = len(listing.files) == len(sources)
+            _save(cache, known if whole else {**old, **known})
+    return listing
+
+
+def _take(
+    root: bytes,
+    source: ScannedFile,
+    advance: Callable[[int], None],
+    begun: int,
+    copies: bytes | None,
+) -> tuple[ScannedFile, str, bool]:
+    """The file as it is now, its id, and whether the id may be cached. Raises `FileNotFoundError` where it is gone."""
+    for attempt in range(_ATTEMPTS):
+        try:
+            fd = os.open(root + b"/" + source.path, OPEN_FLAGS)
+        except OSError as error:
+            if error.errno in GONE:
+                raise FileNotFoundError from None
+            raise unreadable(source.path, error) from None
+        try:
+            with closing(fd):
+                stamp = status(fd, source)
+                source = source._replace(stamp=stamp, copy=None)
+                age = begun - max(stamp.mtime, stamp.ctime)
+                if copies is not None and age < _BUSY:
+                    source = _copy(fd, source, copies)
+                    return source, _hash(read(root, source), source, advance), False
+                blob = _hash(pieces(fd, source), source, advance)
+                return source, blob, age > _QUIET and status(fd, source) == stamp
+        except FileChangedError:  # it became shorter while it was read
+            if attempt == _ATTEMPTS - 1:
+                raise
+        except OSError as error:
+            raise unreadable(source.path, error) from None
+    raise AssertionError
+
+
+def _copy(fd: int, source: ScannedFile, copies: bytes) -> ScannedFile:
+    """The file with a copy in `copies` of what `fd` now has."""
+    to, path = tempfile.mkstemp(dir=copies)
+    with open(to, "wb") as out:
+        left = source.size
+        while chunk := os.read(fd, min(left, 1 << 20)):
+            out.write(chunk)
+            left -= len(chunk)
+    return source._replace(stamp=source.stamp._replace(size=source.size - left), copy=path)
 
 
 def forget(root: bytes) -> None:
@@ -70,9 +150,9 @@ def forget(root: bytes) -> None:
         os.unlink(_cache_file(root))
 
 
-def _hash(root: bytes, source: ScannedFile, advance: Callable[[int], None]) -> str:
+def _hash(content: Iterator[bytes], source: ScannedFile, advance: Callable[[int], None]) -> str:
     digest = new_id(source.size)
-    for chunk in read(root, source):
+    for chunk in content:
         digest.update(chunk)
         advance(len(chunk))
     return digest.hexdigest()

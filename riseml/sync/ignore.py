@@ -59,10 +59,14 @@ class Rules:
 
 
 class Layer(NamedTuple):
-    """One ignore file in force: its rules, and how many bytes of a path are its directory."""
+    """One ignore file in force: its rules, and how many bytes of a path are its directory.
+
+    `prefix` is the way from the file's directory to the project, where the file lies outside of it.
+    """
 
     rules: Rules
     skip: int
+    prefix: bytes = b""
 
 
 class Ignore(NamedTuple):
@@ -81,15 +85,26 @@ class Ignore(NamedTuple):
             )
         )
 
-    def ignores(self, path: bytes, *, directory: bool) -> bool:
-        """Whether `path`, relative to the project and in no ignored directory, is left out."""
-        if directory:
-            path += b"\0"
-        for stack in reversed(self.stacks):
-            for rules, skip in stack:
-                if (decision := rules.decide(path[skip:])) is not None:
-                    return decision
-        return False
+    def within(self, layers: tuple[Layer, ...]) -> "Ignore":
+        """The rules where a work tree begins, whose rules from outside are `layers`; `.risemlignore` stays in force."""
+        return Ignore((layers, *self.stacks[1:]))
+
+    def git(self, path: bytes, *, directory: bool) -> bool:
+        """Whether git ignores `path`, relative to the project and in no ignored directory."""
+        return _decide(self.stacks[0], path, directory) is True
+
+    def own(self, path: bytes, *, directory: bool) -> bool | None:
+        """Whether `.risemlignore` leaves `path` out (True) or brings it in (False); None where it says nothing."""
+        return _decide(self.stacks[1], path, directory)
+
+
+def _decide(stack: tuple[Layer, ...], path: bytes, directory: bool) -> bool | None:
+    if directory:
+        path += b"\0"
+    for rules, skip, prefix in stack:
+        if (decision := rules.decide(prefix + path[skip:])) is not None:
+            return decision
+    return None
 
 
 def _lines(text: bytes) -> Iterator[bytes]:

@@ -1,7 +1,11 @@
-"""The files of a project: all below its directory but `.git` and what ignore files name.
+"""The files of a project: all below its directory but `.git`, what ignore files name, and usual rubbish.
+
+Within a work tree of git, git's rules hold wherever git reads them, and what it tracks belongs to the project though it
+is ignored. `.risemlignore` has the last word on everything.
 
 The walk enters no ignored directory and follows no link. It goes level by level, so that it has seen the largest
-directories when it stops because a project is too large. Empty directories are no part of a project, as in git.
+directories when it stops because a project is too large.
+A directory without files belongs to the project, unlike in git, since a program may write into it.
 """
 
 import os
@@ -12,7 +16,9 @@ from typing import NamedTuple
 
 from riseml.progress import size_text
 from riseml.sync.files import (
+    DIRECTORY,
     EXECUTABLE,
+    GONE,
     LINK,
     OPEN_FLAGS,
     REGULAR,
@@ -22,8 +28,16 @@ from riseml.sync.files import (
     trouble,
 )
 from riseml.sync.ignore import IGNORE_FILES, Ignore
+from riseml.sync.work_tree import WorkTree, is_top
 from riseml_proto.errors import ProjectTooLarge, SyncError
 
+_RUBBISH = frozenset(
+    b".venv __pycache__ .ipynb_checkpoints .mypy_cache .pytest_cache .ruff_cache .hypothesis node_modules .tox "
+    b".nox".split()
+)
+"""Directories that are left out by their name. lightning_logs is none: it has checkpoints to go on from."""
+_RECORDS = frozenset([b"wandb", b"mlruns"])
+_ENVIRONMENT = frozenset([b"pyvenv.cfg", b"conda-meta"])  # what only a virtual environment holds
 _NAMED = 3  # directories or files that a message names
 
 
@@ -39,6 +53,13 @@ class Scan(NamedTuple):
 
     files: list[ScannedFile]
     special: list[bytes]
+    notes: list[str]
+    """What the user should know of how the files were found."""
+
+    @property
+    def number(self) -> int:
+        """Number of files, without empty directories."""
+        return sum(source.mode != DIRECTORY for source in self.files)
 
     @property
     def size(self) -> int:
@@ -46,43 +67,118 @@ class Scan(NamedTuple):
         return sum(source.size for source in self.files)
 
 
-def scan(root: bytes, limits: ProjectLimits) -> Scan:
+class _Directory(NamedTuple):
+    """A directory that the walk has to look into."""
+
+    path: bytes
+    """Relative to the project; empty, or with `/` behind."""
+    rules: Ignore
+    tree: WorkTree
+    only_tracked: bool = False
+    """It is left out, except for the files in it that git tracks."""
+    wanted: bool = False
+    """A `.risemlignore` brings it in."""
+
+
+def scan(root: bytes, limits: ProjectLimits, environ: Mapping[str, str] = os.environ) -> Scan:
     """List the project in the directory `root`.
 
     Raises `ProjectTooLarge` as soon as a limit is passed, and `SyncError` for what cannot be read or leads outside.
     """
     files: list[ScannedFile] = []
     special: list[bytes] = []
+    notes: list[str] = []
     count = _Tally("{:,} files".format, limits.files)
     size = _Tally(size_text, limits.bytes)
     directories = _Tally("{:,} directories".format, limits.files)
-    waiting = deque([(b"", Ignore())])
+
+    def note(text: str) -> None:
+        if not notes:
+            notes.append(text)
+
+    tree = WorkTree(root, b"", note, environ)
+    waiting = deque([_Directory(b"", Ignore().within(tree.layers()), tree)])
+    filled = {b""}
+    empty: list[ScannedFile] = []
     while waiting:
-        directory, outer = waiting.popleft()
+        directory, outer, tree, only_tracked, wanted = waiting.popleft()
         folder = directory.rstrip(b"/")
         try:
             with os.scandir(root + b"/" + directory) as listing:
                 entries = list(listing)
-                rules = outer.inside(directory, _ignore_files(directory, entries))
-                for entry in entries:
-                    path = directory + entry.name
-                    inner = entry.is_dir(follow_symlinks=False)
-                    if entry.name.lower() == b".git" or rules.ignores(path, directory=inner):
-                        continue
-                    if inner:
-                        directories.add(folder, 1)
-                        waiting.append((path + b"/", rules))
-                    elif source := _source(entry, path):
-                        files.append(source)
-                        count.add(folder, 1)
-                        # A file of more than 1% of the limit is named by itself.
-                        size.add(path if source.size > limits.bytes // 100 else folder, source.size)
-                    else:
-                        special.append(path)
+            names = {entry.name for entry in entries}
+            if folder and b".git" in names and is_top(root + b"/" + folder):
+                tree = WorkTree(root, directory, note, environ)
+                outer, only_tracked = outer.within(tree.layers()), False
+            elif folder and not (wanted or only_tracked) and _is_rubbish(folder, names):
+                if not tree.tracks(folder, directory=True):
+                    continue
+                only_tracked = True
+            rules = outer.inside(directory, _ignore_files(directory, entries))
+            if not only_tracked:
+                empty.append(_empty_directory(folder))
+            for entry in entries:
+                path = directory + entry.name
+                inner = entry.is_dir(follow_symlinks=False)
+                if entry.name.lower() == b".git":
+                    continue
+                own = rules.own(path, directory=inner)
+                if own:
+                    continue
+                left_out = own is None and (
+                    only_tracked
+                    or (inner and entry.name in _RUBBISH)
+                    or rules.git(path, directory=inner)
+                )
+                if left_out and not tree.tracks(path, directory=inner):
+                    continue
+                if inner:
+                    directories.add(folder, 1)
+                    waiting.append(_Directory(path + b"/", rules, tree, left_out, own is False))
+                    continue
+                try:
+                    source = _source(entry, path)
+                except FileNotFoundError:  # it was removed since its directory was read
+                    continue
+                if source:
+                    files.append(source)
+                    filled.add(folder)
+                    count.add(folder, 1)
+                    # A file of more than 1% of the limit is named by itself.
+                    size.add(path if source.size > limits.bytes // 100 else folder, source.size)
+                else:
+                    special.append(path)
         except OSError as error:
-            raise trouble(folder, error) from None
+            if (
+                not folder or error.errno not in GONE
+            ):  # else it was removed since its parent was read
+                raise trouble(folder, error) from None
+    files += _without_content(empty, filled)
     files.sort()
-    return Scan(files, special)
+    return Scan(files, special, notes)
+
+
+def _is_rubbish(folder: bytes, names: set[bytes]) -> bool:
+    """Whether a directory holding `names` is an environment, or the records of runs."""
+    if names & _ENVIRONMENT:
+        return True
+    # A package of that name is somebody's code.
+    return folder.rpartition(b"/")[2] in _RECORDS and b"__init__.py" not in names
+
+
+def _empty_directory(path: bytes) -> ScannedFile:
+    return ScannedFile(path, DIRECTORY, FileStamp(0, 0, 0, 0))
+
+
+def _without_content(directories: list[ScannedFile], filled: set[bytes]) -> list[ScannedFile]:
+    """Those of `directories`, parents first, in or below which nothing is; `filled` are those that hold files."""
+    found = []
+    for directory in reversed(directories):
+        if directory.path not in filled:
+            found.append(directory)
+        if directory.path:
+            filled.add(directory.path.rpartition(b"/")[0])
+    return [one for one in found if one.path]
 
 
 def special_text(special: list[bytes]) -> str:
@@ -100,13 +196,15 @@ def _ignore_files(directory: bytes, entries: list[os.DirEntry[bytes]]) -> tuple[
             try:
                 with open(os.open(entry.path, OPEN_FLAGS), "rb") as file:
                     texts[entry.name] = file.read()
+            except FileNotFoundError:
+                continue
             except OSError as error:
                 raise trouble(directory + entry.name, error) from None
     return tuple(map(texts.get, IGNORE_FILES))
 
 
 def _source(entry: os.DirEntry[bytes], path: bytes) -> ScannedFile | None:
-    """The file at `path`; None where it is a socket, pipe or device."""
+    """The file at `path`; None where it is a socket, pipe or device. Raises `FileNotFoundError` where it is gone."""
     try:
         info = entry.stat(follow_symlinks=False)
         if stat.S_ISREG(info.st_mode):
@@ -115,6 +213,8 @@ def _source(entry: os.DirEntry[bytes], path: bytes) -> ScannedFile | None:
         if not stat.S_ISLNK(info.st_mode):
             return None
         target = os.readlink(entry.path)
+    except FileNotFoundError:
+        raise
     except OSError as error:
         raise trouble(path, error) from None
     if leads_outside(path, target):

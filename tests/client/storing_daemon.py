@@ -63,7 +63,7 @@ class StoringDaemon:
 
     def commit(self, manifest: Manifest) -> Revision:
         self.manifests.append(manifest)
-        missing = {f.blob for f in manifest.files} - self.objects.keys()
+        missing = {f.blob for f in manifest.files if f.mode != 0o040000} - self.objects.keys()
         if missing:
             return Revision(revision=None, missing=sorted(missing))
         text = repr(sorted(manifest.files, key=lambda f: f.path)).encode()

@@ -15,6 +15,11 @@ def ignored(text: bytes, path: bytes, *, directory: bool = False) -> bool | None
     return Rules(text).decide(path + b"\0" * directory)
 
 
+def left_out(rules: Ignore, path: bytes, *, directory: bool) -> bool:
+    own = rules.own(path, directory=directory)
+    return rules.git(path, directory=directory) if own is None else own
+
+
 @pytest.mark.parametrize(
     ("pattern", "path", "directory", "expected"),
     [
@@ -58,19 +63,19 @@ def test_one_pattern(pattern: bytes, path: bytes, directory: bool, expected: boo
 def test_the_deepest_ignore_file_decides_first() -> None:
     top = Ignore().inside(b"", (b"*.csv", None))
     below = top.inside(b"data/", (b"!train.csv\n/local", None))
-    assert top.ignores(b"train.csv", directory=False)
-    assert not below.ignores(b"data/train.csv", directory=False)
-    assert below.ignores(b"data/test.csv", directory=False)
-    assert below.ignores(b"data/local", directory=True)
-    assert not below.ignores(b"data/more/local", directory=True)
+    assert left_out(top, b"train.csv", directory=False)
+    assert not left_out(below, b"data/train.csv", directory=False)
+    assert left_out(below, b"data/test.csv", directory=False)
+    assert left_out(below, b"data/local", directory=True)
+    assert not left_out(below, b"data/more/local", directory=True)
 
 
 def test_risemlignore_brings_back_what_any_gitignore_leaves_out() -> None:
     rules = Ignore().inside(b"", (b"data/\n*.bin", b"!data/\n*.md"))
-    assert not rules.ignores(b"data", directory=True)
-    assert rules.ignores(b"data/x.bin", directory=False)
-    assert rules.ignores(b"README.md", directory=False)
-    assert not rules.inside(b"data/", (b"*.txt", b"!x.*")).ignores(b"data/x.bin", directory=False)
+    assert not left_out(rules, b"data", directory=True)
+    assert left_out(rules, b"data/x.bin", directory=False)
+    assert left_out(rules, b"README.md", directory=False)
+    assert not left_out(rules.inside(b"data/", (b"*.txt", b"!x.*")), b"data/x.bin", directory=False)
 
 
 class Git:
@@ -165,8 +170,8 @@ def ignored_on_the_way_down(text: bytes, path: bytes) -> bool:
     rules = Ignore().inside(b"", (text, None))
     parts = path.split(b"/")
     parents = (b"/".join(parts[:depth]) for depth in range(1, len(parts)))
-    return any(rules.ignores(parent, directory=True) for parent in parents) or rules.ignores(
-        path, directory=False
+    return any(left_out(rules, parent, directory=True) for parent in parents) or left_out(
+        rules, path, directory=False
     )
 
 

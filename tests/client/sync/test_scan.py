@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from riseml.sync.files import EXECUTABLE, LINK, REGULAR, read
+from riseml.sync.files import DIRECTORY, EXECUTABLE, LINK, REGULAR, read
 from riseml.sync.scan import ProjectLimits, Scan, biggest, leads_outside, scan, special_text
 from riseml_proto.errors import ProjectTooLarge, SyncError
 
@@ -29,7 +29,8 @@ def look(root: Path, limits: ProjectLimits | None = None) -> Scan:
 
 
 def paths(root: Path) -> list[bytes]:
-    return [source.path for source in look(root).files]
+    """The project's files, without empty directories."""
+    return [source.path for source in look(root).files if source.mode != DIRECTORY]
 
 
 def test_files_come_in_the_order_of_their_paths(tmp_path: Path) -> None:
@@ -75,9 +76,21 @@ def test_git_directories_and_files_are_left_out_at_every_depth(tmp_path: Path) -
     assert paths(tmp_path) == [b"module/code.py", b"module/sub/x"]
 
 
-def test_empty_directories_are_no_part_of_a_project(tmp_path: Path) -> None:
+def test_an_empty_directory_belongs_to_a_project(tmp_path: Path) -> None:
     (tmp_path / "empty" / "inner").mkdir(parents=True)
-    assert paths(tmp_path) == []
+    put(tmp_path, "full/file")
+    put(tmp_path, "ignored/x")
+    put(tmp_path, ".gitignore", "ignored\n*.pt\n")
+    put(tmp_path, "checkpoints/old.pt")
+    scanned = look(tmp_path)
+    found = [(os.fsdecode(source.path), source.mode == DIRECTORY) for source in scanned.files]
+    assert found == [
+        (".gitignore", False),
+        ("checkpoints", True),
+        ("empty/inner", True),
+        ("full/file", False),
+    ]
+    assert scanned.number == 2
 
 
 def test_what_lies_in_an_ignored_directory_is_never_looked_at(tmp_path: Path) -> None:

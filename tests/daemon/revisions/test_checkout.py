@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from rised.linux.copy_tree import copy_tree, remove_tree
 from rised.revisions import Revisions
-from riseml_proto.errors import NotFound, RisemlError
+from riseml_proto.errors import NotFound, RisemlError, SyncError
 from riseml_proto.messages import File, Manifest
 from riseml_proto.paths import quote
 
@@ -230,3 +230,22 @@ def test_a_checkout_that_is_given_up_leaves_nothing(tmp_path: Path) -> None:
         assert os.listdir(tmp_path / "trees/paul/p") == [".boot"]
 
     trio.run(main)
+
+
+def test_an_empty_directory_comes_back(tmp_path: Path) -> None:
+    async def main() -> str:
+        revisions = opened(tmp_path)
+        none = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"
+        empty = [File(path, 0o040000, 0, none) for path in ("a/b", "z")]
+        answer = await revisions.commit("paul", Manifest(project="p", files=empty))
+        assert answer.revision is not None
+        return await revisions.checkout("paul", "p", answer.revision)
+
+    tree = Path(trio.run(main))
+    assert sorted(str(path.relative_to(tree)) for path in tree.rglob("*")) == ["a", "a/b", "z"]
+
+
+def test_a_directory_that_has_something_is_not_in_a_manifest_by_itself(tmp_path: Path) -> None:
+    listed = Manifest(project="p", files=[File("a", 0o040000, 0, "1" * 40)])
+    with pytest.raises(SyncError, match="only an empty directory"):
+        trio.run(opened(tmp_path).commit, "paul", listed)
