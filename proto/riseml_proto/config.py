@@ -14,6 +14,7 @@ import msgspec
 from riseml_proto import placeholders, quantities, sections
 from riseml_proto.errors import ConfigError
 from riseml_proto.folding import fold
+from riseml_proto.objective import Objective
 from riseml_proto.parameters import NoParameters, ParameterSource
 from riseml_proto.value import Data, Value
 from riseml_proto.variables import spelled, variable
@@ -68,6 +69,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     """Name of the signal by which a job is asked to end: `SIGTERM`."""
     kill_grace: float | None
     """Seconds from that signal to SIGKILL; None for the daemon's."""
+    objective: Objective | None
+    """What its sub-experiments are compared by, if that is written."""
     framework: str | None
     tensorboard: bool
     written: dict[str, Data]
@@ -130,6 +133,7 @@ def parse_config(text: str, file: str = "riseml.yml") -> Config:
         shell=sections.read(written, "shell", sections.shell, ()),
         stop_signal=sections.read(written, "stop_signal", sections.stop_signal, "SIGTERM"),
         kill_grace=sections.read(written, "kill_grace", quantities.duration, None),
+        objective=sections.objective(written["objective"]) if "objective" in written else None,
         retries=sections.read(written, "retries", quantities.whole, 0),
         tensorboard=sections.tensorboard(written),
         framework=written["framework"].text() if "framework" in written else None,

@@ -170,7 +170,11 @@ class Best(Message, frozen=True):
     """Sub-experiments; 0 for an experiment without parameters."""
     output_dir: str
     """Of the whole experiment."""
-    experiments: list[Member]
+    history: bool = False
+    """Whether the best value that each reported counts, not its last."""
+    values: list[float] = []
+    """What counted, for each of `experiments`."""
+    experiments: list[Member] = []
     """The best first; of equal ones the lower number first."""
 
 

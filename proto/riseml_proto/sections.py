@@ -12,6 +12,7 @@ from typing import TypeVar
 from riseml_proto import quantities
 from riseml_proto.errors import ConfigError
 from riseml_proto.grid import DecimalRange, Grid, decimal
+from riseml_proto.objective import GOALS, Objective, is_lower_better
 from riseml_proto.value import Value, shown
 from riseml_proto.variables import DAEMONS, has_meaning, spelled, variable
 
@@ -20,7 +21,7 @@ _T = TypeVar("_T")
 TRAIN_KEYS = (
     *("run", "parameters", "concurrency", "resources", "image", "install", "env"),
     *("limits", "time_limit", "retries", "framework", "tensorflow", "tensorboard"),
-    *("shell", "stop_signal", "kill_grace"),
+    *("shell", "stop_signal", "kill_grace", "objective"),
 )
 STOP_SIGNALS = ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2")
 """The signals by which a job can be asked to end."""
@@ -33,6 +34,7 @@ _PROJECT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")  # it becomes a direc
 _IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,499}")
 _PARAMETER = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,99}")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,99}")
+_LONGEST_RESULT = 200  # characters, as the daemon keeps of a name
 _CONTROL = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f]")
 
 
@@ -143,6 +145,24 @@ def shell(text: str) -> tuple[str, ...]:
     return words
 
 
+def objective(value: Value) -> Objective:
+    """The result to go by, and whether it is to be low or high; its name alone where that says which."""
+    if isinstance(value.content, dict):
+        fields = value.fields(("result", "goal"))
+        named = required(value, "result", "it is the result to go by, such as result: accuracy")
+        goal = read(fields, "goal", _goal, None)
+    else:
+        named, goal = value, None
+    name = named.text()
+    if not 0 < len(name) <= _LONGEST_RESULT or _CONTROL.search(name):
+        raise named.error(f"must be a result's name, such as accuracy, not {shown(name)}")
+    lowest = is_lower_better(name) if goal is None else goal == "min"
+    if lowest is None:
+        text = f"the name {shown(name)} does not say which is better, low or high"
+        raise value.error(f"{text}; write {{result: {shown(name)}, goal: min}}, or max")
+    return Objective(name, lowest)
+
+
 def image(train: Mapping[str, Value]) -> tuple[str | None, tuple[str, ...]]:
     """The image's name, and the commands of `install`, which stands in `train` or in `image`."""
     written, install = train.get("image"), train.get("install")
@@ -217,6 +237,12 @@ def commands(value: Value) -> list[Value]:
     for command in items:
         _command(command)
     return items
+
+
+def _goal(text: str) -> str:
+    if text not in GOALS:
+        raise ValueError("must be min or max")
+    return text
 
 
 def _values(written: Value) -> Sequence[str]:

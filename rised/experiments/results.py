@@ -36,23 +36,37 @@ _DECODER = msgspec.json.Decoder(Results)
 
 def read(directory: str, owner: Owner) -> Results:
     """The results by name, in the order of their first reports, from an output directory that is `owner`'s."""
+    return last(_lines(directory, owner))
+
+
+def history(directory: str, owner: Owner, name: str) -> list[Value]:
+    """All values of one result that were reported there, in order."""
+    values = []
+    for line in _lines(directory, owner):
+        if os.fsencode(name) in line or b"\\" in line:
+            reported = dict(_results(last([line])))
+            if name in reported:
+                values.append(reported[name])
+    return values
+
+
+def _lines(directory: str, owner: Owner) -> list[bytes]:
+    """The lines of the file of results; none where there is no such file."""
     try:
         with impersonating(owner):
             fd = os.open(os.path.join(directory, FILE), READ_UNTRUSTED)
     except OSError:
-        return {}
+        return []
     try:
         status = os.fstat(fd)
-        if not stat.S_ISREG(status.st_mode):
-            return {}
-        return last(_lines(fd, status.st_size))
+        return _split(fd, status.st_size) if stat.S_ISREG(status.st_mode) else []
     except OSError:
-        return {}
+        return []
     finally:
         os.close(fd)
 
 
-def _lines(fd: int, size: int) -> list[bytes]:
+def _split(fd: int, size: int) -> list[bytes]:
     """The lines of a file, those in the middle of a long one left out."""
     if size <= _HEAD_BYTES + _TAIL_BYTES:
         return os.pread(fd, _HEAD_BYTES + _TAIL_BYTES, 0).split(b"\n")

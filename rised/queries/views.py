@@ -159,12 +159,12 @@ class Views:
             rows = {m.member: m for m in self._database.members.among(row.id, page)}
             yield [self._member(row, config, n, rows.get(n)) for n in page]
 
-    def reported(self, row: ExperimentRow) -> Iterator[list[tuple[int, Results]]]:
-        """Number and results of those that reported some and have ended, or run; in order, some at a time."""
+    def reported(self, row: ExperimentRow) -> Iterator[list[tuple[int, State, Results]]]:
+        """Number, state and results of those that reported some and have ended, or run; in order, some at a time."""
         after = -1
         while page := self._database.members.results(row.id, after, _PAGE):
-            pairs = ((n, self._results(row, n, state, text)) for n, state, text in page)
-            yield [(n, results) for n, results in pairs if results]
+            found = ((n, state, self._results(row, n, state, text)) for n, state, text in page)
+            yield [(n, State(state), results) for n, state, results in found if results]
             after = page[-1][0]
 
     def _member(

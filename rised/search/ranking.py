@@ -1,30 +1,13 @@
-"""Ranks sub-experiments by their results, and sorts them by a result or a parameter. Pure.
-
-A low value is better for a result whose name says loss, error or the like, a high value for every other one.
-"""
+"""Ranks sub-experiments by their results, and sorts them by a result or a parameter. Pure."""
 
 import heapq
 import math
-import re
 from collections.abc import Mapping, Sequence
 
 from riseml_proto.errors import InvalidInput, NotFound
+from riseml_proto.objective import Objective, is_lower_better
 
-_LOWER = frozenset(
-    (
-        *("loss", "losses", "error", "errors", "err", "nll", "perplexity", "ppl", "cost", "regret"),
-        *("mse", "rmse", "mae", "mape", "rmsle", "wer", "cer", "eer", "fid", "bpc", "bpd"),
-        *("latency", "time", "seconds", "ms", "duration", "distance", "divergence", "kl"),
-    )
-)
-_OF = re.compile(r"^(train|training|val|valid|validation|dev|eval|test)(?=.)")
 _ROOM = 1000
-
-
-def is_lower_better(name: str) -> bool:
-    """Whether low values of the result are better: `val_loss`, `valLoss`, `testerror`, `RMSE`."""
-    parts = re.split(r"[^a-z]+", re.sub(r"([a-z0-9])([A-Z])", r"\1_\2", name).lower())
-    return any(part in _LOWER or _OF.sub("", part) in _LOWER for part in parts)
 
 
 def number(value: object) -> float | None:
@@ -58,6 +41,11 @@ class Ranking:
         self._scores.append((self._sign * score, member))
         if self._most is not None and len(self._scores) > 2 * self._most + _ROOM:
             self._scores = heapq.nsmallest(self._most, self._scores)
+
+    @property
+    def values(self) -> list[float]:
+        """The numbers by which `members` were ranked."""
+        return [self._sign * score for score, _ in sorted(self._scores)[: self._most]]
 
     @property
     def members(self) -> list[int]:
@@ -99,6 +87,28 @@ def choose(known: Mapping[str, bool], target: str) -> str:
 def _others(known: Mapping[str, bool]) -> str:
     numbers = [name for name, comparable in known.items() if comparable]
     return f"; there is {', '.join(numbers)}" if numbers else ", nor anything that can be compared"
+
+
+def direction(name: str, objective: Objective | None, remedy: str) -> bool:
+    """Whether the lowest value of the result `name` is the best one, by the experiment's objective or by the name.
+
+    Raises `InvalidInput` with the `remedy` where neither says so.
+    """
+    if objective and objective.result == name:
+        return objective.lowest
+    lowest = is_lower_better(name)
+    if lowest is None:
+        raise InvalidInput(
+            f"the name {name} does not say whether a low or a high value is better; {remedy}, or once for all in"
+            f" riseml.yml: objective: {{result: {name}, goal: min}}"
+        )
+    return lowest
+
+
+def best_of(values: Sequence[object], *, lowest: bool) -> float | None:
+    """The best number among `values`; None where there is none."""
+    numbers = [score for value in values if (score := number(value)) is not None]
+    return (min if lowest else max)(numbers, default=None)
 
 
 def check_sort(known: Mapping[str, bool], parameters: Sequence[str], name: str) -> None:

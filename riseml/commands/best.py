@@ -3,21 +3,25 @@
     $ riseml best 144 --by accuracy
     ID: 144.6
     State: FINISHED
-    Best: highest accuracy of 8 that reported it
+    Best: highest accuracy of 8 that reported it, by the last value of each
     Params: epochs=30, lr=0.0001, lr-decay=1e-7
     Results: accuracy=0.94, loss=0.18
     Output: /home/paul/riseml-output/paul/ai-toaster/144/6
 
 Jobs report with `riseml.report_result(accuracy=0.93)`, or by appending a line such as
-`{"accuracy": 0.93}` to `$OUTPUT_DIR/riseml-results.jsonl`. The last value of each result counts.
+`{"accuracy": 0.93}` to `$OUTPUT_DIR/riseml-results.jsonl`. The last value of each result counts, or with
+`--history` the best that was reported on the way.
 
-A result whose name says loss, error, perplexity, RMSE, WER or the like (`val_loss`, `testError`, `wer`)
-is the better the lower it is, any other the higher. NaN, the infinities, texts and truth values never
-win, and of equal ones the earlier does. Sub-experiments that still run count with what they have
-reported so far, those that failed or were killed with what they had reported by then: `State` says so.
+`objective` in riseml.yml says which result counts, and whether low or high values are better. Without it
+the name of the result does: `val_loss`, `testError`, `wer` are the better the lower, `accuracy`, `f1`,
+`reward` the higher. Where the name does not say, `--min` or `--max` has to.
+
+NaN, the infinities, texts and truth values never win, and of equal ones the earlier does.
+Sub-experiments that still run count with what they have reported so far; those that failed or were
+killed count with `--failed` alone.
 
 `--json` prints a list of objects with `id`, `state`, `by`, `lowest` (whether the lowest is the best),
-`params`, `results` and `output_dir`.
+`value` (what counted), `history`, `params`, `results` and `output_dir`.
 """
 
 import argparse
@@ -25,7 +29,7 @@ import os
 import sys
 
 from riseml.commands import add_json, show
-from riseml.commands.results_view import show_params, show_results
+from riseml.commands.results_view import show_params, show_results, shown
 from riseml.screen import clean, has_colour, paint
 from riseml.transport.daemon import connect
 from riseml_proto import ids
@@ -36,7 +40,9 @@ from riseml_proto.messages import Best, Member
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("id", metavar="ID", help="a set, such as 144")
     parser.add_argument(
-        "--by", metavar="RESULT", help="go by this result; needed where several were reported"
+        "--by",
+        metavar="RESULT",
+        help="go by this result; needed where several were reported and riseml.yml has no objective",
     )
     way = parser.add_mutually_exclusive_group()
     way.add_argument(
@@ -44,6 +50,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     way.add_argument(
         "--max", action="store_true", help="the highest is the best, whatever the name says"
+    )
+    parser.add_argument(
+        "--history", action="store_true", help="go by the best value of each, not by its last"
+    )
+    parser.add_argument(
+        "--failed", action="store_true", help="let those win, too, that failed or were killed"
     )
     parser.add_argument("-n", metavar="N", default="1", help="show the best N, the best first (1)")
     add_json(parser)
@@ -58,12 +70,16 @@ def run(args: argparse.Namespace) -> int:
         query["by"] = args.by
     if args.min or args.max:
         query["lowest"] = "true" if args.min else "false"
+    for flag in ("history", "failed"):
+        if getattr(args, flag):
+            query[flag] = "true"
     name = wanted._replace(job=None, number=None)
     with connect(args.host) as client:
         best = client.get(f"/v1/experiments/{name}/best", Best, query)
     colour = has_colour(sys.stdout, os.environ)
-    text = "\n\n".join(_text(best, member, colour=colour) for member in best.experiments)
-    return show(args, [_plain(best, member) for member in best.experiments], [text])
+    found = [*zip(best.experiments, best.values, strict=False)]
+    text = "\n\n".join(_text(best, *each, colour=colour) for each in found)
+    return show(args, [_plain(best, *each) for each in found], [text])
 
 
 def _count(text: str) -> int:
@@ -72,13 +88,19 @@ def _count(text: str) -> int:
     return int(text)
 
 
-def _text(best: Best, member: Member, *, colour: bool) -> str:
-    of = f" of {best.reported:,} that reported it" if best.count else ""
+def _text(best: Best, member: Member, value: float, *, colour: bool) -> str:
+    which = "best" if best.history else "last"
+    of = (
+        f" of {best.reported:,} that reported it, by the {which} value of each"
+        if best.count
+        else ""
+    )
     facts = {
         "ID": member.id,
         "State": paint(member.state, colour=colour),
         "Best": f"{'lowest' if best.lowest else 'highest'} {best.by}{of}",
         "Params": show_params(member.params),
+        "Reached": clean(f"{best.by}={shown(value)}", colour=False) if best.history else "",
         "Results": show_results(member),
         "Output": _output(best, member),
     }
@@ -86,12 +108,14 @@ def _text(best: Best, member: Member, *, colour: bool) -> str:
     return "\n".join(clean(line, colour=colour) for line in lines)
 
 
-def _plain(best: Best, member: Member) -> dict[str, object]:
+def _plain(best: Best, member: Member, value: float) -> dict[str, object]:
     return {
         "id": member.id,
         "state": member.state,
         "by": best.by,
         "lowest": best.lowest,
+        "value": value,
+        "history": best.history,
         "params": member.params,
         "results": member.results,
         "output_dir": _output(best, member),

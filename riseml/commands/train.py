@@ -27,13 +27,15 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from riseml.commands import add_json, add_priority, show
+from riseml.commands.results_view import show_params, shown
 from riseml.progress import plural
 from riseml.screen import notice
 from riseml.settings import read_config
 from riseml.transport.daemon import connect
 from riseml_proto.config import doubts, parse_config, warnings
-from riseml_proto.errors import ConfigError, DaemonError, InvalidInput
-from riseml_proto.messages import EndEntry, LogRequest, Submission, Submitted, System
+from riseml_proto.errors import ConfigError, DaemonError, InvalidInput, NotFound
+from riseml_proto.messages import Best, EndEntry, LogRequest, Submission, Submitted, System
+from riseml_proto.objective import Objective
 from riseml_proto.states import State
 from riseml_proto.value import encodable
 
@@ -98,7 +100,7 @@ def run(args: argparse.Namespace) -> int:
             _warn(warning)
     if args.detach:
         return show(args, submitted, _report(submitted))
-    return _follow(submitted.id, args.host)
+    return _follow(submitted, args.host, config.objective)
 
 
 def _elsewhere(path: str) -> str | None:
@@ -174,17 +176,45 @@ def _scan(root: bytes, host: str | None) -> "Scan":
     return scan(root, ProjectLimits(system.max_files, system.max_bytes))
 
 
-def _follow(name: str, host: str | None) -> int:
+def _follow(submitted: Submitted, host: str | None, objective: Objective | None) -> int:
     from riseml.follow import follow
 
+    name = submitted.id
     request = LogRequest(id=name, follow=True, opening=True)
     try:
-        return exit_code(follow(partial(connect, host), request))
+        end = follow(partial(connect, host), request)
+        if submitted.count:
+            _conclude(submitted, end, host, objective)
+        return exit_code(end)
     except KeyboardInterrupt:
-        after_echo = "\n" if sys.stdout.isatty() else ""  # the terminal has just shown ^C
-        print(f"{after_echo}Job will continue in background.")
-        print(f"Run `riseml logs {name}` to see it again, `riseml logs -f {name}` to follow it.")
+        after_echo = "\n" if sys.stderr.isatty() else ""  # the terminal has just shown ^C
+        print(
+            f"{after_echo}Job will continue in background.\n"
+            f"Run `riseml logs {name}` to see it again, `riseml logs -f {name}` to follow it.",
+            file=sys.stderr,
+        )
         return 0
+
+
+def _conclude(
+    submitted: Submitted, end: EndEntry, host: str | None, objective: Objective | None
+) -> None:
+    """Say how many of a set failed, and which was the best where riseml.yml has an objective."""
+    if failed := end.counts.get(State.FAILED):
+        of = plural(submitted.count, "sub-experiment")
+        notice(f"{failed:,} of {of} failed; riseml status {submitted.id} shows which")
+    if objective:
+        with connect(host) as client:
+            try:
+                best = client.get(f"/v1/experiments/{submitted.id}/best", Best)
+            except NotFound:
+                return  # nothing was reported
+        for member, value in zip(best.experiments, best.values, strict=False):
+            way = "lowest" if best.lowest else "highest"
+            notice(
+                f"{member.id} is the best: {way} {best.by}, {shown(value)},"
+                f" of {best.reported:,} that reported it ({show_params(member.params)})"
+            )
 
 
 def _report(submitted: Submitted) -> Iterator[str]:

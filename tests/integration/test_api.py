@@ -348,7 +348,7 @@ def test_one_experiment_has_the_keys_that_programs_rely_on(api: Api) -> None:
     number = api.ended(SET)
     keys = ["id", "type", "state", "project", "user", "revision", "created_at", "counts", "gpus"]
     found: Any = api.box.json("status", number)
-    assert list(found) == [*keys, "experiments"]
+    assert list(found) == [*keys, "experiments", "tensorboard_problem"]
     assert found["counts"] == {"FINISHED": 4}
     assert [m["params"] for m in found["experiments"]] == [
         {"lr": lr, "n": n} for lr in ("1e-6", "0.10") for n in ("007", "2")

@@ -86,7 +86,7 @@ def test_the_best_is_shown_with_what_made_it_and_where_it_lies(box: Box) -> None
     user = box.json("whoami")["user"]  # type: ignore[index]
     output = box.output / user / "toaster" / "1"
     assert box.run("best", number).stdout == (
-        "ID: 1.3\nState: FINISHED\nBest: highest accuracy of 3 that reported it\n"
+        "ID: 1.3\nState: FINISHED\nBest: highest accuracy of 3 that reported it, by the last value of each\n"
         f"Params: lr=0.3\nResults: accuracy=0.3\nOutput: {output}/3\n"
     )
     assert box.run("best", number, "--min").stdout.startswith("ID: 1.1\n")
@@ -98,6 +98,8 @@ def test_the_best_is_shown_with_what_made_it_and_where_it_lies(box: Box) -> None
         "state": "FINISHED",
         "by": "accuracy",
         "lowest": False,
+        "value": 0.3,
+        "history": False,
         "params": {"lr": "0.3"},
         "results": {"accuracy": 0.3},
         "output_dir": f"{output}/3",
@@ -154,7 +156,50 @@ def test_those_that_run_count_with_what_they_have_reported_so_far(box: Box) -> N
     assert results_of(box, number)["1.3"] == {"accuracy": 0.3}
     assert box.run("best", number).stdout.startswith("ID: 1.3\nState: RUNNING\n")
     box.run("kill", "1.3")
-    assert box.run("best", number).stdout.startswith("ID: 1.3\nState: KILLED\n")
+    assert box.run("best", number).stdout.startswith("ID: 1.2\nState: RUNNING\n")
+    assert box.run("best", number, "--failed").stdout.startswith("ID: 1.3\nState: KILLED\n")
+    box.run("kill", number)
+    none = box.run("best", number, check=False)
+    assert (none.returncode, none.stdout) == (2, "")
+    assert none.stderr == (
+        f"riseml: no sub-experiment of {number} that reported accuracy has finished or runs; --failed counts"
+        " those that failed or were killed\n"
+    )
+
+
+def test_a_direction_that_no_name_tells_is_asked_for_and_written_once(box: Box) -> None:
+    number = box.train(sweep(report("cross_entropy")))
+    box.wait_for_end(number)
+    for command in (["best", number], ["status", number, "--sort", "cross_entropy"]):
+        done = box.run(*command, check=False)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert "objective: {result: cross_entropy, goal: min}" in done.stderr
+    assert box.run("best", number, "--min").stdout.startswith("ID: 1.1\n")
+    objective = "train:\n  objective: {result: cross_entropy, goal: min}\n"
+    script = f"{report('cross_entropy')}; {report('accuracy')}; [ $LR != 0.1 ]"
+    text = sweep(script).replace("train:\n", objective)
+    done = box.run("train", cwd=box.project(text), check=False)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-2:] == [
+        "riseml: 1 of 3 sub-experiments failed; riseml status 2 shows which",
+        "riseml: 2.2 is the best: lowest cross_entropy, 0.2, of 2 that reported it (lr=0.2)",
+    ]
+    assert box.run("best", "2").stdout.startswith("ID: 2.2\n")
+    rows = box.run("status", "2", "--sort", "cross_entropy").stdout.splitlines()
+    assert [row.split()[0] for row in rows[6:]] == ["2.1", "2.2", "2.3"]
+
+
+def test_the_best_of_the_way_counts_where_it_is_asked_for(box: Box) -> None:
+    script = f"{report('accuracy')}; LR=$((3 - ${{LR#0.}})).5; {report('accuracy')}"
+    number = box.train(sweep(script))
+    box.wait_for_end(number)
+    last = box.run("best", number).stdout
+    assert "Best: highest accuracy of 3 that reported it, by the last value of each\n" in last
+    history = box.run("best", number, "--history", "--min").stdout
+    assert history.startswith("ID: 1.1\n")
+    assert "Best: lowest accuracy of 3 that reported it, by the best value of each\n" in history
+    assert "Reached: accuracy=0.1\n" in history
+    assert box.run("best", number, "--min").stdout.startswith("ID: 1.3\n")
 
 
 def test_what_an_ended_one_reported_stays_known_without_its_file_and_after_a_crash(

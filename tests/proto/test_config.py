@@ -296,7 +296,7 @@ def test_the_size_of_shared_memory_is_counted_as_memory_is() -> None:
 def test_the_references_examples_are_valid() -> None:
     reference = Path(__file__).parents[2].joinpath("docs", "riseml-yml.md").read_text()
     examples = re.findall(r"```yaml\n(project:.*?)```", reference, re.DOTALL)
-    assert len(examples) == 6
+    assert len(examples) == 7
     for example in examples:
         assert check_placeholders(parse_config(example)) == []
 

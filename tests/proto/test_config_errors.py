@@ -29,7 +29,7 @@ def problem(text: str) -> str:
             "project: p\ntrain: {gpu: 1}",
             "riseml.yml:2: train.gpu: unknown key; known here: run, parameters, "
             "concurrency, resources, image, install, env, limits, time_limit, retries, framework, "
-            "tensorflow, tensorboard, shell, stop_signal, kill_grace",
+            "tensorflow, tensorboard, shell, stop_signal, kill_grace, objective",
         ),
         (
             "project: p\ntrain: {env: {A: 1}}",

@@ -126,15 +126,22 @@ def test_ctrl_c_detaches_and_says_how_to_come_back(project: Project) -> None:
     project.server.entries.insert(0, HeadEntry(id="144", count=8))
     project.server.stay_open.clear()
     running = subprocess.Popen(
-        project.command(), cwd=project.path, env=project.env, stdout=subprocess.PIPE, text=True
+        project.command(),
+        cwd=project.path,
+        env=project.env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     assert running.stdout
+    assert running.stderr
     with running:
         assert running.stdout.readline() == SYNCED
         assert running.stdout.readline().endswith("--> PENDING\n")
         running.send_signal(signal.SIGINT)
-        rest = running.stdout.read()
-    assert rest == (
+        assert running.stdout.read() == ""
+        told = running.stderr.read()
+    assert told == (
         "Job will continue in background.\n"
         "Run `riseml logs 144` to see it again, `riseml logs -f 144` to follow it.\n"
     )

@@ -8,14 +8,16 @@ from hypothesis import strategies as st
 
 from rised.search.ranking import (
     Ranking,
+    best_of,
     check,
     check_sort,
     choose,
-    is_lower_better,
+    direction,
     number,
     survey,
 )
 from riseml_proto.errors import InvalidInput, NotFound
+from riseml_proto.objective import Objective
 
 VALUES = st.none() | st.booleans() | st.integers() | st.floats() | st.sampled_from(["NaN", "x"])
 
@@ -36,22 +38,30 @@ def known(*results: dict[str, object]) -> dict[str, bool]:
     return found
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        *("loss", "val_loss", "valLoss", "testloss", "test-error", "RMSE", "err@1", "loss2"),
-        *("training loss", "top5_error", "perplexity", "dev.wer", "mae"),
-    ],
-)
-def test_of_losses_and_errors_the_lowest_is_best(name: str) -> None:
-    assert is_lower_better(name)
+def test_the_objective_says_which_is_better_and_else_the_name() -> None:
+    mine = Objective("cross_entropy", lowest=True)
+    assert direction("cross_entropy", mine, "say --min") is True
+    assert direction("accuracy", mine, "say --min") is False
+    assert direction("accuracy", Objective("accuracy", lowest=True), "say --min") is True
+    with pytest.raises(
+        InvalidInput, match=r"name entropy does not say .*; say --min, or .*goal: min"
+    ):
+        direction("entropy", mine, "say --min")
 
 
-@pytest.mark.parametrize(
-    "name", ["accuracy", "f1", "AUC", "bleu", "glossary", "terror", "top_5", "val", "steps"]
-)
-def test_of_all_else_the_highest_is(name: str) -> None:
-    assert not is_lower_better(name)
+@given(st.lists(VALUES), st.booleans())
+def test_of_a_history_the_best_number_counts(values: list[object], lowest: bool) -> None:
+    best = best_of(values, lowest=lowest)
+    ranks = ranked(values, lowest=lowest)
+    assert best == (number(values[ranks[0] - 1]) if ranks else None)
+
+
+@given(st.lists(VALUES), st.booleans(), st.integers(0, 5))
+def test_the_values_are_those_of_the_members(values: list[object], lowest: bool, most: int) -> None:
+    ranking = Ranking(lowest=lowest, most=most)
+    for member, value in enumerate(values, 1):
+        ranking.add(member, value)
+    assert ranking.values == [number(values[member - 1]) for member in ranking.members]
 
 
 @given(st.lists(VALUES), st.booleans())
