@@ -125,12 +125,16 @@ def describe(error: Exception, otherwise: str = "") -> str:
     """Word an error, one of the kernel as `path: Permission denied`; `otherwise` stands where it names no path."""
     if not isinstance(error, OSError):
         return str(error)
-    path = error.filename
-    if isinstance(path, bytes):
-        path = path.decode(errors="surrogateescape")
-    if not isinstance(path, str):  # None, or the number of an open file
-        path = otherwise
+    name = error.filename
+    # It may be None, or the number of an open file.
+    path = printable(name) if isinstance(name, bytes | str) else otherwise
     return ": ".join(part for part in (path, error.strerror or str(error)) if part)
+
+
+def printable(path: bytes | str) -> str:
+    r"""A path for a message: bytes that are not UTF-8 are written as `\xff`, as `$'\xff'` in a shell has them."""
+    raw = path if isinstance(path, bytes) else path.encode("utf-8", "surrogateescape")
+    return raw.decode("utf-8", "backslashreplace")
 
 
 def from_code(code: str, text: str) -> RisemlError:

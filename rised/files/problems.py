@@ -23,6 +23,13 @@ _WRONG = {
 }
 
 
+_NOTHING = {
+    True: "the data directory is not there; riseml system info names it",
+    False: "there is no output; the experiment has not started, or its output was removed",
+}
+"""Whether it is the data directory → what to say where the whole of it is missing."""
+
+
 @contextlib.contextmanager
 def errors_about(uri: Remote) -> Iterator[None]:
     """Turn each `OSError` of the block into a `RisemlError` about `uri`."""
@@ -33,6 +40,8 @@ def errors_about(uri: Remote) -> Iterator[None]:
             f"{uri}: a link on the way leads out of what riseml may show; copy what it leads to from there"
         ) from None
     except FileNotFoundError:
+        if not uri.path:
+            raise NotFound(f"{uri}: {_NOTHING[uri.experiment is None]}") from None
         above = uri._replace(path=uri.path.rpartition(b"/")[0])
         raise NotFound(
             f"{uri}: there is no such file or directory; riseml ls {above} shows what there is"

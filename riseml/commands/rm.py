@@ -2,11 +2,13 @@
 
     $ riseml rm -r output://144.2/checkpoints/
 
-A link is removed, never what it leads to.
+A link is removed, never what it leads to. `--json` prints how many files and directories were removed,
+as `{"removed": 3}`.
 """
 
 import argparse
 
+from riseml.commands import add_json, show
 from riseml.transport.daemon import connect
 from riseml_proto import uris
 from riseml_proto.file_messages import Remove, Removed
@@ -17,11 +19,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-r", "--recursive", action="store_true", help="directories, with all in them"
     )
+    add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     targets = [str(uris.parse(text)) for text in args.uris]
     with connect(args.host) as client:
         request = Remove(uris=targets, recursive=args.recursive)
-        client.post("/v1/files/remove", request, Removed, patient=True)
-    return 0
+        removed = client.post("/v1/files/remove", request, Removed, patient=True)
+    return show(args, removed, ())

@@ -21,7 +21,7 @@ from riseml.transfer.batches import batches
 from riseml.transfer.frames import FrameReader
 from riseml.transport.http import Client
 from riseml_proto import paths, uris
-from riseml_proto.errors import InvalidInput, RisemlError
+from riseml_proto.errors import InvalidInput, RisemlError, printable
 from riseml_proto.file_messages import Fetch, FileInfo, List, Wanted
 from riseml_proto.uris import Remote
 
@@ -62,7 +62,7 @@ def download(
     if os.path.isdir(target):
         target = os.path.join(target, source.name)
     elif target.endswith(b"/") and info.type == "file":
-        raise InvalidInput(f"{os.fsdecode(target)}: there is no such directory; make it first")
+        raise InvalidInput(f"{printable(target)}: there is no such directory; make it first")
     if info.type == "file":
         local.check_target(target)
         bar.start(info.size)
@@ -111,7 +111,7 @@ def _make_directory(path: bytes) -> None:
     except FileExistsError:
         if not stat.S_ISDIR(os.lstat(path).st_mode):
             raise InvalidInput(
-                f"{os.fsdecode(path)} is in the way of a directory; remove it first"
+                f"{printable(path)} is in the way of a directory; remove it first"
             ) from None
 
 
@@ -122,9 +122,7 @@ def _make_link(path: bytes, target: bytes) -> None:
     try:
         os.symlink(target, path)
     except FileExistsError:
-        raise InvalidInput(
-            f"{os.fsdecode(path)} is in the way of a link; remove it first"
-        ) from None
+        raise InvalidInput(f"{printable(path)} is in the way of a link; remove it first") from None
 
 
 def _is_there(file: _File) -> bool:
@@ -168,4 +166,4 @@ def _fetch(client: Client, source: Remote, files: list[_File], warn: Warn, bar: 
         except OSError as error:
             if error.errno == errno.ENOSPC:
                 raise
-            raise RisemlError(f"{os.fsdecode(file.target)}: {error.strerror}") from None
+            raise RisemlError(f"{printable(file.target)}: {error.strerror}") from None

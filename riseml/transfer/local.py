@@ -12,7 +12,7 @@ import stat
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
-from riseml_proto.errors import DaemonError, InvalidInput
+from riseml_proto.errors import DaemonError, InvalidInput, printable
 from riseml_proto.file_messages import FileInfo
 from riseml_proto.uris import PART_PREFIX
 
@@ -53,7 +53,7 @@ def check_target(target: bytes) -> None:
         mode = os.lstat(target).st_mode
         if not (stat.S_ISREG(mode) or stat.S_ISLNK(mode)):
             kind = "a directory" if stat.S_ISDIR(mode) else "no regular file"
-            raise InvalidInput(f"{os.fsdecode(target)} is {kind}; say another name")
+            raise InvalidInput(f"{printable(target)} is {kind}; say another name")
 
 
 def write(target: bytes, part: bytes, info: FileInfo, content: Iterable[bytes]) -> None:
@@ -75,7 +75,7 @@ def write(target: bytes, part: bytes, info: FileInfo, content: Iterable[bytes]) 
         status = os.fstat(fd)
         if status.st_size != info.size:
             raise DaemonError(
-                f"{os.fsdecode(target)}: {status.st_size:,} bytes came of {info.size:,}; copy it again"
+                f"{printable(target)}: {status.st_size:,} bytes came of {info.size:,}; copy it again"
             )
         if info.executable:
             os.fchmod(fd, status.st_mode & 0o777 | status.st_mode >> 2 & 0o111)
@@ -86,7 +86,7 @@ def write(target: bytes, part: bytes, info: FileInfo, content: Iterable[bytes]) 
         whole = True
     except BlockingIOError:
         raise InvalidInput(
-            f"{os.fsdecode(target)} is being copied by another riseml cp; wait for that to end"
+            f"{printable(target)} is being copied by another riseml cp; wait for that to end"
         ) from None
     finally:
         os.close(fd)

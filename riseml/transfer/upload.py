@@ -20,9 +20,9 @@ from riseml.transfer.batches import batches
 from riseml.transfer.download import listing, look
 from riseml.transport.http import Client
 from riseml_proto import paths
-from riseml_proto.errors import InvalidInput, NotFound, SyncError
+from riseml_proto.errors import InvalidInput, NotFound, SyncError, printable
 from riseml_proto.file_messages import List, Part, PartRequest, Stored, Storing
-from riseml_proto.uris import PART_PREFIX, Remote, show
+from riseml_proto.uris import PART_PREFIX, Remote
 
 _PIECE = 1 << 18  # bytes sent at once
 _BATCH = 1000
@@ -43,9 +43,9 @@ def upload(
     status = os.stat(source)
     is_tree = stat.S_ISDIR(status.st_mode)
     if is_tree and not recursive:
-        raise InvalidInput(f"{os.fsdecode(source)} is a directory; copy it with -r")
+        raise InvalidInput(f"{printable(source)} is a directory; copy it with -r")
     if not (is_tree or stat.S_ISREG(status.st_mode)):
-        raise InvalidInput(f"{os.fsdecode(source)} is no regular file, so it cannot be copied")
+        raise InvalidInput(f"{printable(source)} is no regular file, so it cannot be copied")
     target, there = _settle(client, source, target, is_tree=is_tree)
     above, _, name = target.path.rpartition(b"/")
     base = Remote(target.experiment, above)
@@ -110,7 +110,7 @@ def _tree(
                 yield _Item(Stored(path=sent, type="directory"))
                 todo.append(path)
             elif not entry.is_file():
-                warn(f"{show(entry.path)} is no regular file and was left out")
+                warn(f"{printable(entry.path)} is no regular file and was left out")
             elif not entry.name.startswith(PART_PREFIX):
                 head = _head(status, name + b"/" + path)
                 if known.get(path) != (head.size, head.mtime):
@@ -150,7 +150,9 @@ def _body(items: list[_Item], bar: Bar) -> Iterator[bytes]:
                 while left:
                     piece = file.read(min(left, _PIECE))
                     if not piece:
-                        raise SyncError(f"{show(source)} became shorter meanwhile; copy it again")
+                        raise SyncError(
+                            f"{printable(source)} became shorter meanwhile; copy it again"
+                        )
                     left -= len(piece)
                     batch += piece
                     bar.advance(len(piece))

@@ -119,3 +119,11 @@ def test_the_kernels_errors_name_a_path_as_text() -> None:
     for number in (None, 3):  # of an open file the number says nothing
         assert describe(OSError(2, "gone", number), "x") == "x: gone"
     assert describe(OSError("other words")) == describe(RisemlError("other words")) == "other words"
+
+
+@pytest.mark.parametrize("name", [b"caf\xc3\xa9\xff", "café\udcff"])
+def test_the_kernels_error_names_a_path_of_any_bytes_as_a_shell_writes_it(
+    name: bytes | str,
+) -> None:
+    error = FileNotFoundError(2, "No such file or directory", name)
+    assert describe(error) == r"café\xff: No such file or directory"

@@ -2,6 +2,7 @@
 
 import os
 import pty
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from box import need
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -25,12 +27,23 @@ LIST = b"""[
 "revision": "4e", "created_at": "2017-08-30T09:59:06Z", "counts": {}}]"""
 
 
-def ids(command: str, host: str | None, typed: str) -> Iterator[Candidate]:
-    yield Candidate("144", f"{command} {host} {typed}")
+class Fixed:
+    """Answers that tell what was asked."""
+
+    def ids(self, command: str, host: str | None, typed: str) -> Iterator[Candidate]:
+        yield Candidate("144", f"{command} {host} {typed}")
+
+    def names(self, host: str | None, experiment: str, *, params: bool) -> Iterator[Candidate]:
+        yield Candidate(f"loss-of-{experiment}")
+        if params:
+            yield Candidate("lr")
+
+    def files(self, host: str | None, typed: str) -> Iterator[Candidate]:
+        yield Candidate(f"{typed}model.pt", str(host))
 
 
 def words(*typed: str) -> list[str]:
-    return [one.word for one in candidates(typed, ids)]
+    return [one.word for one in candidates(typed, Fixed())]
 
 
 def test_commands_come_first() -> None:
@@ -48,7 +61,7 @@ def test_hidden_commands_stay_hidden() -> None:
 
 @pytest.mark.parametrize("command", NAMES)
 def test_every_option_is_offered_with_its_help(command: str) -> None:
-    offers = candidates([command, "--"], ids)
+    offers = candidates([command, "--"], Fixed())
     assert "--host" in [one.word for one in offers]
     assert all(one.word.startswith("--") and one.help for one in offers)
     everything = words(command, "-")
@@ -67,10 +80,27 @@ def test_ids_are_offered_where_they_may_stand() -> None:
     assert words("kill", "143", "") == ["144"]
     assert words("logs", "-n", "") == words("status", "--sort", "") == []
     assert words("logs", "9") == []
-    (offer,) = candidates(["--host", "ssh://a", "logs", "1"], ids)
+    (offer,) = candidates(["--host", "ssh://a", "logs", "1"], Fixed())
     assert offer.help == "logs ssh://a 1"
-    (offer,) = candidates(["logs", "--host", "ssh://b", "1"], ids)
+    (offer,) = candidates(["logs", "--host", "ssh://b", "1"], Fixed())
     assert offer.help == "logs ssh://b 1"
+
+
+def test_results_and_parameters_are_offered_to_sort_by() -> None:
+    assert words("status", "144", "--sort", "") == ["loss-of-144", "lr"]
+    assert words("status", "144", "--sort=lo") == ["--sort=loss-of-144"]
+    assert words("best", "7", "--by", "") == ["loss-of-7"]
+    assert words("status", "--sort", "") == []
+
+
+def test_places_of_the_daemon_and_files_here_are_offered_where_they_may_stand() -> None:
+    assert words("ls", "") == words("rm", "-r", "") == ["output://", "data://"]
+    assert words("ls", "out") == ["output://"]
+    assert words("ls", "output://7/") == ["output://7/model.pt"]
+    assert words("cp", "") == ["output://", "data://", FILES]
+    assert words("cp", "x", "data://a/") == ["data://a/model.pt"]
+    (offer,) = candidates(["--host", "ssh://a", "ls", "data://"], Fixed())
+    assert offer.help == "ssh://a"
 
 
 def test_choices_and_files_are_offered_where_they_may_stand() -> None:
@@ -81,7 +111,7 @@ def test_choices_and_files_are_offered_where_they_may_stand() -> None:
 
 @given(st.lists(st.sampled_from(["", "-", "--", "--host", "=", "logs", "help", "144", "-f", "\0"])))
 def test_no_line_however_odd_is_an_error(typed: list[str]) -> None:
-    for one in candidates(typed, ids):
+    for one in candidates(typed, Fixed()):
         assert one.word.startswith((typed[-1], FILES))
 
 
@@ -127,19 +157,79 @@ def test_no_daemon_is_started_and_nothing_is_said(tmp_path: Path) -> None:
     assert not (tmp_path / "state").exists()
 
 
-def test_bash_lists_ids_in_the_order_of_the_daemon(tmp_path: Path) -> None:
-    rc = tmp_path / "rc"
-    fake = "riseml() { printf '200\\n300\\n100\\n'; }\nbind 'set show-all-if-ambiguous on'\n"
-    rc.write_text(f"{SCRIPTS['bash']}{fake}PS1='now '\n")
-    ours, theirs = pty.openpty()
-    argv = ["bash", "--noprofile", "--rcfile", str(rc), "-i"]
-    with subprocess.Popen(argv, stdin=theirs, stdout=theirs, stderr=theirs, cwd=tmp_path) as shell:
+class Shell:
+    """An interactive shell, in which `riseml complete` is a fake that `answers` and writes down what it was asked."""
+
+    def __init__(self, directory: Path, name: str, answers: str) -> None:
+        self.asked = directory / "asked"
+        fake = directory / "bin" / "riseml"
+        fake.parent.mkdir()
+        fake.write_text(
+            f"#!/bin/sh\nshift 2\nprintf '<%s>' \"$@\" >> {self.asked}\nprintf '%b' '{answers}'\n"
+        )
+        fake.chmod(0o755)
+        script = directory / "script"
+        script.write_text(SCRIPTS[name])
+        start = {
+            "bash": f"source {script}\nbind 'set show-all-if-ambiguous on'\nPS1='now '\n",
+            "zsh": f"autoload -U compinit; compinit -u -d {directory}/dump; source {script}\nPS1='now '\n",
+        }[name]
+        (directory / ".zshrc").write_text(start)
+        argv = {
+            "bash": ["bash", "--noprofile", "--rcfile", str(directory / ".zshrc"), "-i"],
+            "zsh": ["zsh", "-d", "-i"],
+        }[name]
+        path = f"{fake.parent}:{os.environ['PATH']}"
+        env = {"PATH": path, "ZDOTDIR": str(directory), "HOME": str(directory), "TERM": "xterm"}
+        self._ours, theirs = pty.openpty()
+        self._process = subprocess.Popen(
+            argv, stdin=theirs, stdout=theirs, stderr=theirs, cwd=directory, env=env
+        )
         os.close(theirs)
-        shown = b""
-        for typed, awaited in ((b"", b"now "), (b"riseml logs \t", b"100")):
-            os.write(ours, typed)
-            while awaited not in shown:
-                shown += os.read(ours, 4096)
-        shell.kill()
-    os.close(ours)
-    assert shown.split(b"riseml logs")[1].split()[:3] == [b"200", b"300", b"100"]
+        self.shown = b""
+        self.wait(b"now ")
+
+    def __enter__(self) -> "Shell":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.wait()
+        os.close(self._ours)
+
+    def wait(self, awaited: bytes) -> bytes:
+        """What was shown up to `awaited`."""
+        while awaited not in self.shown:
+            self.shown += os.read(self._ours, 4096)
+        before, _, self.shown = self.shown.partition(awaited)
+        return before
+
+    def type(self, text: bytes) -> None:
+        os.write(self._ours, text)
+
+
+def test_bash_lists_ids_in_the_order_of_the_daemon(tmp_path: Path) -> None:
+    with Shell(tmp_path, "bash", "200\\n300\\n100\\n") as shell:
+        shell.type(b"riseml logs \t")
+        assert shell.wait(b"100").split()[-2:] == [b"200", b"300"]
+
+
+@pytest.mark.parametrize("name", ["bash", "zsh"])
+def test_a_shell_completes_a_uri_and_goes_on_in_a_directory(tmp_path: Path, name: str) -> None:
+    need(shutil.which(name) is not None, name)
+    with Shell(tmp_path, name, "output://7/sub/\\tdirectory\\n") as shell:
+        shell.type(b"riseml ls output://7/s\t")
+        shell.wait(b"ub/")
+        assert shell.asked.read_text() == "<ls><output://7/s>"
+        shell.asked.unlink()
+        shell.type(b"m\t")
+        while not shell.asked.exists() or not shell.asked.read_text().endswith(">"):
+            shell.shown += os.read(shell._ours, 4096)
+        assert shell.asked.read_text() == "<ls><output://7/sub/m>"  # no blank came between
+
+
+def test_bash_completes_behind_an_equals_sign(tmp_path: Path) -> None:
+    with Shell(tmp_path, "bash", "--sort=loss\\n") as shell:
+        shell.type(b"riseml status 7 --sort=lo\t")
+        shell.wait(b"ss")
+        assert shell.asked.read_text() == "<status><7><--sort=lo>"
