@@ -1,11 +1,15 @@
 """`riseml train`, as a person meets it: what it shows, sends, refuses, and how it ends."""
 
+import fcntl
 import json
 import os
 import pty
+import re
 import signal
+import struct
 import subprocess
 import sys
+import termios
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -401,6 +405,49 @@ def test_a_long_sync_on_a_terminal_shows_a_bar_and_leaves_only_its_line(
     assert "reading" in shown
     assert "sending" in shown
     assert shown.endswith("\r\x1b[KSyncing project (2.0 MB, 7 files)...done\r\n")
+
+
+@pytest.mark.parametrize("width", [20, 40, 60, 80, 200])
+def test_a_bar_is_one_line_however_narrow_the_terminal_is(
+    monkeypatch: pytest.MonkeyPatch, width: int
+) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, width, 0, 0))
+    with (
+        open(theirs, "w", encoding="utf-8") as out,
+        SyncLine(2_000_000, 12_345, out, patience=0) as line,
+    ):
+        line.start(2_000_000, "reading")
+        line.advance(1_000_000)
+    shown = drain(ours).decode()
+    assert shown.endswith("\r\x1b[KSyncing project (2.0 MB, 12,345 files)...done\r\n")
+    before = shown.rpartition("\r\x1b[K")[0]
+    plain = re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", before)
+    assert "Syncing project" in plain
+    assert max(map(len, re.split(r"[\r\n]", plain))) <= width
+
+
+def test_a_terminal_that_becomes_narrower_gets_a_bar_of_its_width(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 200, 0, 0))
+    with (
+        open(theirs, "w", encoding="utf-8") as out,
+        SyncLine(2_000_000, 7, out, patience=0) as line,
+    ):
+        line.start(2_000_000, "reading")
+        line.advance(1)
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 50, 0, 0))
+        line.start(1_000_000, "sending")
+    shown = drain(ours).decode()
+    # The bar of 91 columns has become two lines, both of which are removed.
+    assert "\r\x1b[K\x1b[A\x1b[K" in shown
+    after = re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", shown.partition("\x1b[A\x1b[K")[2])
+    assert "sending" in after
+    assert max(map(len, re.split(r"[\r\n]", after))) <= 50
 
 
 def test_a_quick_sync_on_a_terminal_shows_no_bar() -> None:
