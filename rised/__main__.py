@@ -18,7 +18,7 @@ if (
 import argparse
 import contextlib
 import sqlite3
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from rised import daemon, locks, log
 from rised.settings import TABLE, load
@@ -46,6 +46,9 @@ class _Parser(argparse.ArgumentParser):
 
     def format_help(self) -> str:
         return super().format_help().replace("`", "")
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        print(message, end="", file=file)  # argparse's own hides that it cannot be written
 
     def error(self, message: str) -> NoReturn:
         raise InvalidInput(f"{message}; rised --help tells what it takes")
@@ -82,7 +85,7 @@ def main() -> None:
     os.close(fd)
     terminal = None
     try:
-        given = {k: v for k, v in vars(parser().parse_args()).items() if v is not None}
+        given = {k: v for k, v in vars(_parse()).items() if v is not None}
         file, ready_fd, log_file, stop = (
             given.pop(key, None) for key in ("config", "ready_fd", "log_file", "stop")
         )
@@ -120,6 +123,18 @@ def main() -> None:
         sys.exit(_say(DaemonError(text), 2, terminal))
 
 
+def _parse() -> argparse.Namespace:
+    """What was typed. Raises `SystemExit` after the help, and `InvalidInput`, also where that cannot be printed."""
+    try:
+        try:
+            return parser().parse_args()
+        finally:
+            sys.stdout.flush()
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise InvalidInput(f"cannot write to stdout: {error.strerror}") from None
+
+
 def _check_descriptor(fd: int) -> None:
     try:
         os.fstat(fd)
@@ -130,7 +145,8 @@ def _check_descriptor(fd: int) -> None:
 def _say(error: RisemlError, code: int, terminal: int | None) -> int:
     """Say it where the log goes, and on the `terminal` of whoever gave a log file; return the exit code."""
     line = f"rised: {error}\n"
-    print(line, end="", file=sys.stderr)
+    with contextlib.suppress(OSError):  # there is nobody to tell
+        print(line, end="", file=sys.stderr)
     if terminal is not None and not os.path.samestat(os.fstat(terminal), os.fstat(_STDERR)):
         os.write(terminal, line.encode(errors="backslashreplace"))
     return code

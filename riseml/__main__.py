@@ -11,6 +11,7 @@ import signal
 signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 # ruff: noqa: E402
+import contextlib
 import os
 import sys
 
@@ -27,7 +28,7 @@ if (
         warnings.simplefilter("ignore")
 
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 from riseml.commands import COMMANDS, HIDDEN
 from riseml.parsing import build
@@ -53,17 +54,39 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     try:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         code = _run(sys.argv[1:] if argv is None else list(argv))
-        sys.stdout.flush()
+    except SystemExit as stop:  # argparse has shown its help
+        code = stop.code if isinstance(stop.code, int) else 0
     except RisemlError as error:
         code = _complain(str(error), 2)
     except KeyboardInterrupt:
         code = _complain("", 130)
     except BrokenPipeError:
-        # Python flushes stdout again when it exits.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 141
     except OSError as error:
-        code = _complain(describe(error), 2)
+        code = 0 if _is_full(sys.stdout) else _complain(describe(error), 2)
+    _leave(code)
+
+
+def _is_full(stream: TextIO) -> bool:
+    """Whether what was printed cannot be written."""
+    try:
+        stream.flush()
+    except BrokenPipeError:
+        return False
+    except OSError:
+        return True
+    return False
+
+
+def _leave(code: int) -> NoReturn:
+    """End with `code`. What a stream still holds that cannot be written is dropped, or Python would complain."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError as error:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+            if stream is sys.stdout and not isinstance(error, BrokenPipeError) and not code:
+                code = _complain(f"cannot write to stdout: {error.strerror}", 2)
     sys.exit(code)
 
 
@@ -78,10 +101,11 @@ def _open_closed_streams() -> None:
 
 
 def _complain(text: str, code: int) -> int:
-    if text:
-        print(f"riseml: {text}", file=sys.stderr)
-    elif sys.stderr.isatty():
-        print(file=sys.stderr)  # after the terminal's ^C
+    with contextlib.suppress(OSError):  # there is nobody to tell
+        if text:
+            print(f"riseml: {text}", file=sys.stderr)
+        elif sys.stderr.isatty():
+            print(file=sys.stderr)  # after the terminal's ^C
     return code
 
 
@@ -119,7 +143,27 @@ def _command(name: str, argv: list[str], host: str | None) -> int:
     return code
 
 
+ELSEWHERE = {
+    **dict.fromkeys(
+        ("ps", "list", "jobs", "show", "describe", "info", "squeue", "gstat"), "status"
+    ),
+    **dict.fromkeys(("stop", "cancel", "delete", "abort", "scancel", "terminate"), "kill"),
+    **dict.fromkeys(("top", "usage", "htop", "watch"), "monitor"),
+    **dict.fromkeys(("rerun", "retry", "run", "submit", "start", "sweep", "sbatch"), "train"),
+    **dict.fromkeys(("log", "tail", "output", "attach", "follow"), "logs"),
+    **dict.fromkeys(("download", "upload", "get", "put", "pull", "fetch"), "cp"),
+    **dict.fromkeys(("hold", "suspend"), "pause"),
+    **dict.fromkeys(("release", "continue"), "resume"),
+    **dict.fromkeys(("priority", "renice", "update", "modify"), "set"),
+    **dict.fromkeys(("gpus", "nvidia-smi", "drain", "sinfo", "prune"), "system"),
+    **dict.fromkeys(("user", "login", "who"), "whoami"),
+}
+"""What other tools call it → our command."""
+
+
 def _suggestion(name: str, known: list[str]) -> str:
+    if name.lower() in ELSEWHERE:
+        return f"; riseml has {ELSEWHERE[name.lower()]} for that: riseml {ELSEWHERE[name.lower()]} --help"
     import difflib  # takes 5 ms, and only a typing error needs it
 
     near = difflib.get_close_matches(name, known, n=1)

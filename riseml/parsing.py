@@ -7,7 +7,7 @@ docs/cli.md and the man page are made of the same parsers.
 import argparse
 import importlib
 from collections.abc import Callable
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from riseml_proto.errors import InvalidInput
 
@@ -20,6 +20,9 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raise `InvalidInput`."""
         raise InvalidInput(f"{message}; {self.prog} --help tells what it takes")
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        print(message, end="", file=file)  # argparse's own hides that it cannot be written
 
     def format_help(self) -> str:
         """Format the help for a screen of 80 columns; indented paragraphs stay as they are.

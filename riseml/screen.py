@@ -100,8 +100,16 @@ def _columns(character: str) -> int:
 
 
 def has_colour(out: TextIO, environ: Mapping[str, str]) -> bool:
-    """Whether `out` is a terminal whose user wants colours (https://no-color.org)."""
-    return out.isatty() and not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"
+    """Whether `out` gets colours: a terminal whose user wants them, or anything where FORCE_COLOR asks for it.
+
+    https://no-color.org, https://force-color.org; NO_COLOR wins over FORCE_COLOR.
+    """
+    if environ.get("NO_COLOR"):
+        return False
+    forced = environ.get("FORCE_COLOR") or environ.get("CLICOLOR_FORCE")
+    if forced:
+        return forced not in ("0", "false")
+    return out.isatty() and environ.get("TERM") != "dumb"
 
 
 def columns(out: TextIO) -> int | None:

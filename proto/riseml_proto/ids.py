@@ -5,6 +5,8 @@
 144.2.train       its job; `144.build` and `144.tensorboard` are jobs of the experiment itself
 paul.144.2        the second sub-experiment, with the name of its owner
 paul              all of paul's experiments
+
+A user's name may be a number, or hold a domain: `91234567.144.2`, `LAB\\paul.144`. Then a text has several readings.
 """
 
 import re
@@ -14,13 +16,14 @@ from riseml_proto.errors import InvalidId
 
 JOB_TYPES = ("train", "build", "tensorboard", "master", "worker", "ps")
 
-_ID = re.compile(
-    r"(?:(?P<user>[A-Za-z_][\w.@-]*?)\.)?"
+_NAME = r"(?:[A-Za-z_\\][\w.@\\+-]*?|\d[\w@\\+-]*?)"
+_EXPERIMENT = (
     r"(?P<experiment>\d{1,15})(?:\.(?P<member>\d{1,15}))?"
-    rf"(?:\.(?P<job>{'|'.join(JOB_TYPES)})(?:\.(?P<number>\d{{1,15}}))?)?",
-    re.ASCII,
+    rf"(?:\.(?P<job>{'|'.join(JOB_TYPES)})(?:\.(?P<number>\d{{1,15}}))?)?"
 )
-_USER = re.compile(r"[A-Za-z_][\w.@-]*\$?", re.ASCII)
+_PLAIN = re.compile(_EXPERIMENT, re.ASCII)
+_OWNED = re.compile(rf"(?P<user>{_NAME})\.{_EXPERIMENT}", re.ASCII)
+_USER = re.compile(rf"{_NAME}\$?", re.ASCII)
 
 
 class CanonicalId(NamedTuple):
@@ -38,18 +41,27 @@ class CanonicalId(NamedTuple):
 
 
 def parse(text: str) -> CanonicalId:
-    """Read a canonical ID. Raises `InvalidId` with examples of IDs."""
-    match = _ID.fullmatch(text)
-    if match:
-        experiment, member, number = (
-            None if match[name] is None else int(match[name])
-            for name in ("experiment", "member", "number")
-        )
-        if experiment != 0 and member != 0:
-            return CanonicalId(experiment, member, match["job"], number, match["user"])
-    elif _USER.fullmatch(text):
-        return CanonicalId(None, user=text)
-    raise InvalidId(f"{text!r} is not an ID; IDs look like 144, 144.2 or 144.2.train")
+    """Read a canonical ID: its first reading. Raises `InvalidId` with examples of IDs."""
+    return readings(text)[0]
+
+
+def readings(text: str) -> list[CanonicalId]:
+    """What `text` may mean: an experiment, one of a named user's, or all of a user's. Raises `InvalidId`."""
+    found = []
+    for pattern in (_PLAIN, _OWNED):
+        if match := pattern.fullmatch(text):
+            experiment, member, number = (
+                None if match[name] is None else int(match[name])
+                for name in ("experiment", "member", "number")
+            )
+            if experiment != 0 and member != 0:
+                user = match.groupdict().get("user")
+                found.append(CanonicalId(experiment, member, match["job"], number, user))
+    if _USER.fullmatch(text) and (found or not text.isdigit()) and not _OWNED.fullmatch(text):
+        found.append(CanonicalId(None, user=text))
+    if not found:
+        raise InvalidId(f"{text!r} is not an ID; IDs look like 144, 144.2 or 144.2.train")
+    return found
 
 
 def experiment_id(experiment: int, member: int) -> str:

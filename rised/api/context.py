@@ -19,7 +19,7 @@ from rised.storage.rows import TRAIN, ExperimentRow
 from rised.tensorboard.manager import TensorBoards
 from rised.users.peer import Peer
 from riseml_proto.errors import Forbidden, InvalidInput, NotFound
-from riseml_proto.ids import CanonicalId, job_id, parse
+from riseml_proto.ids import CanonicalId, job_id, readings
 
 ROOT = 0
 
@@ -86,7 +86,7 @@ class Context:
 
         Raises `InvalidId`, `InvalidInput`, `NotFound`, `Forbidden`.
         """
-        target = parse(text)
+        target = self._read(text)
         if target.experiment is None:
             self.check_user(text)
             raise InvalidInput(f"{text} names a user; say which experiment, such as {text}.144")
@@ -110,13 +110,27 @@ class Context:
             raise NotFound(f"there is no job {text}; {row.id} has jobs such as {example}")
         return target, row
 
+    def _read(self, text: str) -> CanonicalId:
+        """The ID `text`: of two readings the one that there is, for a user's name may be a number."""
+        first, *others = readings(text)
+        experiments = self.services.database.experiments
+        if first.experiment is None or experiments.get(first.experiment):
+            return first
+        return next((other for other in others if other.user and self._is_user(other.user)), first)
+
     def check_user(self, name: str) -> None:
         """Raise `NotFound` for the name of nobody: no user of this machine, and of no experiment."""
+        if not self._is_user(name):
+            raise NotFound(f"there is no user {name!r}; IDs look like 144 or 144.2")
+
+    def _is_user(self, name: str) -> bool:
+        if self.services.database.experiments.newest(name, None) is not None:
+            return True
         try:
-            if self.services.database.experiments.newest(name, None) is None:
-                pwd.getpwnam(name)
+            pwd.getpwnam(name)
         except (KeyError, ValueError):  # or a name that none can be
-            raise NotFound(f"there is no user {name!r}; IDs look like 144 or 144.2") from None
+            return False
+        return True
 
     def last(self, peer: Peer, project: str | None) -> int:
         """The number of the caller's last experiment, of all projects or of one. Raises `NotFound`."""

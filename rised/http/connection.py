@@ -15,6 +15,7 @@ import h11
 import msgspec
 import trio
 
+from rised.clock import now_ms
 from rised.http.connection_limit import ConnectionLimiter
 from rised.http.request import Answer, Handler, Request, Send, Streamed
 from rised.log import log
@@ -165,7 +166,7 @@ class Connection:
             raise PeerGone
 
     def _head(self, status: int, content_type: str, *, length: int | None) -> bytes:
-        headers = [*_HEADERS, ("Content-Type", content_type)]
+        headers = [*_HEADERS, ("Rised-Time", str(now_ms())), ("Content-Type", content_type)]
         if self._http.their_state is h11.SEND_BODY:
             headers.append(("Connection", "close"))
         headers.append(

@@ -27,6 +27,7 @@ killed count with `--failed` alone.
 import argparse
 import os
 import sys
+from urllib.parse import quote
 
 from riseml.commands import add_json, show
 from riseml.commands.results_view import show_params, show_results, shown
@@ -62,8 +63,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    wanted = ids.parse(args.id)
-    if wanted.experiment is None or wanted.member is not None:
+    whole = (each for each in ids.readings(args.id) if each.experiment and each.member is None)
+    if (wanted := next(whole, None)) is None:
         raise InvalidInput(f"{args.id} is no experiment with sub-experiments; say one such as 144")
     query: dict[str, object] = {"limit": _count(args.n)}
     if args.by is not None:
@@ -73,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
     for flag in ("history", "failed"):
         if getattr(args, flag):
             query[flag] = "true"
-    name = wanted._replace(job=None, number=None)
+    name = quote(str(wanted._replace(job=None, number=None)))
     with connect(args.host) as client:
         best = client.get(f"/v1/experiments/{name}/best", Best, query)
     colour = has_colour(sys.stdout, os.environ)

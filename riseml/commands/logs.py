@@ -30,7 +30,7 @@ from riseml.follow import entries, follow
 from riseml.screen import notice
 from riseml.transport.daemon import connect
 from riseml_proto.errors import InvalidInput
-from riseml_proto.messages import LogRequest
+from riseml_proto.messages import LogRequest, Whoami
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
@@ -52,16 +52,21 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    connector = partial(connect, args.host)
+    since = parse_since(args.since)
+    if isinstance(since, timedelta):
+        with connector() as client:
+            client.get("/v1/whoami", Whoami)
+            since = client.now - since  # this machine's clock may be hours off
     request = LogRequest(
         id=args.id,
         project=current_project() if args.id is None else None,
         follow=args.follow,
         tail=parse_count(args.tail),
-        since=parse_since(args.since, datetime.now(UTC)),
+        since=since,
         raw=args.raw,
     )
     out = sys.stdout.buffer
-    connector = partial(connect, args.host)
     if args.raw:
         with connector() as client:
             for data in client.raw("/v1/logs", request):
@@ -85,13 +90,15 @@ def parse_count(text: str | None) -> int | None:
     return int(text)
 
 
-def parse_since(text: str | None, now: datetime) -> datetime | None:
-    """The time of `--since`: a duration before `now`, or an RFC 3339 time. Raises `InvalidInput`."""
+def parse_since(text: str | None) -> datetime | timedelta | None:
+    """The time of `--since`, RFC 3339, or how long it is ago. Raises `InvalidInput`."""
     if text is None:
         return None
     try:
         if ago := re.fullmatch(r"(\d{1,9})([smhd])", text, re.ASCII):
-            return now - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
+            duration = timedelta(**{_UNITS[ago[2]]: int(ago[1])})
+            _ = datetime.now(UTC) - duration  # no calendar goes back any number of days
+            return duration
         time = datetime.fromisoformat(text)
         return (time if time.tzinfo else time.replace(tzinfo=UTC)).astimezone(UTC)
     except (ValueError, OverflowError):

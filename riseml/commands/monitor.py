@@ -34,6 +34,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from typing import Any, TextIO
 
 from riseml.commands import add_ids, add_json, print_json
@@ -86,7 +87,7 @@ def _show(args: argparse.Namespace, picture: "_Picture | None", *, live: bool) -
             if first and sample.jobs and (args.json or not args.gpu):
                 continue  # the CPUs of a job are computed from two samples
             if args.json:
-                print_json(_plain(sample, cpus), indent=-1 if live else 2)
+                print_json(_plain(sample, cpus, client.now), indent=-1 if live else 2)
             else:
                 lines = _lines(args, sample, cpus)
                 if picture:
@@ -131,16 +132,14 @@ def _lines(args: argparse.Namespace, now: Usage, cpus: Mapping[str, float | None
     return job_lines(now, cpus, width=width, colour=has_colour(out, os.environ))
 
 
-def _plain(now: Usage, cpus: Mapping[str, float | None]) -> dict[str, Any]:
-    from datetime import UTC, datetime
-
+def _plain(now: Usage, cpus: Mapping[str, float | None], read_at: datetime) -> dict[str, Any]:
     from msgspec.structs import asdict
 
     jobs = []
     for job in now.jobs:
         used = cpus[job.id]
         jobs.append({**asdict(job), "cpus_used": None if used is None else round(used, 3)})
-    return {**asdict(now), "time": datetime.now(UTC), "jobs": jobs}
+    return {**asdict(now), "time": read_at, "jobs": jobs}
 
 
 class _Picture:

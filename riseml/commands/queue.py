@@ -17,7 +17,7 @@ same as data).
 import argparse
 import sys
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 
 from riseml.commands import add_json, show
 from riseml.screen import age, clean, columns
@@ -33,8 +33,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     with connect(args.host) as client:
         queue = client.get("/v1/queue", Queue)
+        now = client.now
     if queue.experiments or not sys.stdout.isatty():
-        lines = _table(queue.experiments, datetime.now(UTC))
+        lines = _table(queue.experiments, now)
     else:
         lines = ["Nothing waits; riseml status shows what runs"]
     return show(args, queue, lines)

@@ -55,7 +55,6 @@ has `experiments`, a list of `id`, `state`, `params`, `gpus`, `exit_code`, `reas
 import argparse
 import os
 import sys
-from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
 
@@ -109,21 +108,39 @@ def run(args: argparse.Namespace) -> int:
     _check_order(wanted, args)
     out = sys.stdout
     colour = has_colour(out, os.environ)
-    view = View(datetime.now(UTC), args.long, args.all_users, colour, columns(out), args.sort)
     with connect(args.host) as client:
+        view = View(client.now, args.long, args.all_users, colour, columns(out), args.sort)
         if wanted.experiment is None:
-            summaries = _list(client, wanted.user, args)
-            lines = show_list(summaries, view)
-            if out.isatty() and not summaries:
-                lines = [_nothing(wanted.user, ended=args.all)]
-            return show(args, [plain(summary) for summary in summaries], lines)
-        detail = _detail(client, wanted, args)
+            return _show_list(client, wanted.user, view, args)
+        try:
+            detail = _detail(client, wanted, args)
+        except InvalidInput:
+            if (user := ids.readings(args.id)[-1]).experiment is not None:
+                raise
+            return _show_list(client, user.user, view, args)
+        wanted = _meant(args.id, detail)
         if detail.tensorboard and not args.json:
             here = client.endpoint.bring(detail.tensorboard)
             url = here or f"{detail.tensorboard} {client.endpoint.where}"
             detail = msgspec.structs.replace(detail, tensorboard=url)
+        view = view._replace(now=client.now)
     lines = [] if args.json else show_detail(detail, wanted.member, view)
     return show(args, plain(detail), lines)
+
+
+def _show_list(client: Client, user: str | None, view: View, args: argparse.Namespace) -> int:
+    summaries = _list(client, user, args)
+    lines = show_list(summaries, view._replace(now=client.now))
+    if sys.stdout.isatty() and not summaries:
+        lines = [_nothing(user, ended=args.all)]
+    return show(args, [plain(summary) for summary in summaries], lines)
+
+
+def _meant(text: str, detail: Detail) -> CanonicalId:
+    """Which reading of `text` the daemon has answered: a user's name may be a number."""
+    number = ids.parse(detail.id).experiment
+    meant = (reading for reading in ids.readings(text) if reading.experiment == number)
+    return next(meant, ids.parse(text))
 
 
 def _check_order(wanted: CanonicalId, args: argparse.Namespace) -> None:

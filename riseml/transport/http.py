@@ -8,7 +8,9 @@ One connection serves one request after the other; it is dropped where a reply w
 import re
 import select
 import socket
+import time
 from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime
 from typing import Any, NoReturn, Self, TypeVar
 from urllib.parse import quote, urlencode
 
@@ -27,7 +29,7 @@ TIMEOUT = 30.0
 """Seconds for which the daemon may neither read nor send a byte."""
 _SEND_TIMEOUT = 300.0  # the daemon syncs what it receives to disk before it answers
 _READ_SIZE = 1 << 16
-_HEADER = b"rised-api"
+_HEADER, _TIME = b"rised-api", b"rised-time"
 _RELEASE = re.compile(r"rised/(\d[\w.]*)", re.ASCII)
 """What a daemon calls itself."""
 
@@ -41,6 +43,13 @@ class Client:
         self._timeout = timeout
         self._socket: socket.socket | None = None
         self._http = h11.Connection(h11.CLIENT)
+        self._clock_ms = 0.0  # what the daemon's clock is ahead of this machine's monotonic one
+
+    @property
+    def now(self) -> datetime:
+        """The time by the daemon's clock, which all times that it tells are of, as of its last answer."""
+        ms = self._clock_ms + 1e3 * time.monotonic() if self._clock_ms else 1e3 * time.time()
+        return datetime.fromtimestamp(ms / 1e3, UTC)
 
     def __enter__(self) -> Self:
         return self
@@ -118,7 +127,10 @@ class Client:
             event = self._event(timeout)
         if not isinstance(event, h11.Response):
             self._nonsense("its answer has no head")
-        self._check_version(dict(event.headers))
+        headers = dict(event.headers)
+        self._check_version(headers)
+        if (ms := headers.get(_TIME, b"")).isdigit() and len(ms) < 15:
+            self._clock_ms = int(ms) - 1e3 * time.monotonic()
         body = self._body(timeout)
         if event.status_code >= 400:
             problem = self._decode(body, Problem)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from riseml.__main__ import main
+from riseml.__main__ import ELSEWHERE, main
 from riseml.commands import COMMANDS
 from riseml_proto import VERSION
 
@@ -181,3 +181,59 @@ def test_a_closed_output_is_no_error() -> None:
             check=False,
         )
         assert (done.returncode, done.stderr) == (0, b"")
+
+
+PRINTING = [
+    ["--help"],
+    ["--version"],
+    *([command.name, option] for command in COMMANDS for option in ("--help", "-h")),
+    *(["completion", shell] for shell in ("bash", "zsh", "fish")),
+]
+
+
+def test_whatever_prints_says_in_one_line_that_it_cannot() -> None:
+    with open("/dev/full", "w") as full:
+        running = [
+            (
+                argv,
+                subprocess.Popen([*RISEML, *argv], stdout=full, stderr=subprocess.PIPE, text=True),
+            )
+            for argv in PRINTING
+        ]
+        for argv, process in running:
+            _, told = process.communicate()
+            assert process.returncode == 2, argv
+            assert told.startswith("riseml: "), argv
+            assert told.endswith("No space left on device\n"), argv
+            assert told.count("\n") == 1, argv
+
+
+def test_where_nobody_can_be_told_there_is_the_exit_code() -> None:
+    with open("/dev/full", "w") as full:
+        for argv in (["--help"], ["nonsense"], ["status", "a b"]):
+            assert (
+                subprocess.run([*RISEML, *argv], stdout=full, stderr=full, check=False).returncode
+                == 2
+            )
+
+
+@pytest.mark.parametrize(
+    ("name", "command"),
+    [
+        ("ps", "status"), ("stop", "kill"), ("cancel", "kill"), ("top", "monitor"), ("rerun", "train"),
+        ("describe", "status"), ("PS", "status"), ("submit", "train"), ("log", "logs"),
+    ],
+)  # fmt: skip
+def test_what_other_tools_call_it_is_pointed_to_the_command(
+    name: str, command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(name, "144") == 2
+    assert capsys.readouterr().err == (
+        f"riseml: there is no command {name!r}; riseml has {command} for that: riseml {command} --help\n"
+    )
+
+
+def test_every_synonym_points_to_a_command() -> None:
+    known = {command.name for command in COMMANDS}
+    assert set(ELSEWHERE.values()) <= known
+    assert not known & set(ELSEWHERE)

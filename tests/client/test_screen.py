@@ -114,6 +114,10 @@ def test_on_a_terminal_states_have_colours_unless_the_user_wants_none(
     monkeypatch.setenv("NO_COLOR", "1")
     assert shown(state("144", State.FAILED), line("\x1b[1mx"), out=Terminal()).count("\x1b") == 0
     assert not has_colour(Terminal(), {"TERM": "dumb"})
+    assert has_colour(io.StringIO(), {"FORCE_COLOR": "1"})
+    assert has_colour(io.StringIO(), {"CLICOLOR_FORCE": "1", "TERM": "dumb"})
+    assert not has_colour(Terminal(), {"FORCE_COLOR": "0", "TERM": "xterm"})
+    assert not has_colour(Terminal(), {"FORCE_COLOR": "1", "NO_COLOR": "1"})
 
 
 def test_the_line_being_written_stays_below_the_others() -> None:

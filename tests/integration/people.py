@@ -37,8 +37,10 @@ class User:
         found = pwd.getpwnam(name)
         self.name, self.uid, self.gid = name, found.pw_uid, found.pw_gid
         self.home = home
-        home.mkdir(mode=0o700)
-        os.chown(home, self.uid, self.gid)
+        self.project = home / "project"
+        for directory in (home, self.project):
+            directory.mkdir(mode=0o700)
+            os.chown(directory, self.uid, self.gid)
         self.groups = [grp.getgrnam(group).gr_gid for group in groups]
         self.place = Path(f"/tmp/rised-{self.uid}")
 
@@ -61,7 +63,7 @@ class User:
             env["RISEML_HOST"] = host
         return subprocess.run(
             argv,
-            cwd=cwd or self.home,
+            cwd=cwd or self.project,
             umask=umask,
             env=env,
             user=self.uid,
@@ -77,7 +79,7 @@ class User:
         """Start `argv` as this user, between pipes."""
         return subprocess.Popen(
             argv,
-            cwd=self.home,
+            cwd=self.project,
             env={"PATH": os.environ["PATH"], "HOME": str(self.home), "PYTHONPATH": MODULES},
             user=self.uid,
             group=self.gid,

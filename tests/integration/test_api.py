@@ -152,7 +152,7 @@ def test_an_experiment_that_is_not_there_is_said_to_be_none(api: Api, path: str)
 
 @pytest.mark.parametrize(
     "text",
-    ["0", "-1", "1.0", "1.train.0.0", "1..2", "%00", "1e3", "٣", "9" * 400, "1.nonsense", "a b"],
+    ["0", "-1", "1.0", "1.train.0.0", "1..2", "%00", "1e3.", "٣", "9" * 400, "1.nonsense", "a b"],
 )
 def test_a_malformed_id_is_told_what_ids_look_like(api: Api, text: str) -> None:
     check(api.get(f"/v1/experiments/{text}", 400), "invalid-id", "144.2")

@@ -151,7 +151,7 @@ def test_what_has_ended_is_said_to_have_ended_and_stays_as_it_was(stage: Stage) 
         ("9999", "there is no experiment 9999; riseml status -a lists all"),
         ("NUMBER.3", "there is no NUMBER.3: NUMBER has 2 sub-experiments"),
         ("NUMBER.0", "'NUMBER.0' is not an ID; IDs look like 144, 144.2 or 144.2.train"),
-        ("12x", "'12x' is not an ID; IDs look like 144, 144.2 or 144.2.train"),
+        ("12x.", "'12x.' is not an ID; IDs look like 144, 144.2 or 144.2.train"),
         ("nobody.NUMBER", "nobody has no experiment NUMBER"),
         (USER, f"{USER} names a user; say which experiment, such as {USER}.144"),
         ("nobodys", "there is no user 'nobodys'; IDs look like 144 or 144.2"),

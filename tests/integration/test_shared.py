@@ -53,7 +53,7 @@ def test_a_job_has_the_rights_of_whoever_submitted_it(shared: Box, users: Users)
     paul = users("riseml-lab")
     (lab,) = paul.groups
     limited = f"ulimit -n 300; umask 027; exec {paul.python} -m riseml train"
-    (paul.home / "riseml.yml").write_text(RIGHTS)
+    (paul.project / "riseml.yml").write_text(RIGHTS)
     done = paul.run("/bin/sh", "-c", limited, host=host(shared))
     assert done.returncode == 0, done.stdout + done.stderr
     lines = log(shared, paul, "1")

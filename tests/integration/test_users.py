@@ -81,7 +81,7 @@ needs_own = pytest.mark.skipif(
 @needs_own
 def test_a_user_without_any_set_up_trains_and_root_may_look(users: Callable[[], User]) -> None:
     paul = users()
-    (paul.home / "riseml.yml").write_text("project: a\ntrain: {run: 'id -un; echo $HOME'}\n")
+    (paul.project / "riseml.yml").write_text("project: a\ntrain: {run: 'id -un; echo $HOME'}\n")
     done = paul.riseml("train")
     assert done.returncode == 0, done.stderr
     assert f"] {paul.name}\n" in done.stdout
@@ -109,7 +109,7 @@ def test_a_place_that_another_user_took_first_is_not_used(
     users: Callable[[], User], how: str
 ) -> None:
     paul, eve = users(), users()
-    (paul.home / "riseml.yml").write_text("project: a\ntrain: {run: 'true'}\n")
+    (paul.project / "riseml.yml").write_text("project: a\ntrain: {run: 'true'}\n")
     trap = eve.home / "trap"
     eve.home.chmod(0o755)
     trap.mkdir(mode=0o777)

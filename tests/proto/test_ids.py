@@ -3,7 +3,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from riseml_proto.errors import InvalidId
-from riseml_proto.ids import JOB_TYPES, CanonicalId, column_width, experiment_id, job_id, parse
+from riseml_proto.ids import (
+    JOB_TYPES,
+    CanonicalId,
+    column_width,
+    experiment_id,
+    job_id,
+    parse,
+    readings,
+)
 
 NUMBERS = st.integers(1, 10**15 - 1)
 USERS = st.from_regex(r"\A[a-z_][a-z0-9_-]{0,30}\Z")
@@ -45,10 +53,29 @@ def test_every_canonical_form_is_read(text: str, canonical: CanonicalId) -> None
 
 
 @pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("91234567", [CanonicalId(91234567), CanonicalId(None, user="91234567")]),
+        ("91234567.1", [CanonicalId(91234567, 1), CanonicalId(1, user="91234567")]),
+        ("144.2.3", [CanonicalId(2, 3, user="144")]),
+        ("91234567.1.2.train", [CanonicalId(1, 2, "train", user="91234567")]),
+        ("LAB\\paul.144.2", [CanonicalId(144, 2, user="LAB\\paul")]),
+        ("LAB\\paul", [CanonicalId(None, user="LAB\\paul")]),
+        ("paul@lab.example.144", [CanonicalId(144, user="paul@lab.example")]),
+        ("1abc.144", [CanonicalId(144, user="1abc")]),
+    ],
+)
+def test_a_users_name_may_be_a_number_or_hold_a_domain(
+    text: str, expected: list[CanonicalId]
+) -> None:
+    assert readings(text) == expected
+
+
+@pytest.mark.parametrize(
     "text",
     [
-        *("", ".", "0", "144.0", "144.", ".144", "144..2", "144.2.3", "144.bake", "144 ", "1\n"),
-        *("-1", "+1", "144.2.train.x", "1e3", "\u0661", "9" * 16, "a/b", "../144"),
+        *("", ".", "0", "144.0", "144.", ".144", "144..2", "144.bake", "144 ", "1\n"),
+        *("-1", "+1", "144.2.train.x", "\u0661", "9" * 16, "a/b", "../144"),
     ],
 )
 def test_what_is_no_id_is_refused_with_examples(text: str) -> None:

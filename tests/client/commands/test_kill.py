@@ -62,8 +62,8 @@ def test_without_an_id_it_is_the_projects_last_experiment(
 def test_one_wrong_id_among_several_kills_nothing(
     daemon: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(daemon, "138", "13B") == 2
-    assert "'13B' is not an ID" in capsys.readouterr().err
+    assert run(daemon, "138", "13.B") == 2
+    assert "'13.B' is not an ID" in capsys.readouterr().err
     assert daemon.requests == []
 
 

@@ -61,6 +61,21 @@ def test_what_was_typed_is_what_the_daemon_is_asked(daemon: Any) -> None:
     assert received(daemon) == LogRequest(id="144.2.train", follow=True, tail=10, since=NOW)
 
 
+def test_a_duration_is_reckoned_by_the_daemons_clock(daemon: Any) -> None:
+    then = int(NOW.timestamp() * 1000)
+    daemon.scripts = [
+        daemon.answers(
+            b'{"user": "paul", "uid": 1, "host": "box"}',
+            headers=f"Rised-Api: 2\r\nRised-Time: {then}",
+        ),
+        daemon.streams(*SENT),
+    ]
+    assert run(daemon, "--since", "2h", "144") == 0
+    since = received(daemon).since
+    assert since is not None
+    assert timedelta() <= since - (NOW - timedelta(hours=2)) < timedelta(minutes=1)
+
+
 def test_without_an_id_it_is_the_projects_last_experiment(daemon: Any, elsewhere: Path) -> None:
     daemon.scripts = [daemon.streams(*SENT)]
     run(daemon)
@@ -110,13 +125,14 @@ def test_an_output_that_cannot_show_a_character_shows_its_code(
 def test_since_is_a_duration_or_a_time_which_is_utc_unless_it_says(
     text: str, ago: timedelta
 ) -> None:
-    assert parse_since(text, NOW) == NOW - ago
+    since = parse_since(text)
+    assert (NOW - since if isinstance(since, timedelta) else since) == NOW - ago
 
 
 @pytest.mark.parametrize("text", ["", "soon", "10", "m", "-1h", "1.5h", "999999999d", "2017-13-01"])
 def test_what_is_no_time_is_refused_with_examples(text: str) -> None:
     with pytest.raises(InvalidInput, match="such as 30s, 10m, 2h or 1d"):
-        parse_since(text, NOW)
+        parse_since(text)
 
 
 def test_a_number_of_lines_is_a_number() -> None:

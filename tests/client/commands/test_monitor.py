@@ -90,8 +90,8 @@ def test_what_has_ended_is_said_to_run_no_more(
 def test_a_wrong_id_is_an_error_before_anything_is_asked(
     daemon: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(daemon, "14B") == 2
-    assert "'14B' is not an ID" in capsys.readouterr().err
+    assert run(daemon, "14.B") == 2
+    assert "'14.B' is not an ID" in capsys.readouterr().err
     assert daemon.requests == []
 
 
