@@ -17,7 +17,10 @@ if (
 
 import argparse
 import contextlib
+import fcntl
+import signal
 import sqlite3
+from collections.abc import Mapping
 from typing import Any, NoReturn
 
 from rised import daemon, locks, log
@@ -90,12 +93,12 @@ def main() -> None:
             given.pop(key, None) for key in ("config", "ready_fd", "log_file", "stop")
         )
         flags = {key.replace("_", "-"): value for key, value in given.items()}
-        settings = load(file, flags, os.environ, for_stop=stop)
         if stop:
-            locks.stop_holder(settings)
+            _stop(file, flags)
             return
+        settings = load(file, flags, os.environ)
         if ready_fd is not None:
-            _check_descriptor(ready_fd)
+            ready_fd = _writable(ready_fd)
         terminal = os.dup(_STDERR) if log_file else None
         log.start(log_file)
 
@@ -108,6 +111,8 @@ def main() -> None:
                 os.close(ready_fd)
 
         daemon.main(settings, ready)
+    except KeyboardInterrupt:  # while it waits for another one's end
+        sys.exit(128 + signal.SIGINT)
     except AlreadyRunning as error:
         sys.exit(_say(error, 3, terminal))
     except RisemlError as error:
@@ -129,16 +134,33 @@ def _parse() -> argparse.Namespace:
         try:
             return parser().parse_args()
         finally:
-            sys.stdout.flush()
+            if sys.stdout:  # none where it was closed
+                sys.stdout.flush()
     except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise InvalidInput(f"cannot write to stdout: {error.strerror}") from None
 
 
-def _check_descriptor(fd: int) -> None:
+def _stop(file: str | None, flags: Mapping[str, object]) -> None:
+    """Stop the daemon that a `rised` with these flags would be. That none runs is as good, and said."""
+    unread: list[str] = []
+    settings = load(file, flags, os.environ, for_stop=unread)
+    if locks.stop_holder(settings):
+        return
+    text = f"no rised uses {settings.state_dir}"
+    if unread:
+        text += f", and the configuration cannot name another directory: {unread[0]}"
+        raise InvalidInput(f"{text}; name it with --state-dir")
+    print(f"rised: {text}; nothing to stop", file=sys.stderr)
+
+
+def _writable(fd: int) -> int:
+    """The descriptor, or a copy of a standard stream, which stays open. Raises `InvalidInput` for a wrong one."""
     try:
-        os.fstat(fd)
-    except (OSError, OverflowError):
+        if fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
+            raise InvalidInput(f"--ready-fd: {fd} is not open for writing")
+        return fd if fd > _STDERR else os.dup(fd)
+    except (OSError, OverflowError, ValueError):  # -1
         raise InvalidInput(f"--ready-fd: {fd} is not an open file descriptor") from None
 
 

@@ -67,10 +67,9 @@ def main(settings: Settings, ready: Callable[[], None]) -> None:
 
     Raises `DaemonError`, and `sqlite3.DatabaseError` for a damaged database.
     """
+    run = partial(_run, settings, ServiceManager(os.environ), ready, _Signals())
     try:
-        trio.run(
-            partial(_run, settings, ServiceManager(os.environ), ready), strict_exception_groups=True
-        )
+        trio.run(run, strict_exception_groups=True)
     except BaseExceptionGroup as group:
         if group.split((RisemlError, sqlite3.DatabaseError))[1]:
             raise
@@ -81,9 +80,28 @@ def main(settings: Settings, ready: Callable[[], None]) -> None:
         raise error from None
 
 
-async def _run(settings: Settings, manager: ServiceManager, ready: Callable[[], None]) -> None:
+class _Signals:
+    """SIGTERM and SIGINT while no receiver takes them: in the beginning they end the daemon as a `kill -9` does.
+
+    Once it stops, further ones change nothing. Programs that are started do not inherit this.
+    """
+
+    def __init__(self) -> None:
+        self.stopping = False
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._handle)
+
+    def _handle(self, number: int, _frame: object) -> None:
+        if not self.stopping:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+
+
+async def _run(
+    settings: Settings, manager: ServiceManager, ready: Callable[[], None], signals: _Signals
+) -> None:
     with locks.hold(settings), closing(Database(settings.state_dir)) as database:
-        await build(settings, database).serve(manager, ready)
+        await build(settings, database).serve(manager, ready, signals)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +114,9 @@ class Daemon:
     containers: ContainerRunner
     pipes: OutputPipes
 
-    async def serve(self, manager: ServiceManager, ready: Callable[[], None]) -> None:
+    async def serve(
+        self, manager: ServiceManager, ready: Callable[[], None], signals: _Signals
+    ) -> None:
         """Take up what an earlier daemon left, then serve until SIGTERM or SIGINT."""
         context, services, gpus = self.context, self.context.services, self.context.gpus
         context.tensorboards.remove_leftovers()
@@ -114,7 +134,7 @@ class Daemon:
                 await nursery.start(self.engine.run)
                 await nursery.start(self.containers.run)
                 await nursery.start(context.scheduler.run)
-                await self._answer(nursery, manager, ready)
+                await self._answer(nursery, manager, ready, signals)
                 if services.settings.stop_jobs:
                     await context.scheduler.stop_jobs()
                 nursery.cancel_scope.cancel()
@@ -122,7 +142,11 @@ class Daemon:
         log.info("stopped; jobs run on", running=running)
 
     async def _answer(
-        self, nursery: trio.Nursery, manager: ServiceManager, ready: Callable[[], None]
+        self,
+        nursery: trio.Nursery,
+        manager: ServiceManager,
+        ready: Callable[[], None],
+        later: _Signals,
     ) -> None:
         """Accept requests until a signal comes; those that are served by then are served on."""
         settings, given = self.context.services.settings, manager.listening_socket()
@@ -143,6 +167,7 @@ class Daemon:
                 nursery.start_soon(manager.ping_watchdog)
                 manager.notify(READY=1, STATUS="serving")
                 name = signal.Signals(await anext(signals)).name
+                later.stopping = True
                 manager.notify(STOPPING=1, STATUS="stopping")
                 log.info("stopping", signal=name)
                 # Nobody may still wait for the socket when it is closed: its descriptor is the next file's.

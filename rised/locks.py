@@ -7,10 +7,11 @@ whoever holds one may replace what a dead daemon left.
 import contextlib
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 
 from rised.http.listener import prepare_directory
-from rised.linux.files import PASSABLE
+from rised.linux.files import PASSABLE, open_file
 from rised.linux.processes import stop
 from rised.log import log
 from rised.runners.process import setpriv
@@ -19,6 +20,8 @@ from rised.users import impersonation
 from riseml_proto.errors import AlreadyRunning, DaemonError, describe
 
 _STATE_LOCK = "lock"
+_WRITES_PID = 1.0  # seconds within which who has taken a lock has written its pid
+_PAUSE = 0.01
 
 
 @contextlib.contextmanager
@@ -37,14 +40,56 @@ def hold(settings: Settings) -> Iterator[None]:
             yield
 
 
-def stop_holder(settings: Settings) -> None:
-    """Stop the daemon that uses the state directory, and wait for its end. Raises `DaemonError` where none does."""
+def stop_holder(settings: Settings) -> bool:
+    """Stop the daemon that uses the state directory, and wait for its end; False where none does.
+
+    Raises `DaemonError` where it may not be stopped, or cannot be told. Makes nothing.
+    """
     path = os.path.join(settings.state_dir, _STATE_LOCK)
-    with contextlib.suppress(FileNotFoundError), open(path, "rb") as file:
-        if _is_held(file.fileno()):
-            stop(int(_holder(file.fileno())[0]))
-            return
-    raise DaemonError(f"no rised uses {settings.state_dir}")
+    try:
+        with open(open_file(path, os.O_RDONLY), "rb") as file:
+            pid = _pid_of_holder(file.fileno(), path)
+            if pid is not None:
+                stop(pid)
+            return pid is not None
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except PermissionError as error:
+        text = describe(error, f"the rised of {settings.state_dir}")
+        raise DaemonError(f"{text}; stop it as the user whose it is, or as root") from None
+    except OSError as error:
+        raise DaemonError(
+            f"{describe(error, path)}; a lock file belongs there: remove it"
+        ) from None
+
+
+def _pid_of_holder(fd: int, path: str) -> int | None:
+    """The pid of the daemon that holds the lock; None where none does. Raises `DaemonError`.
+
+    Who has just taken the lock has not written its pid yet, and the file may still have that of an earlier holder,
+    which another process may have by now. So the kernel's list of locks has to name it, too.
+    """
+    deadline = time.monotonic() + _WRITES_PID
+    while _is_held(fd):
+        pid = _holder(fd)[0]
+        if pid.isdigit() and _holds_a_lock(pid):
+            return int(pid)
+        if time.monotonic() > deadline:
+            break
+        time.sleep(_PAUSE)
+    else:
+        return None
+    raise DaemonError(f"{path} is held, but by no process of this machine that wrote its pid there")
+
+
+def _holds_a_lock(pid: str) -> bool:
+    """Whether a process holds some lock for itself alone; true where the kernel does not list locks."""
+    try:
+        with open("/proc/locks", encoding="ascii") as file:
+            words = [line.split() for line in file]
+    except OSError:
+        return True
+    return any(line[1:5:2] == ["FLOCK", "WRITE"] and line[4] == pid for line in words)
 
 
 def _make_directories(settings: Settings) -> None:
@@ -76,21 +121,32 @@ def locked(path: str, name: str, listens_at: str = "") -> Iterator[None]:
     Raises `AlreadyRunning` where another daemon holds it, `DaemonError` where `path` cannot be a lock file.
     """
     try:
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        fd = open_file(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW)
     except OSError as error:
         raise DaemonError(f"{path} cannot be a lock file ({error.strerror}); remove it") from None
     with open(fd, "r+b", 0) as file:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not _take(fd):
             pid, socket = _holder(fd)
             text = f"{name} is in use by another rised (pid {pid})"
             if socket:
                 text += f": use that one by --host unix://{socket}, or end it with rised --stop"
-            raise AlreadyRunning(text) from None
+            raise AlreadyRunning(text)
         file.truncate()
         file.write(os.fsencode(f"{os.getpid()}\n{listens_at}\n"))
         yield
+
+
+def _take(fd: int) -> bool:
+    """Take the lock; False where another process holds it. One that only looks at it (`_is_held`) goes at once."""
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if _is_held(fd):
+                return False
+            fcntl.flock(fd, fcntl.LOCK_UN)
+        else:
+            return True
 
 
 def _holder(fd: int) -> tuple[str, str]:
@@ -105,7 +161,7 @@ def unreachable_holder(lock: str, own: str) -> int | None:
     Such a daemon lost its socket and the lock file beside it: all of /run/user/UID is removed when its user's last
     session ends. The caller holds the lock of `own`, its own socket.
     """
-    with contextlib.suppress(FileNotFoundError), open(lock, "rb") as file:
+    with contextlib.suppress(OSError), open(open_file(lock, os.O_RDONLY), "rb") as file:
         if not _is_held(file.fileno()):
             return None
         pid, listens_at = _holder(file.fileno())
@@ -116,7 +172,7 @@ def unreachable_holder(lock: str, own: str) -> int | None:
 
 def _has_daemon(path: str) -> bool:
     try:
-        with open(path + ".lock", "rb") as file:
+        with open(open_file(path + ".lock", os.O_RDONLY), "rb") as file:
             return _is_held(file.fileno())
     except OSError:
         return False

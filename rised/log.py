@@ -15,10 +15,10 @@ import os
 import time
 from collections.abc import MutableMapping
 from datetime import UTC, datetime
-from stat import S_ISFIFO
 from typing import Any
 
 from riseml_proto.errors import InvalidInput
+from riseml_proto.file_kinds import wrong_kind
 
 MAX_BYTES = 5 << 20
 """A larger file becomes FILE.1, in the place of an older one."""
@@ -26,6 +26,7 @@ LOOK_SECONDS = 1.0
 """Pause between two looks at the file's size, and at whether it is still there."""
 _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-/:,@+")
 _STDOUT, _STDERR = 1, 2
+_WAY_OUT = "; move it away, or name another file"
 
 
 class Log(logging.LoggerAdapter[logging.Logger]):
@@ -98,10 +99,14 @@ class StderrHandler(logging.Handler):
 def _lead_to(path: str) -> None:
     """Make standard output and error the file `path`. Raises `OSError`, for a FIFO too: it would hold the daemon up."""
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_NOCTTY
-    fd = os.open(path, flags, 0o600)
     try:
-        if S_ISFIFO(os.fstat(fd).st_mode):
-            raise OSError(errno.EINVAL, "is a FIFO", path)
+        fd = os.open(path, flags, 0o600)
+    except OSError as error:
+        if error.errno == errno.ENXIO:  # a FIFO that nobody reads, or a socket
+            _require_file(os.stat(path), path)
+        raise
+    try:
+        _require_file(os.fstat(fd), path)
         os.set_blocking(fd, True)
         os.dup2(fd, _STDOUT)
         os.dup2(fd, _STDERR)
@@ -109,12 +114,21 @@ def _lead_to(path: str) -> None:
         os.close(fd)
 
 
+def _require_file(status: os.stat_result, path: str) -> None:
+    if wrong := wrong_kind(status.st_mode, status.st_rdev):
+        raise OSError(errno.EINVAL, wrong, path)
+
+
 def start(path: str | None = None) -> None:
     """Write all events to standard error, or to the file `path`. Raises `InvalidInput` where there can be none."""
     try:
         handler = StderrHandler(path)
     except OSError as error:
-        raise InvalidInput(f"--log-file: {path}: {error.strerror}") from None
+        way_out = _WAY_OUT if error.errno in (errno.EINVAL, errno.EISDIR) else ""
+        raise InvalidInput(f"--log-file: {path}: {error.strerror}{way_out}") from None
+    if path is not None and os.path.isdir(f"{path}.1"):  # the log would grow without end
+        text = "is a directory, and a full log gets this name"
+        raise InvalidInput(f"--log-file: {path}.1: {text}{_WAY_OUT}")
     logging._srcfile = None  # as its manual says: nobody looks for the caller, which takes long
     logging.captureWarnings(True)
     logging.getLogger("rised").setLevel(logging.INFO)

@@ -13,12 +13,15 @@ import msgspec
 import yaml
 
 from rised.gpus import devices
+from rised.linux.files import open_file
 from rised.policy.quotas import Quotas
 from rised.policy.quotas import read as read_quotas
 from riseml_proto.default_socket import SYSTEM_SOCKET, user_socket
 from riseml_proto.errors import InvalidInput
+from riseml_proto.file_kinds import is_descriptor
 from riseml_proto.value import unknown_key
 
+_LARGEST = 1 << 20  # characters of a configuration file
 _SYSTEM_FILE = "/etc/rised/config.yml"
 _SYSTEM_PATHS = {
     "socket": SYSTEM_SOCKET,
@@ -135,21 +138,24 @@ def load(
     flags: Mapping[str, object],
     environ: Mapping[str, str],
     *,
-    for_stop: bool = False,
+    for_stop: list[str] | None = None,
 ) -> Settings:
     """Put the settings together. `flags` are those given, by key. Raises `InvalidInput` with file and key.
 
-    `for_stop`: only to find a daemon that is to be stopped, from which nothing else in the file may keep anybody.
+    `for_stop`: only to find a daemon that is to be stopped, from which nothing else in the file may keep anybody. The
+    list gets what is wrong with a file that therefore could not say where the daemon is.
     """
     files = [_SYSTEM_FILE] if flags.get("system") else _default_files(environ)
     path = file or next((p for p in files if os.path.exists(p)), None)
     try:
         content = _read(path)
-    except InvalidInput:
-        if not for_stop or (file and "state-dir" not in flags):
+    except InvalidInput as error:
+        if for_stop is None or (file and "state-dir" not in flags):
             raise
         content = {}
-    if for_stop:
+        if "state-dir" not in flags:
+            for_stop.append(str(error))
+    if for_stop is not None:
         content = {
             key: content[key] for key in ("system", "state-dir") if key in {*content} - {*flags}
         }
@@ -176,12 +182,18 @@ def _read(path: str | None) -> dict[str, Any]:
     if path is None:
         return {}
     try:
-        with open(path, encoding="utf-8") as file:
-            content = yaml.safe_load(file) or {}
+        flags = os.O_RDONLY | os.O_CLOEXEC
+        fd = os.open(path, flags) if is_descriptor(path) else open_file(path, flags)
+        with open(fd, encoding="utf-8") as file:
+            text = file.read(_LARGEST + 1)
+        if len(text) > _LARGEST:
+            raise InvalidInput(f"{path}: is too large for a configuration")
+        content = yaml.safe_load(text) or {}
     except OSError as error:
         raise InvalidInput(f"{path}: {error.strerror}") from None
     except (yaml.YAMLError, ValueError) as error:  # what looks like a date or a number may be none
-        raise InvalidInput(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+        why = " ".join(str(error).replace(' in "<unicode string>",', "").split())
+        raise InvalidInput(f"{path}: not YAML: {why}") from None
     except RecursionError:
         raise InvalidInput(f"{path}: is nested too deeply") from None
     if not isinstance(content, dict):

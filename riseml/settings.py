@@ -4,6 +4,7 @@ They are read only where neither --host nor RISEML_HOST is given, or ssh is used
 them.
 """
 
+import errno
 import os
 import re
 from collections.abc import Mapping
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from riseml.transport import address
 from riseml.transport.address import SshAddress
 from riseml_proto.errors import ConfigError, InvalidInput
+from riseml_proto.file_kinds import is_descriptor, wrong_kind
 
 if TYPE_CHECKING:
     from riseml_proto.value import Value
@@ -89,10 +91,33 @@ def _read(path: str) -> "dict[str, Value]":
     return compose(text, path).fields((_HOST, _REMOTE_COMMAND))
 
 
+def open_file(path: str, flags: int) -> int:
+    """`os.open` for what has to be a file, or /dev/null. Raises `OSError`, with words for a FIFO or a device."""
+    try:
+        fd = os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        if error.errno == errno.ENXIO:  # a FIFO that nobody reads, or a socket
+            _require_file(os.stat(path), path)
+        raise
+    try:
+        _require_file(os.fstat(fd), path)
+    except OSError:
+        os.close(fd)
+        raise
+    os.set_blocking(fd, True)
+    return fd
+
+
+def _require_file(status: os.stat_result, path: str) -> None:
+    if wrong := wrong_kind(status.st_mode, status.st_rdev):
+        raise OSError(errno.EINVAL, wrong, path)
+
+
 def read_config(path: str, name: str, largest: int, *, remedy: str) -> str:
     """The text of the file at `path`, which errors call `name`. Raises `ConfigError` or `FileNotFoundError`."""
     try:
-        with open(path, "rb") as file:
+        fd = os.open(path, os.O_RDONLY) if is_descriptor(path) else open_file(path, os.O_RDONLY)
+        with open(fd, "rb") as file:
             data = file.read(largest + 1)
         if len(data) > largest:
             raise ConfigError(f"is too large for a configuration; {remedy}", file=name)

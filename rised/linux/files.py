@@ -7,6 +7,7 @@ import stat
 from collections.abc import Iterator
 
 from riseml_proto.errors import StorageFull
+from riseml_proto.file_kinds import wrong_kind
 
 PASSABLE = 0o711
 """Mode of a directory of the daemon's in which users have directories of their own: they pass through, no more."""
@@ -43,6 +44,29 @@ def opened_regular(path: str) -> Iterator[int]:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             raise FileNotFoundError(errno.ENOENT, "not a regular file", path)
         yield fd
+
+
+def open_file(path: str, flags: int, mode: int = 0o600) -> int:
+    """`os.open` for what has to be a file, or /dev/null. Raises `OSError`, with words for a FIFO or a device."""
+    try:
+        fd = os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC, mode)
+    except OSError as error:
+        if error.errno != errno.ENXIO:  # a FIFO without a reader, a socket
+            raise
+        _require_file(os.stat(path), path)
+        raise
+    try:
+        _require_file(os.fstat(fd), path)
+    except OSError:
+        os.close(fd)
+        raise
+    os.set_blocking(fd, True)
+    return fd
+
+
+def _require_file(status: os.stat_result, path: str) -> None:
+    if wrong := wrong_kind(status.st_mode, status.st_rdev):
+        raise OSError(errno.EINVAL, wrong, path)
 
 
 def stat_regular(path: str) -> os.stat_result | None:

@@ -8,6 +8,7 @@
 Only its user may be able to write to its socket's directory: anybody else could put a daemon of their own there.
 """
 
+import errno
 import functools
 import os
 import sys
@@ -15,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
-from riseml.settings import configured_host, user_directory
+from riseml.settings import configured_host, open_file, user_directory
 from riseml.transport.address import SshAddress, parse
 from riseml.transport.endpoint import Endpoint
 from riseml.transport.unix import UnixSocket, is_private
@@ -24,6 +25,7 @@ from riseml_proto.errors import DaemonError, Unreachable
 
 if TYPE_CHECKING:
     import socket
+    from io import FileIO
 
     from riseml.transport.http import Client
 
@@ -121,7 +123,8 @@ def recorded_socket(environ: Mapping[str, str]) -> str | None:
     A daemon that cron, su or an early log-in started has another one than `own_socket`.
     """
     try:
-        with open(os.path.join(os.path.dirname(log_file(environ)), "lock"), "rb") as file:
+        lock = os.path.join(os.path.dirname(log_file(environ)), "lock")
+        with open(open_file(lock, os.O_RDONLY), "rb") as file:
             path = os.fsdecode(file.read(4096).split(b"\n")[1])
         _try(path)
     except (OSError, IndexError, DaemonError):
@@ -141,7 +144,7 @@ def start(path: str, environ: Mapping[str, str]) -> None:
     """
     import fcntl
 
-    with open(f"{path}.start", "wb") as lock:
+    with _opened(f"{path}.start", os.O_WRONLY | os.O_CREAT) as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # waits while another client starts one
         try:
             _try(path)
@@ -168,10 +171,11 @@ def _spawn(path: str, log: str) -> None:
             f"{os.path.dirname(log)}: {error.strerror}; rised keeps its state there: set "
             "XDG_STATE_HOME to a directory that you can write to"
         ) from None
+    output = _opened(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     ours, theirs = os.pipe()
     with open(ours, "rb", buffering=0) as ready:
-        with open(theirs, "wb", buffering=0), open(log, "ab") as output:
-            begin = output.tell()
+        with open(theirs, "wb", buffering=0), output:
+            begin = os.fstat(output.fileno()).st_size
             options = ["--ready-fd", str(theirs), "--log-file", log]
             process = subprocess.Popen(
                 [sys.executable, "-m", "rised", "--socket", path, *options],
@@ -195,6 +199,16 @@ def _spawn(path: str, log: str) -> None:
     except Unreachable:
         why = _last_line(log, begin)
         raise DaemonError(f"rised did not start: {why}; its log is {log}") from None
+
+
+def _opened(path: str, flags: int) -> "FileIO":
+    """A file that the client and the daemon need, to write to. Raises `DaemonError`."""
+    try:
+        return open(open_file(path, flags), "wb", buffering=0)
+    except OSError as error:
+        other = error.errno in (errno.EINVAL, errno.EISDIR)
+        way_out = "move it away" if other else "rised cannot start without it"
+        raise DaemonError(f"{path}: {error.strerror}; {way_out}") from None
 
 
 def _last_line(log: str, begin: int) -> str:

@@ -79,14 +79,14 @@ def test_nothing_wrong_in_the_file_keeps_a_daemon_from_being_stopped(
     tmp_path: Path, home: Path
 ) -> None:
     file = write(home / ".config/rised/config.yml", "gpu: 4\nsocket: s\nstate-dir: ~/state\n")
-    assert load(None, {}, {}, for_stop=True).state_dir == str(home / "state")
+    assert load(None, {}, {}, for_stop=[]).state_dir == str(home / "state")
     flags = {"state-dir": "/s"}
     for broken in ("state-dir: 5", "state-dir: here", "gpus: ["):
         write(Path(file), broken)
-        assert load(file, flags, {}, for_stop=True).state_dir == "/s"
+        assert load(file, flags, {}, for_stop=[]).state_dir == "/s"
         with pytest.raises(InvalidInput, match=r"config\.yml: "):
-            load(file, {}, {}, for_stop=True)
-    assert load(None, {}, {}, for_stop=True).state_dir == str(home / ".local/state/rised")
+            load(file, {}, {}, for_stop=[])
+    assert load(None, {}, {}, for_stop=[]).state_dir == str(home / ".local/state/rised")
 
 
 def test_an_empty_file_is_no_error(tmp_path: Path) -> None:
@@ -144,7 +144,7 @@ def test_a_flag_whose_bytes_are_no_text_is_refused() -> None:
 def test_a_file_that_cannot_be_read_is_told_with_its_name(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match=r"/none\.yml: No such file or directory$"):
         load(str(tmp_path / "none.yml"), {}, {})
-    with pytest.raises(InvalidInput, match=r": Is a directory$"):
+    with pytest.raises(InvalidInput, match=r": is a directory, not a file$"):
         load(str(tmp_path), {}, {})
     closed = tmp_path / "closed.yml"
     closed.touch()
