@@ -71,16 +71,16 @@ def list_files(
     cache = _cache_file(root)
     old = _load(cache)
     known: Known = {}
-    listing = Listing([], [])
+    files, taken = list[File](), list[ScannedFile]()
     try:
         for source in sources:
             kept = old.get(source.path)
-            if source.mode == DIRECTORY:
-                blob = EMPTY_TREE
-            elif kept and kept[0] == source.stamp:
+            if kept and kept[0] == source.stamp:
                 blob = kept[1]
                 known[source.path] = kept
                 advance(source.size)
+            elif source.mode == DIRECTORY:
+                blob = EMPTY_TREE
             elif source.target is not None:
                 blob = new_id(source.size, source.target).hexdigest()
                 advance(source.size)
@@ -91,13 +91,13 @@ def list_files(
                     continue
                 if quiet:
                     known[source.path] = (source.stamp, blob)
-            listing.files.append(File(quote(source.path), source.mode, source.size, blob))
-            listing.sources.append(source)
+            files.append(File(quote(source.path), source.mode, source.size, blob))
+            taken.append(source)
     finally:
         if known != old:
-            whole = len(listing.files) == len(sources)
+            whole = len(files) == len(sources)
             _save(cache, known if whole else {**old, **known})
-    return listing
+    return Listing(files, taken)
 
 
 def _take(

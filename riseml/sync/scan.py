@@ -115,20 +115,23 @@ def scan(root: bytes, limits: ProjectLimits, environ: Mapping[str, str] = os.env
                     continue
                 only_tracked = True
             rules = outer.inside(directory, _ignore_files(directory, entries))
+            gits, owns = map(bool, rules.stacks)  # most projects lack one of them
             if not only_tracked:
                 empty.append(_empty_directory(folder))
+            before, small = len(files), 0
             for entry in entries:
-                path = directory + entry.name
+                name = entry.name
+                path = directory + name
                 inner = entry.is_dir(follow_symlinks=False)
-                if entry.name.lower() == b".git":
+                if len(name) == 4 and name.lower() == b".git":
                     continue
-                own = rules.own(path, directory=inner)
+                own = rules.own(path, directory=inner) if owns else None
                 if own:
                     continue
                 left_out = own is None and (
                     only_tracked
-                    or (inner and entry.name in _RUBBISH)
-                    or rules.git(path, directory=inner)
+                    or (inner and name in _RUBBISH)
+                    or (gits and rules.git(path, directory=inner))
                 )
                 if left_out and not tree.tracks(path, directory=inner):
                     continue
@@ -140,18 +143,21 @@ def scan(root: bytes, limits: ProjectLimits, environ: Mapping[str, str] = os.env
                     source = _source(entry, path)
                 except FileNotFoundError:  # it was removed since its directory was read
                     continue
-                if source:
-                    files.append(source)
-                    filled.add(folder)
-                    count.add(folder, 1)
-                    # A file of more than 1% of the limit is named by itself.
-                    size.add(path if source.size > limits.bytes // 100 else folder, source.size)
-                else:
+                if source is None:
                     special.append(path)
+                    continue
+                files.append(source)
+                if source.size > limits.bytes // 100:  # it is named by itself
+                    size.add(path, source.size)
+                else:
+                    small += source.size
+            if len(files) > before:
+                filled.add(folder)
+                count.add(folder, len(files) - before)
+                size.add(folder, small)
         except OSError as error:
-            if (
-                not folder or error.errno not in GONE
-            ):  # else it was removed since its parent was read
+            # A directory other than the project's own may be removed after its parent was read.
+            if not folder or error.errno not in GONE:
                 raise trouble(folder, error) from None
     files += _without_content(empty, filled)
     files.sort()

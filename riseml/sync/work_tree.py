@@ -99,7 +99,7 @@ class WorkTree:
         if not self:
             return []
         listed = self._ask("ls-files", "-z", "--cached", missing=self._indexed) or b""
-        return sorted(set(listed.split(b"\0")) - {b""})
+        return listed.split(b"\0")[:-1]  # sorted; a file in conflict is there several times
 
     def _indexed(self) -> bytes:
         """What `git ls-files -z` would print, read without git."""
@@ -110,7 +110,7 @@ class WorkTree:
                 known = git_index.paths(file.read())
         except OSError:  # a repository without an index tracks nothing
             return b""
-        return b"\0".join(path[len(prefix) :] for path in known if path.startswith(prefix))
+        return b"".join(b"%s\0" % path[len(prefix) :] for path in known if path.startswith(prefix))
 
     def _excludes_file(self) -> bytes:
         """Path of `core.excludesFile`, or git's default for it."""
