@@ -34,8 +34,8 @@ keeps their logs and outputs. On your own machine riseml starts it by itself;
 nothing here has to be typed."""
 
 _EPILOG = """\
-A setting is also a key of the configuration file, ~/.config/rised/config.yml or
-else /etc/rised/config.yml:
+A setting is also a key of the configuration file, ~/.config/rised/config.yml,
+with --system of /etc/rised/config.yml:
   gpus: 4
   output-dir: /data/experiments
 A flag wins over the file. SIGTERM, or rised --stop, stops the daemon; jobs run

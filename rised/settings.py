@@ -145,8 +145,8 @@ def load(
     `for_stop`: only to find a daemon that is to be stopped, from which nothing else in the file may keep anybody. The
     list gets what is wrong with a file that therefore could not say where the daemon is.
     """
-    files = [_SYSTEM_FILE] if flags.get("system") else _default_files(environ)
-    path = file or next((p for p in files if os.path.exists(p)), None)
+    usual = _SYSTEM_FILE if flags.get("system") else _own_file(environ)
+    path = file or (usual if os.path.exists(usual) else None)
     try:
         content = _read(path)
     except InvalidInput as error:
@@ -173,9 +173,10 @@ def quotas(settings: Settings) -> Quotas:
     return read_quotas(settings.quotas, "quotas", group_id)
 
 
-def _default_files(environ: Mapping[str, str]) -> list[str]:
+def _own_file(environ: Mapping[str, str]) -> str:
+    """The file of a person's own daemon, which never takes that of a server: both would hand out the same GPUs."""
     home = environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
-    return [os.path.join(home, "rised", "config.yml"), _SYSTEM_FILE]
+    return os.path.join(home, "rised", "config.yml")
 
 
 def _read(path: str | None) -> dict[str, Any]:

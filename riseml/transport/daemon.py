@@ -3,6 +3,7 @@
     --host or RISEML_HOST given     the daemon at that address, here or behind ssh
     host: in config.yml             the daemon at that address
     /run/rised/rised.sock exists    the machine's daemon, which serves every user
+    its units are installed         an error: an own daemon would hand out the same GPUs again
     otherwise                       the user's own daemon, started by the first command that needs it
 
 Only its user may be able to write to its socket's directory: anybody else could put a daemon of their own there.
@@ -31,6 +32,11 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+UNITS = tuple(
+    f"{place}/systemd/system/rised.socket"
+    for place in ("/etc", "/usr/local/lib", "/usr/lib", "/lib")
+)
+"""One of them is there where a server is installed."""
 START_TIMEOUT = 30.0
 """Seconds that a daemon may take to listen."""
 _OPEN_TIMEOUT = 30.0  # seconds that a listening daemon may take to accept a connection
@@ -81,6 +87,11 @@ def local_socket(environ: Mapping[str, str]) -> tuple[str, bool]:
     """The socket of a daemon of this machine, and whether it is the user's own. Raises `DaemonError`."""
     if os.path.exists(SYSTEM_SOCKET):
         return SYSTEM_SOCKET, False
+    if any(os.path.exists(unit) for unit in UNITS):
+        raise DaemonError(
+            "this machine has a rised for all its users, which does not run; to start it:"
+            " sudo systemctl start rised.socket"
+        )
     path = own_socket(environ, os.getuid())
     return (path if os.path.exists(path) else recorded_socket(environ) or path), True
 

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rised import settings as settings_module
 from rised.__main__ import parser
 from rised.settings import TABLE, load
 from riseml_proto.errors import InvalidInput
@@ -52,10 +53,15 @@ def test_a_flag_goes_before_the_file_and_the_file_before_the_default(tmp_path: P
     assert (settings.gpus, settings.kill_grace, settings.max_files) == ("0,2", 3.0, 100_000)
 
 
-def test_the_file_of_the_user_is_found_where_xdg_says(tmp_path: Path, home: Path) -> None:
+def test_the_file_of_the_user_is_found_where_xdg_says_and_a_servers_is_not(
+    tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write(tmp_path / "xdg" / "rised" / "config.yml", "gpus: 3")
     write(home / ".config" / "rised" / "config.yml", "gpus: 2")
     assert load(None, {}, {"XDG_CONFIG_HOME": str(tmp_path / "xdg")}).gpus == 3
+    monkeypatch.setattr(settings_module, "_SYSTEM_FILE", write(tmp_path / "etc.yml", "gpus: 4"))
+    assert load(None, {}, {"XDG_CONFIG_HOME": "/nowhere"}).gpus == "auto"
+    assert load(None, {"system": True}, {}).gpus == 4
     assert load(None, {}, {}).gpus == 2
 
 

@@ -96,8 +96,13 @@ def test_a_first_command_starts_the_server_through_its_socket(machine: Machine) 
 
 def test_a_stopped_server_says_so(machine: Machine) -> None:
     machine.run("systemctl", "stop", "rised.socket", "rised.service")
-    # Without the socket of a server there is none, and a user's own daemon would serve.
     machine.run("test", "!", "-e", "/run/rised/rised.sock")
+    done = machine.run("riseml", "whoami", user="paul", check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        "riseml: this machine has a rised for all its users, which does not run; to start it:"
+        " sudo systemctl start rised.socket\n"
+    )
     machine.run("systemctl", "start", "rised.socket")
     machine.run("riseml", "whoami", user="paul")
 

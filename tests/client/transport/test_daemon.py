@@ -47,6 +47,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.delenv("RISEML_HOST", raising=False)
     monkeypatch.setattr(finder, "SYSTEM_SOCKET", str(tmp_path / "system.sock"))
+    monkeypatch.setattr(finder, "UNITS", (str(tmp_path / "rised.socket"),))
     yield tmp_path
     for pid in starts(tmp_path):
         with suppress(ProcessLookupError):
@@ -75,6 +76,16 @@ def test_the_users_own_daemon_is_started_by_the_first_who_needs_it(home: Path) -
     assert (home / "run/rised").stat().st_mode & 0o777 == 0o700
     line = (home / "state/rised/rised.log").read_text().split()
     assert line[1:] == [line[1], line[1], "/"]  # a session of its own
+
+
+def test_a_server_that_is_stopped_is_to_be_started_and_not_replaced(home: Path) -> None:
+    (home / "rised.socket").touch()
+    with pytest.raises(
+        DaemonError, match=r"does not run; to start it: sudo systemctl start rised\.socket"
+    ):
+        finder.local_socket(os.environ)
+    assert starts(home) == []
+    assert not (home / "run").exists()
 
 
 def test_of_many_who_need_it_at_once_one_starts_it(home: Path) -> None:
