@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TextIO
 
+from riseml.nested_bars import Rows, visible
 from riseml_proto.ids import column_width, parse
 from riseml_proto.messages import ElidedEntry, Entry, HeadEntry, LineEntry, PartialEntry, StateEntry
 from riseml_proto.states import State
@@ -57,13 +58,6 @@ def paint(state: State, text: str | None = None, *, colour: bool = True) -> str:
     return f"{_COLOURS[state]}{text or state}{RESET}" if colour else text or state
 
 
-def visible(text: str) -> str:
-    r"""The part of a line that a terminal shows at the end, where `\r` lets parts overwrite each other."""
-    if "\r" not in text:
-        return text
-    return next((part for part in reversed(text.split("\r")) if part), "")
-
-
 def clean(text: str, *, colour: bool) -> str:
     """`text` without control characters and escape sequences; colours stay if `colour`."""
     if text.isprintable():
@@ -89,6 +83,11 @@ def cut(text: str, width: int) -> str:
         room += kept.pop()[1]
     shown = "".join(part for part, _ in kept)
     return f"{shown}…{RESET}" if "\x1b" in shown else f"{shown}…"
+
+
+def _width(text: str) -> int:
+    """Columns that `text` takes; colours take none."""
+    return sum(map(_columns, _SGR.sub("", text)))
 
 
 def _columns(character: str) -> int:
@@ -141,20 +140,28 @@ class Screen:
         self._colour = has_colour(self._out, os.environ)
         self._width = 0
         self._partial: PartialEntry | None = None
+        self._bars: dict[str, tuple[Rows, LineEntry]] = {}
+        self._drawn: list[int] = []
 
     def show(self, entry: Entry) -> None:
         """Write `entry`; a partial line only on a terminal."""
         if isinstance(entry, HeadEntry):
             self._width = column_width(parse(entry.id).experiment or 0, entry.count)
         elif isinstance(entry, PartialEntry):
-            if self._live:
+            if self._live and entry.job not in self._bars:
+                self._erase()
                 self._partial = entry
                 self._draw()
         elif isinstance(entry, StateEntry | ElidedEntry | LineEntry):
             self._erase()
-            if isinstance(entry, LineEntry) and self._partial and self._partial.job == entry.job:
-                self._partial = None
-            self._out.write("".join(f"{line}\n" for line in self._format(entry)))
+            if isinstance(entry, LineEntry):
+                if self._partial and self._partial.job == entry.job:
+                    self._partial = None
+                self._feed(entry)
+            else:
+                if isinstance(entry, StateEntry) and entry.state.ended:
+                    self._flush(entry.id)
+                self._write(self._format(entry))
             self._draw()
         self._out.flush()
 
@@ -164,16 +171,36 @@ class Screen:
         notice(text)
 
     def clear(self) -> None:
-        """Remove the partial line at the bottom."""
+        """Remove the partial line at the bottom, and write bars as lines."""
         self._erase()
         self._partial = None
+        self._flush()
         self._out.flush()
 
-    def _format(self, entry: StateEntry | ElidedEntry | LineEntry | PartialEntry) -> list[str]:
-        name = entry.id if isinstance(entry, StateEntry | ElidedEntry) else entry.job
-        prefix = f"{name:<{self._width}}| [{stamp(entry.time)}] "
-        if isinstance(entry, LineEntry | PartialEntry):
-            return [prefix + self._safe(visible(entry.text))]
+    def _feed(self, entry: LineEntry) -> None:
+        """Write `entry`, or hold it where it is one of several bars that may be drawn again."""
+        rows, _ = self._bars.pop(entry.job, (Rows(), entry))
+        for text in rows.feed(entry.text):
+            self._write([self._line(entry, text)])
+        if rows.shown:
+            self._bars[entry.job] = rows, entry
+
+    def _flush(self, experiment: str | None = None) -> None:
+        """Write the bars of the jobs of `experiment`, by default of all, as lines."""
+        mine = "" if experiment is None else f"{experiment}."
+        for job in [job for job in self._bars if job.startswith(mine)]:
+            rows, entry = self._bars.pop(job)
+            self._write([self._line(entry, text) for text in rows.flush()])
+
+    def _write(self, lines: list[str]) -> None:
+        self._out.write("".join(f"{line}\n" for line in lines))
+
+    def _line(self, entry: LineEntry | PartialEntry, text: str) -> str:
+        prefix = f"{entry.job:<{self._width}}| [{stamp(entry.time)}] "
+        return prefix + self._safe(visible(text))
+
+    def _format(self, entry: StateEntry | ElidedEntry) -> list[str]:
+        prefix = f"{entry.id:<{self._width}}| [{stamp(entry.time)}] "
         state = paint(entry.state, colour=self._colour)
         if isinstance(entry, ElidedEntry):
             return [f"{prefix}{entry.count:,} more are {state}"]
@@ -190,10 +217,24 @@ class Screen:
         return clean(text, colour=self._colour) if self._tty else text
 
     def _draw(self) -> None:
+        """Draw the bars and the partial line at the bottom of a terminal."""
+        if not self._live:
+            return
+        texts = [
+            self._line(entry, row) for rows, entry in self._bars.values() for row in rows.shown
+        ]
         if self._partial:
-            text = cut(self._format(self._partial)[0], size(self._out)[0] - 1)
-            self._out.write(f"\r\x1b[K{text}")
+            texts.append(self._line(self._partial, self._partial.text))
+        width, height = size(self._out)
+        texts = [cut(text, width - 1) for text in texts[1 - height :]]
+        if texts:
+            self._out.write("\r\x1b[K" + "\n".join(texts))
+        self._drawn = [_width(text) for text in texts]
 
     def _erase(self) -> None:
-        if self._partial:
-            self._out.write("\r\x1b[K")
+        if self._drawn:
+            # A terminal that became narrower has broken a line into several.
+            width = size(self._out)[0]
+            rows = sum(max(1, -(-taken // width)) for taken in self._drawn)
+            self._out.write("\r\x1b[K" + "\x1b[A\x1b[K" * (rows - 1))
+        self._drawn = []

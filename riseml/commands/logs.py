@@ -12,9 +12,10 @@ such file. Each line has the ID of the experiment or job, the time in UTC, and t
 With `-f`, new output and new states follow as they come. If the daemon is restarted meanwhile, it is
 waited for, up to 30 seconds, and no line is shown twice or left out.
 
-Of a line that overwrites itself with `\\r`, such as a progress bar, its last form is shown. On a terminal
-it is drawn at the bottom while it grows, and escape sequences in a job's output other than colours are
-left out, so that a job cannot move the cursor or retitle the window. `NO_COLOR` turns colours off.
+Of a line that overwrites itself with `\\r`, such as a progress bar, its last form is shown, and of
+several bars below each other one line each. On a terminal they are drawn at the bottom while they grow,
+and escape sequences in a job's output other than colours are left out, so that a job cannot move the
+cursor or retitle the window. `NO_COLOR` turns colours off.
 
 The exit code is 0 when the log was read to its end, whatever the job's own was.
 """

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from riseml.screen import RESET, Screen, age, clean, cut, has_colour, paint, stamp, visible
+from riseml.nested_bars import visible
+from riseml.screen import RESET, Screen, age, clean, cut, has_colour, paint, stamp
 from riseml_proto.messages import (
     ElidedEntry,
     Entry,
@@ -217,3 +218,46 @@ def test_ages_and_times() -> None:
         "0 second(s)",
     ]
     assert stamp(NOW.astimezone(tz=None)) == "2017-08-30T09:59:06Z"
+
+
+def nested(epochs: int, steps: int) -> list[str]:
+    """The lines of a log in which two bars of tqdm, one in the other, were drawn."""
+    text = "\repochs 0"
+    for epoch in range(1, epochs + 1):
+        for step in range(steps + 1):
+            text += f"\n\rsteps {step}\x1b[A"
+        text += f"\repochs {epoch}"
+    return [*f"{text}\n\n".split("\n")[:-2], "done"]
+
+
+def test_nested_bars_are_one_line_each_in_a_file() -> None:
+    text = shown(*map(line, nested(3, 50)))
+    assert [row.rpartition("] ")[2] for row in text.splitlines()] == [
+        "epochs 0",  # it was no nested bar then
+        "epochs 3",
+        "steps 50",
+        "done",
+    ]
+
+
+def test_nested_bars_are_drawn_again_in_their_place_on_a_terminal() -> None:
+    text = shown(*map(line, nested(1, 2)[:4]), out=Terminal())
+    prefix = "144.1.train     | [2017-08-30T09:59:06Z] "
+    assert text.endswith(
+        f"\r\x1b[K{prefix}steps 1\r\x1b[K\r\x1b[K{prefix}epochs 1\n{prefix}steps 2"
+    )
+
+
+def test_bars_of_a_job_that_has_ended_become_lines() -> None:
+    text = shown(*map(line, nested(1, 2)[:4]), state("144.1", State.FAILED))
+    assert text.splitlines()[-3:] == [
+        "144.1.train     | [2017-08-30T09:59:06Z] epochs 1",
+        "144.1.train     | [2017-08-30T09:59:06Z] steps 2",
+        "144.1           | [2017-08-30T09:59:06Z] --> FAILED",
+    ]
+
+
+def test_no_moves_however_wild_lose_plain_lines() -> None:
+    text = shown(line("\x1b[99A\x1b[A"), line("\rx\x1b[55A"), line("plain"), line("\rlast"))
+    rows = [row.rpartition("] ")[2] for row in text.splitlines()]
+    assert rows == ["x", "plain", "last"]
