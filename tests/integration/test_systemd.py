@@ -225,7 +225,15 @@ def test_it_is_removed_as_it_was_installed(machine: Machine) -> None:
     manual = machine.root / "usr/local/share/man"
     pages = manual / "man1/riseml.1", manual / "man8/rised.8"
     assert all(page.exists() for page in pages)
-    machine.run(INSTALL, "--uninstall")
+    number = train(machine, BLOCKED)
+    wait_for(machine, number, "on")
+    asked = machine.run(INSTALL, "--uninstall", check=False)
+    assert (asked.returncode, asked.stderr) == (
+        2,
+        "install-server: 1 job runs and would be ended; to end what runs, say --yes, too\n",
+    )
+    assert state(machine, number) == ("RUNNING", None)
+    machine.run(INSTALL, "--uninstall", "--yes")
     assert (
         machine.run("systemctl", "list-unit-files", "rised*", check=False).stdout.count("rised")
         == 0
