@@ -31,6 +31,7 @@ _STEADY = 10.0  # seconds; a stream that lasted so long counts as back, even wit
 _FIRST_DELAY, _LONGEST_DELAY = 0.05, 1.0  # seconds between two attempts to connect
 _NOTICE_AFTER = 1.0  # seconds without a stream before the person is told
 
+_LONGEST_LINE = 16 << 20  # characters that are kept until their line ends
 _DECODER = msgspec.json.Decoder(Entry)
 
 
@@ -50,8 +51,9 @@ def follow(connect: Connect, request: LogRequest, *, out: TextIO | None = None) 
 def entries(
     connect: Connect, request: LogRequest, notice: Callable[[str], None]
 ) -> Iterator[tuple[bytes, Entry]]:
-    """The entries up to the `EndEntry`, each with its line of JSON. Raises as `follow`."""
+    """The entries up to the `EndEntry`, each with its line of JSON; a long line is one. Raises as `follow`."""
     progress = _Progress(request)
+    joiner = LineJoiner()
     cut_at = None
     delay = _FIRST_DELAY
     noticed = False
@@ -63,7 +65,7 @@ def entries(
                 if progress.is_new(entry):
                     if not isinstance(entry, HeadEntry):
                         cut_at, delay, noticed = None, _FIRST_DELAY, False
-                    yield line, entry
+                    yield from joiner.take(line, entry)
             return
         except Unreachable as error:
             now = time.monotonic()
@@ -77,6 +79,38 @@ def entries(
                 noticed = True
         time.sleep(delay)
         delay = min(2 * delay, _LONGEST_DELAY)
+
+
+class LineJoiner:
+    """Joins the pieces of long lines: whoever reads gets one entry for each line of up to 16 MiB."""
+
+    def __init__(self) -> None:
+        self._pieces: dict[tuple[str, int], list[LineEntry]] = {}
+
+    def take(self, line: bytes, entry: Entry) -> Iterator[tuple[bytes, Entry]]:
+        """What `entry`, which came as `line`, makes complete; at the stream's end also what is not."""
+        if isinstance(entry, LineEntry):
+            key = entry.job, entry.attempt
+            begun = self._pieces.get(key, [])
+            if entry.more or begun:
+                begun.append(entry)
+                if entry.more and sum(len(piece.text) for piece in begun) < _LONGEST_LINE:
+                    self._pieces[key] = begun
+                else:
+                    yield self._joined(self._pieces.pop(key, begun))
+                return
+        if isinstance(entry, EndEntry):
+            for pieces in self._pieces.values():
+                yield self._joined(pieces)
+            self._pieces.clear()
+        yield line, entry
+
+    def _joined(self, pieces: list[LineEntry]) -> tuple[bytes, Entry]:
+        first, last = pieces[0], pieces[-1]
+        whole = msgspec.structs.replace(
+            first, text="".join(piece.text for piece in pieces), end=last.end, more=last.more
+        )
+        return msgspec.json.encode(whole), whole
 
 
 def _stream(connect: Connect, request: LogRequest) -> Iterator[tuple[bytes, Entry]]:

@@ -316,6 +316,8 @@ class LineEntry(Message, frozen=True, tag="line", tag_field="type"):
     """Bytes that are not UTF-8 are U+FFFD. `\\r` and escape sequences are unchanged."""
     end: int
     """Byte offset in the job's log after the line."""
+    more: bool = False
+    """Whether this is a piece of a line of more than 64 KiB, which goes on in the job's next `line`."""
 
 
 class PartialEntry(Message, frozen=True, tag="partial", tag_field="type"):

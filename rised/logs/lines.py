@@ -1,7 +1,7 @@
 """Bytes of a log, cut into lines. Pure.
 
     line     ends with \\n or \\r\\n. A \\r alone is part of its text, like everything else that a terminal acts on
-    piece    a part of a line longer than 64 KiB. It is sent like a line, so that no line needs more memory
+    piece    a part of a line longer than 64 KiB, so that no line needs more memory here; who shows lines joins them
     partial  what follows the end of the last line; it becomes a line when its job has ended
 
 Lines depend on the bytes alone, not on the portions in which they were read. So a reader that goes on at the `end` of a
@@ -21,6 +21,8 @@ class Line(NamedTuple):
     end: int
     time_ms: int
     text: bytes
+    more: bool = False
+    """Whether it is a piece that is not its line's last."""
 
 
 class Splitter:
@@ -53,8 +55,11 @@ class Splitter:
         self._offset += self._at
         self._at = 0
 
-    def next(self, *, final: bool = False) -> tuple[int, bytes] | None:
-        """End and text of the next line; None if there is none yet. `final`: no more bytes will come."""
+    def next(self, *, final: bool = False) -> tuple[int, bytes, bool] | None:
+        """End and text of the next line or piece, and whether the line goes on; None if there is none yet.
+
+        `final`: no more bytes will come.
+        """
         data, at = self._data, self._at
         # A text of exactly LIMIT bytes may be followed by \r\n.
         newline = data.find(b"\n", at, at + LIMIT + 2)
@@ -62,15 +67,15 @@ class Splitter:
             stop = newline - 1 if newline > at and data[newline - 1] == 13 else newline
             if stop - at <= LIMIT:
                 self._at = newline + 1
-                return self.start, data[at:stop]
-        rest = len(data) - at
+                return self.start, data[at:stop], False
+        rest, more = len(data) - at, False
         if rest >= LIMIT + 2 or newline >= 0 or (final and rest > LIMIT):
-            self._at = _cut(data, at)
+            self._at, more = _cut(data, at), True
         elif final and rest:
             self._at = len(data)
         else:
             return None
-        return self.start, data[at : self._at]
+        return self.start, data[at : self._at], more
 
 
 def _cut(data: bytes, at: int) -> int:

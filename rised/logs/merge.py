@@ -66,6 +66,7 @@ class MergedLog:
             time=self._at(line.time_ms),
             text=line.text.decode("utf-8", "replace"),
             end=line.end,
+            more=line.more,
         )
 
     @property

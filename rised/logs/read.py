@@ -66,13 +66,13 @@ class LogLines:
                 line = self._splitter.next(final=True) if final else None
                 if line is None:
                     return None
-            end, text = line
+            end, text, more = line
             if self._skip:
-                self._skip = False
+                self._skip = more
                 continue
             time_ms = self._time_of(start)
             if self._since_ms is None or time_ms >= self._since_ms:
-                return Line(start, end, time_ms, text)
+                return Line(start, end, time_ms, text, more)
 
     def _reset(self, offset: int) -> None:
         self._splitter = Splitter(offset)

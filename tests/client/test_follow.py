@@ -243,3 +243,41 @@ def test_entries_come_with_the_lines_they_were_sent_as(following: Following) -> 
     got = list(entries(following.connect, LogRequest(id="144"), lambda _: None))
     assert [text for text, _ in got] == sent
     assert got[-1][1] == END
+
+
+def test_the_pieces_of_a_long_line_are_one_line_also_over_a_cut(daemon: Any) -> None:
+    pieces = [msgspec.structs.replace(line("x" * 9, 9 * n), more=True) for n in (1, 2)]
+    between = line("other", 6, job="144.2.train")
+    daemon.scripts = [
+        daemon.streams(*wire(HEAD, pieces[0], between, pieces[1]), cut=True),
+        daemon.streams(*wire(HEAD, line("end", 22), END)),
+    ]
+    following = Following(daemon)
+    following.follow()
+    lines = following.out.getvalue().splitlines()
+    assert [text.rsplit(" ", 1)[1] for text in lines] == ["other", "x" * 18 + "end"]
+    assert lines[1].startswith("144.1.train     | [2017-08-30T09:59:15Z] ")
+
+
+def test_a_long_line_is_one_object_in_json_and_what_is_not_complete_says_so(daemon: Any) -> None:
+    pieces = [msgspec.structs.replace(line("ab", 2 * n), more=True) for n in (1, 2)]
+    daemon.scripts = [daemon.streams(*wire(HEAD, *pieces, END))]
+    following = Following(daemon)
+    found = [entry for _, entry in entries(following.connect, LogRequest(id="144"), print)]
+    (whole,) = [entry for entry in found if isinstance(entry, LineEntry)]
+    assert (whole.text, whole.end, whole.more) == ("abab", 4, True)
+
+
+def test_of_a_line_without_end_no_more_than_so_much_is_kept(
+    daemon: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(follower, "_LONGEST_LINE", 5)
+    pieces = [msgspec.structs.replace(line("abc", 3 * n), more=True) for n in (1, 2, 3, 4)]
+    daemon.scripts = [daemon.streams(*wire(HEAD, *pieces, line("d", 13), END))]
+    following = Following(daemon)
+    found = [entry for _, entry in entries(following.connect, LogRequest(id="144"), print)]
+    assert [entry.text for entry in found if isinstance(entry, LineEntry)] == [
+        "abcabc",
+        "abcabc",
+        "d",
+    ]

@@ -162,6 +162,12 @@ def test_processes_that_each_live_for_less_than_a_look_are_killed_too(
             id="quotes, line ends and other scripts",
         ),
         pytest.param([r"printf '\377\376\n'"], 0, ["\ufffd\ufffd"], id="not UTF-8"),
+        pytest.param(
+            ['python3 -c \'print("x" * 1_000_000); print("end")\''],
+            0,
+            ["x" * 1_000_000, "end"],
+            id="a long line",
+        ),
         pytest.param([": " + "x" * 65_536 + "; echo end"], 0, ["end"], id="a long command"),
         pytest.param(["-n"], 127, None, id="a command that looks like a flag"),
         pytest.param(["# nothing"], 0, [], id="a comment"),

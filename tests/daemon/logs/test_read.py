@@ -22,7 +22,7 @@ TEXTS = st.lists(
 ).map(b"".join)
 
 
-def split(*portions: bytes) -> list[tuple[int, bytes]]:
+def split(*portions: bytes) -> list[tuple[int, bytes, bool]]:
     splitter = Splitter()
     found = []
     for portion in portions:
@@ -57,7 +57,7 @@ def read(log: Path, offset: int = 0, since_ms: int | None = None) -> list[Line]:
     ],
 )
 def test_lines_end_where_they_should(data: bytes, texts: list[bytes]) -> None:
-    assert [text for _, text in split(data)] == texts
+    assert [text for _, text, _ in split(data)] == texts
 
 
 @given(TEXTS, st.lists(st.integers(0, 200_000), max_size=6))
@@ -72,8 +72,8 @@ def test_lines_do_not_depend_on_the_portions_they_come_in(data: bytes, cuts: lis
 @settings(deadline=None)
 def test_whoever_goes_on_at_a_lines_end_gets_the_rest(data: bytes) -> None:
     whole = split(data)
-    for i, (end, _) in enumerate(whole):
-        rest = [(end + at, text) for at, text in split(data[end:])]
+    for i, (end, _, _) in enumerate(whole):
+        rest = [(end + at, text, more) for at, text, more in split(data[end:])]
         assert rest == whole[i + 1 :]
 
 
@@ -81,8 +81,13 @@ def test_whoever_goes_on_at_a_lines_end_gets_the_rest(data: bytes) -> None:
 @settings(deadline=None)
 def test_every_byte_but_line_ends_is_in_a_line_and_none_is_too_long(data: bytes) -> None:
     whole = split(data)
-    assert all(len(text) <= LIMIT for _, text in whole)
-    joined = b"".join(text for _, text in whole)
+    assert all(len(text) <= LIMIT for _, text, _ in whole)
+    lines = [b""]
+    for _, text, more in whole:
+        lines[-1] += text
+        lines += [] if more else [b""]
+    assert len(lines) - 1 == data.count(b"\n") + (not data.endswith(b"\n") and data != b"")
+    joined = b"".join(text for _, text, _ in whole)
     assert (
         joined
         == b"".join(p[:-1] if p.endswith(b"\r") else p for p in data.split(b"\n")[:-1])
