@@ -377,6 +377,8 @@ class Gpu(Message, frozen=True):
     bus_id: str | None
     used_by: str | None
     """ID of the sub-experiment that has it."""
+    user: str | None = None
+    """Whose that is."""
     out: str | None = None
     """Why it is not given to jobs: it fails, others use it, or an administrator has taken it out."""
 

@@ -26,11 +26,14 @@ async def system(context: Context, request: Request) -> Answer:
     inventory, settings = context.scheduler.inventory, context.services.settings
     total, free = inventory.total, inventory.free
     unavailable = context.gpus.monitor.unavailable
-    users = {
-        gpu: experiment_id(*holder)  # type: ignore[misc]  # holders are (experiment, member)
-        for holder, grant in inventory.grants()
-        for gpu in grant.gpus
-    }
+    states = context.scheduler.unfinished.states
+    holders = {}
+    for holder, grant in inventory.grants():
+        number, member = holder  # type: ignore[misc]  # holders are (experiment, member)
+        state = states.get(number)  # type: ignore[has-type]
+        user = state.experiment.row.user if state else None
+        held = experiment_id(number, member), user  # type: ignore[has-type]
+        holders.update(dict.fromkeys(grant.gpus, held))
     return Answer(
         System(
             hostname=socket.gethostname(),
@@ -44,7 +47,8 @@ async def system(context: Context, request: Request) -> Answer:
             gpus=[
                 Gpu(
                     **asdict(gpu),
-                    used_by=users.get(gpu.index),
+                    used_by=holders.get(gpu.index, (None, None))[0],
+                    user=holders.get(gpu.index, (None, None))[1],
                     out=explain(why, _process) if (why := unavailable.get(gpu.index)) else None,
                 )
                 for gpu in context.gpus.devices

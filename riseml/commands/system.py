@@ -117,7 +117,7 @@ def gpus(devices: list[Gpu]) -> list[str]:
             gpu.driver or "-",
             gpu.serial or "-",
             gpu.bus_id or "-",
-            gpu.used_by or "-",
+            " ".join(filter(None, (gpu.used_by, gpu.user))) or "-",
             gpu.out or ("in use" if gpu.used_by else "free"),
         ]
         for gpu in devices

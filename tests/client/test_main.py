@@ -106,7 +106,7 @@ def test_whoami(daemon: Any, capsys: pytest.CaptureFixture[str]) -> None:
 SYSTEM = b"""{"hostname": "box", "version": "0.1.0", "api_version": 2, "pid": 7, "runner": "auto",
 "isolation": "cgroup", "cpus": {"total": 16, "used": 2.5}, "memory": {"total": 65536, "used": 4096},
 "gpus": [{"index": 0, "uuid": "GPU-1", "name": "NVIDIA H100", "memory": 81920, "driver": "550.54",
-"serial": "165", "bus_id": "0000:18:00.0", "used_by": "144.2"},
+"serial": "165", "bus_id": "0000:18:00.0", "used_by": "144.2", "user": "paul"},
 {"index": 1, "uuid": null, "name": null, "memory": null, "driver": null, "serial": null,
 "bus_id": null, "used_by": null}], "state_dir": "/s", "output_dir": "/o", "data_dir": "/d",
 "max_files": 100000, "max_bytes": 1073741824}"""
@@ -123,9 +123,9 @@ def test_system_info(daemon: Any, capsys: pytest.CaptureFixture[str]) -> None:
     )
     run(*info, "-g")
     assert capsys.readouterr().out == (
-        "GPU NAME        MEM      DRIVER SERIAL BUS ID       USED BY STATE\n"
-        "0   NVIDIA H100 80.0 GiB 550.54 165    0000:18:00.0 144.2   in use\n"
-        "1   -           -        -      -      -            -       free\n"
+        "GPU NAME        MEM      DRIVER SERIAL BUS ID       USED BY    STATE\n"
+        "0   NVIDIA H100 80.0 GiB 550.54 165    0000:18:00.0 144.2 paul in use\n"
+        "1   -           -        -      -      -            -          free\n"
     )
     run(*info, "-l")
     assert "Largest project: 100,000 files, 1,024 MiB\n" in capsys.readouterr().out
