@@ -12,7 +12,7 @@ import ctypes
 import os
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 
@@ -77,8 +77,19 @@ class Children:
                     child.end(status)
                 pid, status = os.waitpid(-1, os.WNOHANG)
 
-    def spawn(self, argv: list[str], env: Mapping[str, str], *, stdin: int, output: int) -> Child:
-        """Start `argv` in a session of its own with these files as its input and both outputs. Raises `OSError`."""
+    def spawn(
+        self,
+        argv: list[str],
+        env: Mapping[str, str],
+        *,
+        stdin: int,
+        output: int,
+        blocked: Iterable[signal.Signals] = (),
+    ) -> Child:
+        """Start `argv` in a session of its own with these files as its input and both outputs. Raises `OSError`.
+
+        The signals `blocked` wait until the program lets them come.
+        """
         pid = os.posix_spawn(
             argv[0],
             argv,
@@ -89,7 +100,7 @@ class Children:
                 (os.POSIX_SPAWN_DUP2, output, 2),
             ],
             setsid=True,
-            setsigmask=[],
+            setsigmask=blocked,
             # Python ignores some, whoever started the daemon may others, and what is ignored would stay so in the job.
             setsigdef=_ORDINARY_SIGNALS,
         )

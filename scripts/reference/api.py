@@ -16,7 +16,8 @@ _HEAD = f"""# The API
 Made from `proto/riseml_proto/messages.py`, `file_messages.py` and `waiting.py` by `make docs`; change it there.
 
 `rised` speaks HTTP/1.1 with JSON on its Unix socket, version {API_VERSION} under `/v1/`; each answer says so in
-`Rised-Api: {API_VERSION}`. A job's output and states come as NDJSON, one entry a line, as they happen.
+`Rised-Api: {API_VERSION}`, and what the daemon's clock shows in `Rised-Time`, in milliseconds since 1970. A job's
+output and states come as NDJSON, one entry a line, as they happen.
 
 ```console
 $ curl --unix-socket $XDG_RUNTIME_DIR/rised/rised.sock http://rised/v1/experiments

@@ -76,12 +76,13 @@ class OutputPipes:
 
     def __init__(self, state_dir: str, children: Children, holder: str | None = None) -> None:
         """`holder`: file of a control group that the writer joins, for the daemon's may be ended with the daemon."""
-        self._lock = os.path.join(state_dir, _LOCK)
+        self._lock_path = os.path.join(state_dir, _LOCK)
+        self._lock = -1
         self._children = children
         self._holder = holder
         self._pipes: dict[str, _Pipe] = {}
         self._unsent: deque[tuple[bytes, tuple[int, ...]]] = deque()
-        self._writer: socket.socket | None = None
+        self._writer: tuple[socket.socket, Child] | None = None
         self._is_full = trio.Event()
         self._wanted = trio.Event()
 
@@ -101,7 +102,12 @@ class OutputPipes:
             pipe.close()
             raise
         crash_point("fifo-made")
-        self._add(pipe)
+        try:
+            self._add(pipe)
+        except BaseException:
+            os.close(job_end)
+            self._remove(pipe)
+            raise
         return job_end
 
     def keep(self, key: str, job_end: int) -> None:
@@ -134,16 +140,17 @@ class OutputPipes:
         await pipe.drained.wait()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """End an earlier daemon's writer; start one once there is a job, and another where one is killed."""
-        with opened(self._lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600) as lock:
-            await _take(lock)
+        """End an earlier daemon's writer; listen to ours, and start another where it is killed."""
+        with opened(self._lock_path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600) as self._lock:
+            await _take(self._lock)
             task_status.started()
             try:
                 while True:
                     await self._wanted.wait()
-                    await self._serve(lock)
-                    await trio.sleep(_AGAIN_SECONDS)
+                    if await self._listen():
+                        await trio.sleep(_AGAIN_SECONDS)
             finally:
+                self._lock = -1
                 for pipe in self._pipes.values():
                     pipe.close()
 
@@ -156,15 +163,19 @@ class OutputPipes:
             raise
 
     def _add(self, pipe: _Pipe) -> None:
+        """Hand a pipe over, before its job can begin: were it the daemon's alone, SIGKILL could lose what it holds."""
         self._pipes[pipe.key] = pipe
         self._wanted.set()
-        for packet in pipe.packets():
-            self._send(*packet)
+        if self._writer is None:
+            self._start()
+        else:
+            for packet in pipe.packets():
+                self._send(*packet)
 
     def _send(self, packet: bytes, fds: tuple[int, ...] = ()) -> None:
         if self._writer:
             self._unsent.append((packet, fds))
-            self._flush(self._writer)
+            self._flush(self._writer[0])
 
     def _flush(self, ours: socket.socket) -> None:
         """Send what the writer takes now."""
@@ -178,16 +189,45 @@ class OutputPipes:
         except ConnectionError:  # it has ended
             self._unsent.clear()
 
-    async def _serve(self, lock: int) -> None:
-        """Start a writer, tell it of all pipes, and return when it has ended."""
+    def _start(self) -> None:
+        """Start a writer and tell it of all pipes. Raises `OSError`."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with ours:
-            ours.setblocking(False)
+        ours.setblocking(False)
+        try:
             with theirs:
-                child = self._start(theirs.fileno(), lock)
-            self._writer = ours
-            self._unsent = deque(p for pipe in self._pipes.values() for p in pipe.packets())
-            self._flush(ours)
+                child = self._spawn(theirs.fileno())
+        except BaseException:
+            ours.close()
+            raise
+        self._writer = ours, child
+        self._unsent = deque(p for pipe in self._pipes.values() for p in pipe.packets())
+        self._flush(ours)
+
+    def _spawn(self, control: int) -> Child:
+        argv = [sys.executable, "-I", "-S", os.path.abspath(writer.__file__)]
+        child = self._children.spawn(
+            argv, {}, stdin=control, output=self._lock, blocked=[signal.SIGTERM]
+        )
+        os.ftruncate(self._lock, 0)
+        os.pwrite(self._lock, f"{child.pid} {child.start}\n".encode(), 0)
+        crash_point("writer-started")
+        if self._holder:
+            with contextlib.suppress(OSError), opened(self._holder, os.O_WRONLY) as fd:
+                os.write(fd, str(child.pid).encode())
+        return child
+
+    async def _listen(self) -> bool:
+        """Return when the writer has ended, and whether the next one is to wait a moment."""
+        began = trio.current_time()
+        try:
+            if self._writer is None:
+                self._start()
+        except OSError as error:
+            log.error("cannot start the log writer, trying again", why=str(error))
+            return True
+        assert self._writer
+        ours, child = self._writer
+        with ours:
             try:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._send_rest, ours)
@@ -196,17 +236,7 @@ class OutputPipes:
             finally:
                 self._writer = None
         log.warning("the log writer has ended; starting another", code=await child.wait())
-
-    def _start(self, control: int, lock: int) -> Child:
-        argv = [sys.executable, "-I", "-S", os.path.abspath(writer.__file__)]
-        child = self._children.spawn(argv, {}, stdin=control, output=lock)
-        os.ftruncate(lock, 0)
-        os.pwrite(lock, f"{child.pid} {child.start}\n".encode(), 0)
-        crash_point("writer-started")
-        if self._holder:
-            with contextlib.suppress(OSError), opened(self._holder, os.O_WRONLY) as fd:
-                os.write(fd, str(child.pid).encode())
-        return child
+        return trio.current_time() - began < _AGAIN_SECONDS
 
     async def _send_rest(self, ours: socket.socket) -> None:
         while True:

@@ -11,10 +11,11 @@ still in the FIFO, which the job and the daemon hold open. So an empty FIFO is e
 log is complete. Where a log cannot be written, for example because the disk is full, it is tried again, and the job
 waits with its next write.
 
-It closes a FIFO that nobody has open for writing any more. It ends by SIGTERM, and when the daemon has gone and it has
-no FIFO left.
+It closes a FIFO that nobody has open for writing any more. It ends by SIGTERM, with all that it was told of and that
+lies in the FIFOs by then, and when the daemon has gone and it has no FIFO left.
 """
 
+import contextlib
 import errno
 import os
 import select
@@ -93,21 +94,35 @@ class _Writer:
             events = self._epoll.poll(timeout)
             for fd, event in events:
                 if fd == self._wakeup:
+                    self._finish()
                     return
                 if fd in self._by_fifo:
                     self._ready[fd] = None
                 elif self._daemon and event & select.EPOLLOUT:
                     self._send()
                 elif self._daemon:
-                    self._receive(self._daemon)
+                    with contextlib.suppress(BlockingIOError):
+                        self._receive(self._daemon)
             if not events and not self._ready:
                 self._ready, self._failing = self._failing, {}
             for fd in list(self._ready):
                 self._move(self._by_fifo[fd])
 
+    def _finish(self) -> None:
+        """Take what the daemon has sent, and move what the FIFOs hold: of a job that has ended, nobody else has its."""
+        with contextlib.suppress(BlockingIOError):
+            while self._daemon:
+                self._receive(self._daemon)
+        for output in self._outputs.values():
+            with contextlib.suppress(OSError):
+                left = _MOST
+                while left > 0 and (moved := output.move()):
+                    left -= moved
+
     def _receive(self, daemon: socket.socket) -> None:
+        """Take one packet. Raises `BlockingIOError` where there is none."""
         try:
-            packet, fds, _, _ = socket.recv_fds(daemon, 4096, 2)
+            packet, fds, _, _ = socket.recv_fds(daemon, 4096, 2, socket.MSG_DONTWAIT)
         except ConnectionError:
             packet, fds = b"", []
         word, _, key = packet.partition(b" ")
@@ -201,6 +216,8 @@ def main() -> None:
     wakeup, wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     signal.set_wakeup_fd(wake)
     signal.signal(signal.SIGTERM, lambda *_: None)
+    # The daemon blocks it: until here it would end the writer with what it has been told of.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     with socket.socket(fileno=0) as daemon:
