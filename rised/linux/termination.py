@@ -93,11 +93,14 @@ async def end_tree(
 
 async def _ask_main(tree: ProcessTree, number: signal.Signals) -> set[int]:
     """Let the main programs end. Returns the pids of shells that need no other signal."""
-    with _opened(tree, plan(_look(tree, number), tree.roots).stopped) as stopped:
-        for fd in stopped.values():
-            send_signal(fd, signal.SIGSTOP)
-    # Only now: a shell that was about to start its next command has started it, or will not.
-    chosen = plan(_look(tree, number), tree.roots)
+    chosen, stopped = plan(_look(tree, number), tree.roots), set[int]()
+    while new := set(chosen.stopped) - stopped:
+        with _opened(tree, [*new]) as fds:
+            for fd in fds.values():
+                send_signal(fd, signal.SIGSTOP)
+        stopped |= new
+        # Again: one that was about to start its next command has started it, or will not.
+        chosen = plan(_look(tree, number), tree.roots)
     with _opened(tree, chosen.waiting + chosen.main) as fds:
         for pid, fd in fds.items():
             send_signal(fd, number)

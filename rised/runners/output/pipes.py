@@ -91,6 +91,8 @@ class OutputPipes:
 
         Returns a descriptor for the job's output, which the caller closes.
         """
+        if earlier := self._pipes.get(key):  # of a start that failed
+            self._remove(earlier)
         _remove(path)
         os.mkfifo(path, 0o600)
         pipe = self._open(key, path, log_path, owner)

@@ -126,7 +126,9 @@ class _Writer:
         except ConnectionError:
             packet, fds = b"", []
         word, _, key = packet.partition(b" ")
-        if word == b"open" and len(fds) == 2 and key not in self._outputs:
+        if word == b"open" and len(fds) == 2:
+            if key in self._outputs:  # of a start that failed
+                self._forget(self._outputs[key])
             self._open(_Output(key, *fds))
             return
         for fd in fds:

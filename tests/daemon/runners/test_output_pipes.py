@@ -217,6 +217,18 @@ def test_what_lies_in_a_fifos_place_does_not_keep_the_next_job_from_starting(pla
     assert not (place.root / "1.train.1.out").exists()
 
 
+def test_a_second_start_of_the_same_job_takes_the_place_of_the_first(place: Place) -> None:
+    async def test(pipes: OutputPipes) -> None:
+        os.close(place.make(pipes))
+        await ended(job("echo a", place.make(pipes)))
+        await pipes.drain("1.train.1")
+
+    before = len(os.listdir("/proc/self/fd"))
+    place.live(test)
+    assert place.log.read_text() == "a\n"
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
 def test_a_log_that_cannot_be_spliced_to_is_written_all_the_same(tmp_path: Path) -> None:
     """A file that is open for appending refuses splice, as some file systems do."""
     read_end, write_end = os.pipe2(os.O_NONBLOCK)
