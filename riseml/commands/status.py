@@ -114,8 +114,9 @@ def run(args: argparse.Namespace) -> int:
             return _show_list(client, wanted.user, view, args)
         try:
             detail = _detail(client, wanted, args)
-        except InvalidInput:
-            if (user := ids.readings(args.id)[-1]).experiment is not None:
+        except InvalidInput as error:
+            user = ids.readings(args.id)[-1]
+            if user.experiment is not None or not str(error).startswith(f"{args.id} names a user"):
                 raise
             return _show_list(client, user.user, view, args)
         wanted = _meant(args.id, detail)

@@ -111,8 +111,8 @@ def test_the_digits_are_swept_with_one_file_in_an_empty_home(home: Home) -> None
         assert "1.8.train" in home.run("riseml", "logs", "1.8")
 
         text = "project: endless\ntrain:\n  run: sleep 100000\n"
-        (home.path / "riseml.yml").write_text(text)
-        home.run("riseml", "train", "-d")
+        (home.path / "digits" / "riseml.yml").write_text(text)
+        home.run("riseml", "train", "-d", cwd="digits")
         home.run("riseml", "kill", "2")
         home.run("riseml", "logs", "-f", "2")
         assert "KILLED" in home.run("riseml", "status", "2")

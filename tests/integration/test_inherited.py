@@ -37,7 +37,9 @@ os.execv(sys.argv[1], sys.argv[1:])
 def test_the_shell_of_the_first_command_shapes_no_job(tmp_path: Path) -> None:
     need(os.geteuid() == 0, "root, who may lower nice again")
     (tmp_path / "run").mkdir(mode=0o700)
-    (tmp_path / "riseml.yml").write_text(JOB)
+    project = tmp_path / "project"
+    project.mkdir()
+    (project / "riseml.yml").write_text(JOB)
     env = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "XDG_RUNTIME_DIR": str(tmp_path / "run")}
     odd = {**env, "LANG": "de_DE.UTF-8", "TZ": "Asia/Tokyo", "http_proxy": "http://nowhere"}
 
@@ -45,7 +47,7 @@ def test_the_shell_of_the_first_command_shapes_no_job(tmp_path: Path) -> None:
         done = subprocess.run(
             words,
             env=env,
-            cwd=tmp_path,
+            cwd=project,
             capture_output=True,
             text=True,
             timeout=PATIENCE,

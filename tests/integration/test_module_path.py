@@ -17,9 +17,11 @@ def test_modules_of_the_shell_stay_outside(command: list[str | Path], tmp_path: 
     other = tmp_path / "other"
     other.mkdir()
     (tmp_path / "run").mkdir(mode=0o700)
+    project = tmp_path / "project"
+    project.mkdir()
     for name in ("msgspec", "trio", "h11", "yaml", "dulwich"):
         (other / f"{name}.py").write_text(FOREIGN)
-        (tmp_path / f"{name}.py").write_text(FOREIGN)
+        (project / f"{name}.py").write_text(FOREIGN)
     env = {
         "PATH": "/usr/bin:/bin",
         "HOME": str(tmp_path),
@@ -32,7 +34,7 @@ def test_modules_of_the_shell_stay_outside(command: list[str | Path], tmp_path: 
         done = subprocess.run(
             words,
             env=env,
-            cwd=tmp_path,
+            cwd=project,
             capture_output=True,
             text=True,
             timeout=PATIENCE,
@@ -41,7 +43,7 @@ def test_modules_of_the_shell_stay_outside(command: list[str | Path], tmp_path: 
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    (tmp_path / "riseml.yml").write_text("project: p\ntrain: {run: 'echo path=$PYTHONPATH'}\n")
+    (project / "riseml.yml").write_text("project: p\ntrain: {run: 'echo path=$PYTHONPATH'}\n")
     try:
         assert "ID PROJECT" in run(*command, "status")  # starts the daemon
         output = run(*command, "train")

@@ -123,7 +123,7 @@ def test_a_table_is_ordered_by_a_result_or_a_parameter(box: Box) -> None:
         ("status", number, "--reverse"): "say --sort NAME",
         ("status", "1.2", "--sort", "loss"): "say its ID, such as 144",
         ("best", number, "--by", "x"): "no sub-experiment of 1 has reported x; there is loss",
-        ("best", "1.2"): "1.2 is no experiment with sub-experiments",
+        ("best", "1.2"): "1.2 is one sub-experiment; say the whole set, 1",
         ("best", number, "-n", "0"): "-n takes a number, 1 or more",
         ("best", "7"): "there is no experiment 7",
     }.items():
