@@ -118,7 +118,7 @@ def test_stopped_followers_cost_little_and_hold_up_nobody(box: Box) -> None:
     assert box.daemon is not None
     fifo = box.root / "fifo"
     os.mkfifo(fifo)
-    write = f"read go < {fifo}; yes {'x' * 1000} | head -c 100000000; echo; echo all"
+    write = f"read go < {fifo}; (yes {'x' * 1000} || true) | head -c 100000000; echo; echo all"
     number = box.train(f"project: a\ntrain: {{run: 'echo ready; {write}'}}\n")
     box.wait_for_line(number, "ready")
     followers = [follower(box, number) for _ in range(3)]

@@ -215,7 +215,10 @@ class ContainerRunner:
 
     def remove_leftovers(self, kept: Mapping[str, JobIdentity]) -> None:
         """Note the leftovers; `run` removes them."""
-        self._stale = {key for key in os.listdir(self._jobs) if key not in kept}
+        keys = set(os.listdir(self._jobs))
+        self._stale = keys - set(kept)
+        for key in keys & set(kept):
+            self._pipes.hold(os.path.join(self._directory(key), OUTPUT))
 
     def close(self) -> None:
         """Nothing is held: the connection ends with `Engine.run`."""

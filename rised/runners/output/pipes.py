@@ -5,8 +5,8 @@
     the writer                  moves what comes to the log, also while no daemon runs
     the daemon                  has the FIFO open, too, for the next writer, should this one be killed
 
-A daemon that starts ends the writer of the one before it, which may be of another version, and starts its own. What a
-job has written meanwhile is in its FIFO.
+A daemon that starts ends the writer of the one before it, which may be of another version, and starts its own. Before
+that it opens the FIFOs of all jobs (`hold`): what one of them writes meanwhile, as its last words, stays in there.
 """
 
 import contextlib
@@ -36,6 +36,7 @@ from riseml_proto.errors import DaemonError
 _LOCK = "log-writer"
 _RIGHTS = socket.SOL_SOCKET, socket.SCM_RIGHTS
 _FDS = struct.Struct("2i")
+_READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
 _AGAIN_SECONDS = 1.0
 _PATIENCE = 10.0
 """Seconds for an earlier daemon's writer to end."""
@@ -81,6 +82,7 @@ class OutputPipes:
         self._children = children
         self._holder = holder
         self._pipes: dict[str, _Pipe] = {}
+        self._held: dict[str, int] = {}
         self._unsent: deque[tuple[bytes, tuple[int, ...]]] = deque()
         self._writer: tuple[socket.socket, Child] | None = None
         self._is_full = trio.Event()
@@ -115,6 +117,11 @@ class OutputPipes:
     def keep(self, key: str, job_end: int) -> None:
         """Take over the descriptor that `make` returned, for a job that opens the FIFO by its path."""
         self._pipes[key].job_end = job_end
+
+    def hold(self, path: str) -> None:
+        """Keep what is in the FIFO of an earlier daemon's job until that is adopted; to be called before `run`."""
+        with contextlib.suppress(OSError):
+            self._held[path] = os.open(path, _READ)
 
     def adopt(self, key: str, path: str, log_path: str, owner: Owner) -> None:
         """Go on with the FIFO of a job of an earlier daemon; nothing, where it has none."""
@@ -155,9 +162,12 @@ class OutputPipes:
                 self._lock = -1
                 for pipe in self._pipes.values():
                     pipe.close()
+                for fd in self._held.values():
+                    os.close(fd)
 
     def _open(self, key: str, path: str, log_path: str, owner: Owner) -> _Pipe:
-        fifo = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+        held = self._held.pop(path, None)
+        fifo = os.open(path, _READ) if held is None else held
         try:
             return _Pipe(key, path, fifo, open_log(log_path, owner, append=False))
         except BaseException:

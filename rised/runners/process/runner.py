@@ -164,8 +164,10 @@ class ProcessRunner:
         for key in os.listdir(self._work):
             if key not in kept:
                 working_copy.remove(os.path.join(self._work, key))
-        ours = ((key, known) for key, known in kept.items() if isinstance(known, ProcessIdentity))
-        self._exit_files.retain({key: known.exit_file for key, known in ours})
+        ours = {k: known for k, known in kept.items() if isinstance(known, ProcessIdentity)}
+        for known in ours.values():
+            self._pipes.hold(known.exit_file + _OUTPUT)
+        self._exit_files.retain({key: known.exit_file for key, known in ours.items()})
         self._cgroups.remove_leftovers(set(kept))
 
     def close(self) -> None:

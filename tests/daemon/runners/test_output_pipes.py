@@ -27,8 +27,8 @@ class Place:
         self.root = root
         self.log = root / "log"
 
-    def live(self, test: Callable[[OutputPipes], Awaitable[None]]) -> None:
-        """One life of a daemon, which ends as by SIGKILL: nothing is told to anybody."""
+    def live(self, test: Callable[[OutputPipes], Awaitable[None]], *held: str) -> None:
+        """One life of a daemon, which ends as by SIGKILL: nothing is told to anybody. It keeps the FIFOs `held`."""
 
         async def main() -> None:
             with trio.fail_after(30):
@@ -36,6 +36,8 @@ class Place:
                     children = Children()
                     await nursery.start(children.run)
                     pipes = OutputPipes(str(self.root), children)
+                    for name in held:
+                        pipes.hold(str(self.root / name))
                     await nursery.start(pipes.run)
                     await test(pipes)
                     nursery.cancel_scope.cancel()
@@ -123,6 +125,30 @@ def test_output_goes_on_while_no_daemon_runs_and_the_next_one_takes_it_over(plac
     place.live(second)
     numbers = "".join(f"{n}\n" for n in range(1, 300_001))
     assert place.log.read_text() == f"a\n{numbers}end\n"
+
+
+def test_what_a_job_writes_before_it_is_adopted_is_kept_though_nobody_writes_the_log(
+    place: Place,
+) -> None:
+    """Its last words come between the end of one writer and the beginning of the next."""
+    gate = place.root / "gate"
+    os.mkfifo(gate)
+    running: list[subprocess.Popen[bytes]] = []
+
+    async def first(pipes: OutputPipes) -> None:
+        running.append(job(f"echo a; read x <{gate}; echo last", place.make(pipes)))
+        await until(lambda: place.log.read_text() == "a\n")
+
+    place.live(first)
+
+    async def second(pipes: OutputPipes) -> None:
+        await trio.to_thread.run_sync(gate.write_text, "go\n")
+        assert await ended(running[0]) == 0
+        place.adopt(pipes)
+        await pipes.drain("1.train.1")
+
+    place.live(second, "1.train.1.out")
+    assert place.log.read_text() == "a\nlast\n"
 
 
 def test_a_writer_that_is_killed_again_and_again_loses_no_byte(place: Place) -> None:
