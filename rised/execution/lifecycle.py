@@ -159,7 +159,7 @@ class Lifecycle:
             identity = encode(held.handle.identity)
         except (RisemlError, OSError) as error:
             await self._abandon(held)
-            if not await self._put_off(error, row.attempt):
+            if not await self._put_off(error):
                 await self._end(State.FAILED, Reason.START_FAILED, self._problem(error))
                 self._slot.release()
             return None
@@ -197,8 +197,8 @@ class Lifecycle:
         else:
             await self._services.runner.clean(self._job())
 
-    async def _put_off(self, error: Exception, attempt: int) -> bool:
-        """Let it wait as a job that has had `attempt` attempts, if `error` may pass by itself; else return False."""
+    async def _put_off(self, error: Exception) -> bool:
+        """Let it wait if `error` may pass by itself, else return False. The next try has a number of its own."""
         if isinstance(error, (StorageFull, NoEngine)):
             seconds: float = _RETRY_SECONDS
         elif number := launch.shortage_behind(error):
@@ -210,7 +210,7 @@ class Lifecycle:
                 self._services.start_gate.note_shortage()
         else:
             return False
-        await self._wait_again(describe(error), attempt, seconds)
+        await self._wait_again(describe(error), seconds)
         return True
 
     def _is_patient(self) -> bool:
@@ -225,12 +225,10 @@ class Lifecycle:
         minutes = round((trio.current_time() - self._short_since) / 60) if self._tries else 0
         return describe(error) + (f"; tried for {minutes} minutes" if minutes else "")
 
-    async def _wait_again(self, problem: str, attempt: int, seconds: float) -> None:
+    async def _wait_again(self, problem: str, seconds: float) -> None:
         self.wait_reason = StartPutOff(problem)
         self._retry_at = trio.current_time() + seconds
-        self._come_to(
-            State.PENDING, problem, attempt=attempt, handle=None, started_ms=self._began_ms
-        )
+        self._come_to(State.PENDING, problem, handle=None, started_ms=self._began_ms)
         await self._write()
         log.warning("start put off", job=self._job().id, why=problem, seconds=seconds)
 
@@ -252,7 +250,7 @@ class Lifecycle:
         if is_of_the_machine:
             self._services.start_gate.note_shortage()
         seconds = 0 if is_of_the_machine else shortage.pause(self._tries)
-        await self._wait_again(problem, self._row.attempt, seconds)
+        await self._wait_again(problem, seconds)
         return True
 
     async def _see_through(self, job: Job, handle: JobHandle) -> bool:
