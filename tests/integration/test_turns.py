@@ -99,8 +99,8 @@ def test_a_sets_concurrency_can_be_changed_while_it_runs(box: Box) -> None:
 
 def test_the_queue_shows_the_order_and_when_each_is_expected(make_box: Callable[..., Box]) -> None:
     box = make_box(
-        gpus=1, kill_grace=30
-    )  # a busy machine may take so long to get to `riseml queue`
+        gpus=1, kill_grace=1800
+    )  # what is left of the time limit is an hour for as long as the test may take
     box.start()
     running, fifo = blocker(box, more="  time_limit: 1h\n")
     first = box.train(ONE + "  time_limit: 30m\n")
