@@ -60,7 +60,7 @@ def test_a_command_as_markdown() -> None:
 
 def test_usage_names_what_excludes_each_other_and_what_may_be_repeated() -> None:
     assert "[--once | -f]" in commands.usage(parsing.build("monitor")[0])
-    assert commands.usage(parsing.build("rm")[0]) == "riseml rm URI [URI ...] [-r]"
+    assert commands.usage(parsing.build("rm")[0]) == "riseml rm URI [URI ...] [-r] [--json]"
     assert commands.usage(parsing.build("kill")[0]) == "riseml kill [ID ...] [-f] [--json]"
 
 

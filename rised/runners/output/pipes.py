@@ -85,6 +85,7 @@ class OutputPipes:
         self._held: dict[str, int] = {}
         self._unsent: deque[tuple[bytes, tuple[int, ...]]] = deque()
         self._writer: tuple[socket.socket, Child] | None = None
+        self._joined: Child | None = None
         self._is_full = trio.Event()
         self._wanted = trio.Event()
 
@@ -178,11 +179,13 @@ class OutputPipes:
         """Hand a pipe over, before its job can begin: were it the daemon's alone, SIGKILL could lose what it holds."""
         self._pipes[pipe.key] = pipe
         self._wanted.set()
-        if self._writer is None:
-            self._start()
-        else:
+        if self._writer:
             for packet in pipe.packets():
                 self._send(*packet)
+        else:
+            self._start()
+        if self._writer:
+            self._join(self._writer[1])
 
     def _send(self, packet: bytes, fds: tuple[int, ...] = ()) -> None:
         if self._writer:
@@ -223,10 +226,18 @@ class OutputPipes:
         os.ftruncate(self._lock, 0)
         os.pwrite(self._lock, f"{child.pid} {child.start}\n".encode(), 0)
         crash_point("writer-started")
-        if self._holder:
+        return child
+
+    def _join(self, child: Child) -> None:
+        """Let the writer join the group that outlives the daemon's.
+
+        Only now that a job has: one that took the place of a writer which was ended with the group would keep that
+        from ending.
+        """
+        if self._holder and child is not self._joined:
             with contextlib.suppress(OSError), opened(self._holder, os.O_WRONLY) as fd:
                 os.write(fd, str(child.pid).encode())
-        return child
+                self._joined = child
 
     async def _listen(self) -> bool:
         """Return when the writer has ended, and whether the next one is to wait a moment."""

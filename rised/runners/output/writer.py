@@ -122,7 +122,7 @@ class _Writer:
     def _receive(self, daemon: socket.socket) -> None:
         """Take one packet. Raises `BlockingIOError` where there is none."""
         try:
-            packet, fds, _, _ = socket.recv_fds(daemon, 4096, 2, socket.MSG_DONTWAIT)
+            packet, fds, _, _ = socket.recv_fds(daemon, 4096, 2)
         except ConnectionError:
             packet, fds = b"", []
         word, _, key = packet.partition(b" ")
@@ -191,7 +191,7 @@ class _Writer:
             return
         try:
             while self._replies:
-                self._daemon.send(self._replies[0], socket.MSG_DONTWAIT)
+                self._daemon.send(self._replies[0])
                 self._replies.popleft()
         except BlockingIOError:
             self._epoll.modify(self._daemon, select.EPOLLIN | select.EPOLLOUT)
@@ -223,6 +223,7 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     with socket.socket(fileno=0) as daemon:
+        daemon.setblocking(False)
         _Writer(daemon, wakeup).run()
 
 

@@ -168,6 +168,26 @@ def test_a_writer_that_is_killed_again_and_again_loses_no_byte(place: Place) -> 
     assert place.log.read_text() == "".join(f"{n}\n" for n in range(1, 5001)) * 40
 
 
+def test_a_writer_that_is_asked_to_end_does_so_and_another_goes_on(place: Place) -> None:
+    """As systemd asks, which stops the jobs' scope: the daemon is still there."""
+
+    async def test(pipes: OutputPipes) -> None:
+        gate = place.root / "gate"
+        os.mkfifo(gate)
+        process = job(f"echo a; read x <{gate}; echo last", place.make(pipes))
+        await until(lambda: place.log.read_text() == "a\n")
+        with pidfd(await place.writer()) as fd:
+            assert fd is not None
+            signal.pidfd_send_signal(fd, signal.SIGTERM)
+            await trio.lowlevel.wait_readable(fd)
+        await trio.to_thread.run_sync(gate.write_text, "go\n")
+        assert await ended(process) == 0
+        await pipes.drain("1.train.1")
+
+    place.live(test)
+    assert place.log.read_text() == "a\nlast\n"
+
+
 def test_what_a_job_wrote_last_is_kept_where_the_writer_died_before_it(place: Place) -> None:
     async def test(pipes: OutputPipes) -> None:
         gate = place.root / "gate"
