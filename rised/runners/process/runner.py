@@ -15,7 +15,7 @@ from functools import lru_cache, partial
 import msgspec
 
 from rised.crashpoints import crash_point
-from rised.linux.children import Children
+from rised.linux.children import Child, Children
 from rised.linux.copy_tree import copy_tree
 from rised.linux.files import PASSABLE, disk_may_be_full
 from rised.linux.process_tree import MARK, CgroupTree, ProcessTree, SessionTree
@@ -32,6 +32,7 @@ from rised.runners.shell import SCRIPT, SHELL, write_scripts
 from rised.users.owner import LIMITS, Owner, attainable_limits
 from riseml_proto.errors import StartFailed, describe
 
+_STACK = "stack"
 _ENV, _SCRIPT, _OUTPUT = ".env", ".run.", ".out"
 
 
@@ -122,7 +123,7 @@ class ProcessRunner:
         finally:
             os.close(read_end)
         if not job.owner.is_other:
-            _limit(child.pid, job.owner)
+            _limit(child, job.owner)
         crash_point("after-spawn")
 
         def identify() -> ProcessIdentity:
@@ -189,13 +190,17 @@ class ProcessRunner:
         return os.path.join(self._work, job.key)
 
 
-def _limit(pid: int, owner: Owner) -> None:
+def _limit(child: Child, owner: Owner) -> None:
     """Give a held shell its owner's limits: system calls instead of one more program."""
+    pid = child.pid
     attainable = {name: limits for name, *limits in attainable_limits(owner)}
     with contextlib.suppress(ProcessLookupError):  # it has ended; whoever waits for it sees that
         for name, soft, hard in owner.limits:
             if (soft, hard) == resource.getrlimit(LIMITS[name]):
                 continue
+            if name == _STACK:
+                # At the end of an exec, the kernel puts back the limit of its beginning. This waits for that end.
+                _ = child.start
             try:
                 resource.prlimit(pid, LIMITS[name], (soft, hard))
             except (ValueError, PermissionError):  # only root may raise what the daemon has
